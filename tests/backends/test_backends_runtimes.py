@@ -22,7 +22,7 @@ from diptych.backends.conversion import converting, tracing
 from diptych.backends.conversion.samples import TEXTS, drawn_pictures
 from diptych.backends.exported.folder import is_exported, read_export
 from diptych.backends.exported.judging import BARS, judge, spearman
-from diptych.cli.shared.labels import tell_language
+from diptych.cli.shared.labels import note_language
 from diptych.errors import InputError, SaveError, WeightsError
 from diptych.inputs import preprocess_batch
 from diptych.weights import Checkpoint, load_checkpoint, save_checkpoint
@@ -165,7 +165,7 @@ def test_the_languages_of_a_model_travel_with_it(
         export(dataclasses.replace(vit, spec=spec), folder)
         encoder = diptych.load(folder)
         assert encoder.spec.languages == languages
-        tell_language(["der Hund im Schnee"], encoder, quiet=False)
+        note_language(["der Hund im Schnee"], encoder, quiet=False)
         assert ("note" in capsys.readouterr().err) == (not languages)
 
 

@@ -113,7 +113,7 @@ def test_empty_list(run: Run, tiny: Path) -> None:
 
 def test_no_picture_named(run: Run, tiny: Path) -> None:
     stderr = complaint(run("classify", "pisc", *LABELS, "-m", "unused"), 2)
-    assert "no picture was named; taken as labels: 'pisc', 'a dog', 'a cat'" in stderr
+    assert "no picture given; these words are labels: 'pisc', 'a dog', 'a cat'" in stderr
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_label_files_that_hold_no_texts(run: Run, tiny: Path, album: Path, conte
 
 
 def test_labels_beside_a_classifier(run: Run, tiny: Path, album: Path) -> None:
-    assert "brings its own labels" in complaint(
+    assert "has its own labels" in complaint(
         run("classify", album, "a dog", "--classifier", "c", "-m", tiny), 2
     )
 

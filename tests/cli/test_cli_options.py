@@ -97,7 +97,7 @@ def test_a_number_of_pictures_at_most_is_a_limit() -> None:
     for name, command in commands():
         for option, one in options(command):
             text = (one.help or "").lower()
-            if one.metavar == "N" and "at most so many pictures" in text:
+            if one.metavar == "N" and "drawn at random" in text:
                 assert option.endswith("limit"), (name, option)
             assert option not in ("--train-pictures", "--corrupt-pictures", "--picture-column"), name
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import Result
 
 from diptych.cli.classify.pictures import gather
-from diptych.cli.shared.console import fitted, json_text
+from diptych.cli.shared.console import fit_width, json_text
 from tests.cli.cli_tools import paint
 
 Run = Callable[..., Result]
@@ -111,9 +111,9 @@ def test_a_terminal_of_few_letters_shows_what_it_can(tiny: Path, odd_album: Path
 
 
 def test_lines_are_cut_by_a_letter_that_the_output_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fitted("a cat on a mat", 6) == "a cat…"
+    assert fit_width("a cat on a mat", 6) == "a cat…"
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp437"))
-    assert (fitted("a cat on a mat", 6), fitted("a/b/c.jpg", 6, tail=True)) == ("a cat~", "~c.jpg")
+    assert (fit_width("a cat on a mat", 6), fit_width("a/b/c.jpg", 6, tail=True)) == ("a cat~", "~c.jpg")
 
 
 @TOLD

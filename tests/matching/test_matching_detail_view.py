@@ -13,7 +13,7 @@ from diptych.catalog.duplicates.finding import files_of, find_duplicates
 from diptych.catalog.duplicates.groups import DuplicateGroup
 from diptych.catalog.duplicates.similar import SimilarImageSearch
 from diptych.catalog.duplicates.trash import move_to_trash, still_copy
-from diptych.cli.search.similar import says
+from diptych.cli.search.similar import describe_similarity
 from diptych.matching.detail_view import DetailView, confirm_same_image, differing_box
 from diptych.matching.verdicts import Verdict
 from tests.catalog.catalogs import index
@@ -110,7 +110,7 @@ def test_other_screenshots_are_no_copies(tmp_path: Path) -> None:
     ]
     inquiry = SimilarImageSearch(store, ToyEncoder())
     told = {
-        one.entry.path.name: says(one)
+        one.entry.path.name: describe_similarity(one)
         for one in inquiry.search(save(tmp_path / "a.webp", screenshot("no, I do")))
     }
     inquiry.close()
@@ -138,7 +138,7 @@ def test_scans_with_one_page_in_common_are_no_copies(tmp_path: Path) -> None:
     assert move_to_trash(store, found, tiers=("bytes", "picture")).files == []
     inquiry = SimilarImageSearch(store, ToyEncoder())
     outside = pages(tmp_path / "outside.tif", [photo(1), photo(9)])
-    told = {one.entry.path.name: says(one) for one in inquiry.search(outside)}
+    told = {one.entry.path.name: describe_similarity(one) for one in inquiry.search(outside)}
     inquiry.close()
     store.close()
     assert told["page.png"] == "it is part of yours: first frame"

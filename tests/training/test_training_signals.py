@@ -77,5 +77,5 @@ def test_the_command_says_so_and_its_status_is_143(tmp_path: Path) -> None:
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=HANG
     )
     assert done.returncode == 143, done.stderr
-    assert "terminated: saved at step 1. The same command with --resume goes on there." in done.stderr
+    assert "terminated: saved at step 1. To continue, run the same command with --resume." in done.stderr
     assert (tmp_path / "run" / "checkpoint.pt").is_file()

@@ -138,6 +138,6 @@ def test_convert_writes_a_resized_model(tmp_path: Path) -> None:
     words = ["convert", str(tmp_path / "a"), str(tmp_path / "b"), "--image-size", "64"]
     run = CliRunner().invoke(app, [*words, "--context-length", "20"])
     assert run.exit_code == 0, run.output
-    assert "measure it before using it" in " ".join(run.stderr.split())
+    assert "measure it before use" in " ".join(run.stderr.split())
     spec = load_checkpoint(tmp_path / "b").spec
     assert (spec.preprocess.size, spec.tokenizer.context_length) == (64, 20)

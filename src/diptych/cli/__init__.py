@@ -1,4 +1,4 @@
-"""The command line: one subcommand, one file. Parses, calls a room below, prints; computes nothing itself.
+"""The command line, one file per subcommand: parse arguments, call the package, print the result.
 
-Heavy imports stand inside the commands, so that `diptych --help` answers at once.
+Heavy imports are inside the commands, so that `diptych --help` is fast.
 """

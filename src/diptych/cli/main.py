@@ -1,7 +1,7 @@
-"""The `diptych` command: its subcommands, and how an error becomes one line and an exit status.
+"""The `diptych` command: its subcommands, error messages and exit status.
 
-Exit status: 0 done; 1 done, but some items failed and are named in the report; 2 not done, because of the
-command line or of what it named; 130 interrupted.
+Exit status: 0 done; 1 done, but some items failed and are listed in the report; 2 not done, because of the
+command line or a file that it names; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from diptych.cli.evaluate import (
 from diptych.cli.models import embed, export, mean, models, runtimes
 from diptych.cli.search import duplicates, map, search, similar
 from diptych.cli.search.query_arguments import QueryCommand
-from diptych.cli.shared.console import complain, set_encodings, show_warnings, tell_encodings
-from diptych.cli.shared.picture_limit import reads_pictures
+from diptych.cli.shared.console import note_guessed_encodings, print_message, set_encodings, show_warnings
+from diptych.cli.shared.picture_limit import with_pixel_limit
 from diptych.cli.train import train
 from diptych.errors import DiptychError
 
 
 class Commands(TyperGroup):
-    """The group that turns our errors into one line on standard error."""
+    """Command group that prints errors of this package as one line on standard error."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand; see the exit statuses above."""
+        """Run the subcommand; the exit status is explained above."""
         try:
             return super().invoke(ctx)
         except DiptychError as error:
             if ctx.params.get("debug"):
                 raise
-            complain("error", str(error))
+            print_message("error", str(error))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            complain("interrupted", "nothing half-written was left behind")
+            print_message("interrupted", "stopped by Ctrl-C; no incomplete file was left")
             raise typer.Exit(130) from None
         finally:
-            tell_encodings()
+            note_guessed_encodings()
 
 
 app = typer.Typer(
@@ -70,19 +70,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _PICTURES, _COLLECTION, _MODELS = "Pictures and words", "A collection", "Models, and how good they are"
-app.command("classify", rich_help_panel=_PICTURES)(reads_pictures(classify.classify))
-app.command("demo", rich_help_panel=_PICTURES)(reads_pictures(demo.demo))
-app.command("embed", rich_help_panel=_PICTURES)(reads_pictures(embed.embed))
-app.command("index", rich_help_panel=_COLLECTION)(reads_pictures(index.index))
-app.command("search", cls=QueryCommand, rich_help_panel=_COLLECTION)(reads_pictures(search.search))
-app.command("similar", rich_help_panel=_COLLECTION)(reads_pictures(similar.similar))
-app.command("duplicates", rich_help_panel=_COLLECTION)(reads_pictures(duplicates.duplicates))
-app.command("tag", rich_help_panel=_COLLECTION)(reads_pictures(tag.tag))
-app.command("map", rich_help_panel=_COLLECTION)(reads_pictures(map.map_))
+app.command("classify", rich_help_panel=_PICTURES)(with_pixel_limit(classify.classify))
+app.command("demo", rich_help_panel=_PICTURES)(with_pixel_limit(demo.demo))
+app.command("embed", rich_help_panel=_PICTURES)(with_pixel_limit(embed.embed))
+app.command("index", rich_help_panel=_COLLECTION)(with_pixel_limit(index.index))
+app.command("search", cls=QueryCommand, rich_help_panel=_COLLECTION)(with_pixel_limit(search.search))
+app.command("similar", rich_help_panel=_COLLECTION)(with_pixel_limit(similar.similar))
+app.command("duplicates", rich_help_panel=_COLLECTION)(with_pixel_limit(duplicates.duplicates))
+app.command("tag", rich_help_panel=_COLLECTION)(with_pixel_limit(tag.tag))
+app.command("map", rich_help_panel=_COLLECTION)(with_pixel_limit(map.map_))
 app.add_typer(catalog.app, name="catalog", rich_help_panel=_COLLECTION)
 app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
-app.command("export", rich_help_panel=_MODELS)(reads_pictures(export.export))
-app.command("train", rich_help_panel=_MODELS)(reads_pictures(train.train))
+app.command("export", rich_help_panel=_MODELS)(with_pixel_limit(export.export))
+app.command("train", rich_help_panel=_MODELS)(with_pixel_limit(train.train))
 app.add_typer(evaluate.app, name="evaluate", rich_help_panel=_MODELS)
 app.command("compare", rich_help_panel=_MODELS)(compare.compare)
 app.add_typer(audit.app, name="audit", rich_help_panel=_MODELS)
@@ -120,16 +120,16 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def diptych(
     debug: Annotated[
-        bool, typer.Option("--debug", metavar="", help="Show the full trace of an error.")
+        bool, typer.Option("--debug", metavar="", help="Show the full traceback of an error.")
     ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, metavar="", help="Print the version."),
     ] = False,
 ) -> None:
-    """Pictures and sentences in one space.
+    """Train and use CLIP models: search, classify, tag and compare pictures by text.
 
-    Whatever can be said in words can be looked for in pictures, with no labels and no retraining:
+    Any description in words works, without labels and without training:
 
       diptych classify cat.jpg "a dog" "a cat" "a beaver"
     """
@@ -138,69 +138,72 @@ def diptych(
 
 def main() -> None:
     """Entry point of the `diptych` script."""
-    _own_standard_error()
+    _separate_standard_error()
     set_encodings()
-    failures = _note_failures(sys.stdout)
+    failures = _record_write_errors(sys.stdout)
     status: str | int | None = None
     try:
         try:
             app()
         except SystemExit as stop:
             status = stop.code
-        sys.stdout.flush()  # a full device may be noticed only here
+        sys.stdout.flush()  # a full disk may raise only here
     except OSError as error:
         if "--debug" in sys.argv:
             raise
-        status = _unwritten(error, of_output=error in failures)
+        status = _os_error_status(error, of_output=error in failures)
     sys.exit(status)
 
 
-def _own_standard_error() -> None:
-    """Write to a descriptor of our own, where descriptor 2 leads now.
+def _separate_standard_error() -> None:
+    """Make `sys.stderr` write to a duplicate of file descriptor 2.
 
-    Libraries of C print to descriptor 2, and for the time of their work it is led elsewhere
-    (`diptych.media.decoding.native`): progress and messages must not go there with them.
+    C libraries print to descriptor 2, which `diptych.media.decoding.native` redirects while they work;
+    progress and messages must not be redirected with it.
     """
-    with contextlib.suppress(OSError, AttributeError):  # closed, or none at all
+    with contextlib.suppress(OSError, AttributeError):  # standard error is closed or missing
         if sys.stderr.fileno() == 2:
             mode: dict[str, Any] = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
             sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, **mode)
 
 
-def _unwritten(error: OSError, *, of_output: bool) -> int:
-    """The exit status of a command whose output could not leave; a reader who left early is no error.
+def _os_error_status(error: OSError, *, of_output: bool) -> int:
+    """Print an OSError that ended the command, and return the exit status.
 
-    Whatever else the system refused is told as it says it, and is not called the output.
+    `of_output` tells whether writing to standard output failed. A closed pipe, such as `| head`, is not an
+    error and prints nothing.
     """
     if error.filename is not None:
-        complain("error", f"{error.filename}: {error.strerror}")
+        print_message("error", f"{error.filename}: {error.strerror}")
         return 2
     if not of_output:
-        complain("error", f"{error.strerror or error} (--debug shows where)")
+        print_message("error", f"{error.strerror or error} (--debug shows where)")
         return 2
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again
+    os.dup2(
+        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+    )  # else the interpreter flushes again at exit, and fails again
     if error.errno == errno.EPIPE:
         return 1
-    complain("error", f"the output could not be written: {error.strerror or error}")
+    print_message("error", f"the output could not be written: {error.strerror or error}")
     return 2
 
 
-def _note_failures(stream: TextIO) -> list[OSError]:
-    """The errors of writing to this stream, from now on: an OSError does not say which file it is of."""
+def _record_write_errors(stream: TextIO) -> list[OSError]:
+    """Record errors of writing to a stream: an OSError does not tell which stream it came from."""
     failures: list[OSError] = []
 
-    def noting(write: Callable[..., object]) -> Callable[..., object]:
-        def noted(*arguments: object) -> object:
+    def recording(write: Callable[..., object]) -> Callable[..., object]:
+        def recorded(*arguments: object) -> object:
             try:
                 return write(*arguments)
             except OSError as error:
                 failures.append(error)
                 raise
 
-        return noted
+        return recorded
 
     for name in ("write", "flush"):
-        setattr(stream, name, noting(getattr(stream, name)))
+        setattr(stream, name, recording(getattr(stream, name)))
     return failures
 
 

@@ -63,7 +63,7 @@ def test_digits(run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert done.exit_code == 0, done.stderr
     assert "Handwritten digits (mnist)" in done.stdout
     # A matrix is no table, and pictures are none either: what the terminal lacks is said.
-    assert done.stdout.count("(The picture is drawn with --report DIR.)") == 2
+    assert done.stdout.count("(--report DIR writes the plot.)") == 2
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -101,9 +101,9 @@ def test_groups_are_kept_for_another_model(run: Run, tiny: Path, data: Path) -> 
         (["digits", "pack"], "is not a number"),
         (
             ["counting", "--limit", "3"],
-            "--limit takes a sample of DATA or --clevr; of drawn pictures, --each",
+            "--limit needs DATA or --clevr; --each",
         ),
-        (["distance", "--limit", "3"], "--limit takes a sample of --clevr or --kitti; of drawn pictures"),
+        (["distance", "--limit", "3"], "--limit needs --clevr or --kitti; --each"),
         (["fine", "pack", "--report", "afile/x"], "--report afile/x: afile is a file; expected a folder"),
         (["fine", "pack", "--cache", "afile"], "--cache afile: afile is a file; expected a folder"),
     ],

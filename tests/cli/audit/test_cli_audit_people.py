@@ -62,7 +62,7 @@ def test_bias_tells_what_is_wrong_with_the_table(run: Run, tiny: Path, faces: Pa
         (("bias", "faces", "--words", "gone.json"), "cannot be read"),
         (("bias", "faces", "--level", "2"), "between 0 and 1"),
         (("association", "faces", "--by", "nation"), "its attributes are 'age', 'gender', 'race'"),
-        (("association", "--by", "race"), "name DATA"),
+        (("association", "--by", "race"), "give DATA"),
         (("association", "--sets", "gone.json"), "cannot be read"),
         (("classes", "gone.txt"), "cannot be read"),
         (("classes", "labels.txt", "--add", "x"), "give a sample"),

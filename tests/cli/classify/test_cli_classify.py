@@ -141,7 +141,7 @@ def test_groups_are_scored_on_request(run: Run, tiny: Path, album: Path, tmp_pat
     assert "groups" not in json.loads(run(*words[:-3], "--json", "-m", tiny).stdout)
     refused = run("classify", album, "dog", "cat", "--groups", "-m", tiny)
     assert refused.exit_code == 2
-    assert "the labels are in no groups" in refused.stderr
+    assert "the labels have no groups" in refused.stderr
 
 
 def test_a_saved_classifier_answers_the_same(run: Run, tiny: Path, album: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_folder_with_the_name_of_a_label_is_told_of(run: Run, tiny: Path, albu
     assert run("classify", "dogs", "cats", "birds", "-m", tiny).stderr == ""
     done = run("classify", album, "dogs", "cats", "birds", "-m", tiny)
     assert done.exit_code == 0
-    assert "'dogs' is a folder here: its pictures are taken. For a label: --label 'dogs'" in done.stderr
+    assert "'dogs' is a folder, so its pictures are used. For a label: --label 'dogs'" in done.stderr
 
 
 def test_copying_into_folders_never_overwrites(run: Run, tiny: Path, album: Path, tmp_path: Path) -> None:

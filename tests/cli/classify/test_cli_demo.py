@@ -75,13 +75,13 @@ def test_demo_on_the_samples(run: Run, tiny: Path) -> None:
     with Image.open("sheet/contact-sheet.png") as drawn:
         assert drawn.width > 1000
     assert Path("sheet/contact-sheet.html").read_text(encoding="utf-8").count("<figure>") == 8
-    assert "8 pictures, named from words alone" in Path("sheet/contact-sheet.html").read_text(
+    assert "8 pictures, classified by labels in words" in Path("sheet/contact-sheet.html").read_text(
         encoding="utf-8"
     )
     assert done.stderr.count("  diptych ") == 3  # what to try next
     stated = re.search(
         r"([0-8]) of 8 right with these sentences, worded for the default model; ([0-8]) of 8 with single "
-        r"words \(cat, coffee, woman, \.\.\.\); guessing gets 0\.7\.",
+        r"words \(cat, coffee, woman, \.\.\.\); chance is 0\.7\.",
         " ".join(done.stdout.split()),
     )
     assert stated

@@ -16,7 +16,7 @@ from typer.testing import Result
 from diptych.cli.classify.pictures import listed, sort_words
 from diptych.cli.classify.sorting import folders_of
 from diptych.cli.shared import console
-from diptych.cli.shared.console import bar, clean, fitted, progress
+from diptych.cli.shared.console import bar, clean, fit_width, progress
 from diptych.cli.shared.labels import prompt
 from diptych.files.disk import LONGEST_STEM
 
@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 
 @given(st.text(max_size=60), st.integers(4, 40), st.booleans())
 def test_fitted_is_exactly_as_wide_as_asked(text: str, width: int, tail: bool) -> None:
-    assert cell_len(fitted(text, width, tail=tail)) == width
+    assert cell_len(fit_width(text, width, tail=tail)) == width
 
 
 @given(st.text())

@@ -29,7 +29,7 @@ def test_a_new_place_takes_over_before_the_old_one_goes(run: Run, indexed: Path)
     done = run("index", new, "--forget", indexed)
     assert done.exit_code == 0, done.stderr
     assert "3 copies" in done.stdout
-    assert "3 files taken out of the catalogue; 3 pictures stay" in done.stdout
+    assert "3 files removed from the catalogue; 3 pictures left" in done.stdout
     assert (
         Path(run("search", "anything", "--all", "--paths", "--tag", "mine").stdout.strip()) == new / "a.jpg"
     )
@@ -48,7 +48,7 @@ def test_patterns(run: Run, indexed: Path) -> None:
     assert done.exit_code == 0
     assert "1 removed" in done.stdout
     assert "note: --exclude 'none' leaves out nothing" in done.stderr
-    assert "note: 1 file that is on disk was taken out" in done.stderr
+    assert "note: 1 file was removed from the catalogue though on disk" in done.stderr
     assert run("index", indexed, "--exclude", "!x").exit_code == 2
     assert "1 embedded" in run("index", indexed, "--exclude", "").stdout
 
@@ -74,7 +74,7 @@ def test_a_file_that_was_replaced_in_secret(run: Run, indexed: Path) -> None:
         os.utime(path, ns=(state.st_mtime_ns, state.st_mtime_ns))
         done = run("index")
     assert "1 embedded" in done.stdout
-    assert f"note: {indexed / 'b.png'} holds another picture than before" in done.stderr
+    assert f"note: {indexed / 'b.png'} holds a different picture than before" in done.stderr
     assert "3 checked and unchanged" in run("index", "--verify").stdout
 
 

@@ -35,7 +35,7 @@ def test_from_labels_to_search_and_back(run: Run, indexed: Path, tmp_path: Path)
         ["3", "a", "dog", "noise"],
         ["3", "snow", "noise"],
     ]
-    assert run("tag", "--clear", "noise").stdout == "6 tags of noise taken away\n"
+    assert run("tag", "--clear", "noise").stdout == "6 tags of noise removed\n"
     assert run("tag").stdout.startswith("no picture has a tag yet")
 
 
@@ -47,7 +47,7 @@ def test_other_labels_are_another_list(run: Run, indexed: Path) -> None:
     assert [(one["origin"], one["tag"]) for one in told] == [
         *(("dog", "dog"), ("snow, ice", "ice"), ("snow, ice", "snow"))
     ]
-    assert run("tag", "--clear", "snow, ice").stdout == "6 tags of snow, ice taken away\n"
+    assert run("tag", "--clear", "snow, ice").stdout == "6 tags of snow, ice removed\n"
 
 
 def test_a_dry_run_names_the_best(run: Run, indexed: Path) -> None:
@@ -108,15 +108,15 @@ def test_a_sidecar_that_is_none_is_told_of(run: Run, indexed: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--clear", "nothing"], "no tags are from 'nothing'"),
-        (["--clear", "x", "--label", "dog"], "--clear takes tags away"),
+        (["--clear", "nothing"], "no list is called 'nothing'"),
+        (["--clear", "x", "--label", "dog"], "--clear removes tags"),
         (["--label", "dog", "--one", "--top", "2"], "leave out --top"),
         (["--label", "dog", "--dry-run", "--xmp"], "leave out --dry-run"),
         (["--clear", "winter", "--dry-run"], "leave out --clear"),
         (["--xmp-undo", "--dry-run"], "leave out --clear and --xmp-undo"),
-        (["--clear", "winter", "--in", "."], "--clear takes a whole list away"),
-        (["--clear", "winter", "--after", "2024-01-01"], "--clear takes a whole list away"),
-        (["--clear", "winter", "--name", "x"], "--clear takes a whole list away"),
+        (["--clear", "winter", "--in", "."], "--clear removes the tags of a whole list"),
+        (["--clear", "winter", "--after", "2024-01-01"], "--clear removes the tags of a whole list"),
+        (["--clear", "winter", "--name", "x"], "--clear removes the tags of a whole list"),
         (["--label", "dog", "--origin", "file"], "cannot be the name"),
         (["--xmp", "--xmp-style", "nikon"], "darktable or adobe"),
         (["--labels", "missing.txt"], "missing.txt cannot be read"),

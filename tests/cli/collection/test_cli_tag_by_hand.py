@@ -34,7 +34,7 @@ def message(done: Result) -> str:
 def test_tags_by_hand_come_and_go(run: Run, indexed: Path) -> None:
     done = run("tag", "--add", "grandma", "--add", "beach", "--rate", 5, indexed / "a.jpg", indexed / "inner")
     assert done.exit_code == 0, done.stderr
-    assert done.stdout == "2 pictures chosen, 2 newly tagged, 2 rated anew\n"
+    assert done.stdout == "2 pictures chosen, 2 newly tagged, 2 newly rated\n"
     assert run("tag", "--add", "beach", indexed).stdout == "3 pictures chosen, 1 newly tagged\n"
     assert {Path(str(hit["path"])).name for hit in hits(run, "--tag", "grandma")} == {"a.jpg", "c.webp"}
     done = run("tag", "--remove", "grandma", indexed / "a.jpg", "--json")
@@ -52,9 +52,9 @@ def test_pictures_are_chosen_by_filters_too(run: Run, indexed: Path) -> None:
     assert run("tag", "--add", "flat", "--in", indexed / "inner", indexed).stdout.startswith(
         "1 picture chosen"
     )
-    assert run("tag", "--rate", "reject", "--in", indexed).stdout == "3 pictures chosen, 3 rated anew\n"
-    assert run("tag", "--rate", "none", "--in", indexed).stdout == "3 pictures chosen, 3 rated anew\n"
-    assert run("tag", "--rate", "none", "--in", indexed).stdout == "3 pictures chosen, 0 rated anew\n"
+    assert run("tag", "--rate", "reject", "--in", indexed).stdout == "3 pictures chosen, 3 newly rated\n"
+    assert run("tag", "--rate", "none", "--in", indexed).stdout == "3 pictures chosen, 3 newly rated\n"
+    assert run("tag", "--rate", "none", "--in", indexed).stdout == "3 pictures chosen, 0 newly rated\n"
 
 
 def test_a_picture_has_several_spellings(run: Run, indexed: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_picture_has_several_spellings(run: Run, indexed: Path, tmp_path: Path
 def test_nothing_chosen_is_said(run: Run, indexed: Path) -> None:
     done = run("tag", "--add", "flat", "--name", "nothing like it")
     assert (done.exit_code, done.stdout) == (1, "0 pictures chosen, 0 newly tagged\n")
-    assert "no picture of the catalogue fits" in done.stderr
+    assert "no picture of the catalogue passes the filters" in done.stderr
 
 
 def test_unknown_pictures_are_named(run: Run, indexed: Path, tmp_path: Path) -> None:
@@ -84,11 +84,11 @@ def test_unknown_pictures_are_named(run: Run, indexed: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--add", "x"], "name the pictures, or choose them"),
-        (["picture.jpg"], "say what to do with them"),
+        (["--add", "x"], "name pictures or give filters"),
+        (["picture.jpg"], "say what to do with the pictures"),
         (["--add", " ", "--name", "*"], "cannot be a tag"),
-        (["--add", "x", "--remove", "x", "--name", "*"], "both to be added and to be removed"),
-        (["--rate", "six", "--name", "*"], "'six' is no rating: expected 0 to 5, reject or none"),
+        (["--add", "x", "--remove", "x", "--name", "*"], "--add and --remove both name"),
+        (["--rate", "six", "--name", "*"], "'six' is not a rating: expected 0 to 5, reject or none"),
         (["--add", "x", "--label", "dog", "--name", "*"], "by hand: give labels, --clear and --dry-run in"),
         (["--label", "dog", "--origin", "hand"], "or given by hand"),
     ],
@@ -111,8 +111,8 @@ def test_a_folder_is_moved(run: Run, indexed: Path, tmp_path: Path) -> None:
     (tmp_path / "new" / "a.jpg").unlink()
     done = run("catalog", "move", indexed, tmp_path / "new")
     assert done.exit_code == 1
-    assert done.stdout == f"3 files have a path in {tmp_path / 'new'} now\n"
-    assert "of 3 files that were looked for 1 are not in" in message(done)
+    assert done.stdout == f"3 files have a new path in {tmp_path / 'new'}\n"
+    assert "1 of 3 files not in" in message(done)
     assert "2 pictures in" in run("index").stdout
     assert len(hits(run, "--tag", "mine")) == 2
     assert "knows no picture in" in message(run("catalog", "move", indexed, tmp_path / "new"))
@@ -128,7 +128,7 @@ def test_backup_and_restore(run: Run, indexed: Path, tmp_path: Path) -> None:
     assert "is there already: --replace keeps it" in message(run("catalog", "restore", tmp_path / "copy"))
     done = run("catalog", "restore", tmp_path / "copy", "--replace")
     assert done.exit_code == 0, done.stderr
-    assert "what was there before is in" in done.stderr
+    assert "the previous catalogue is in" in done.stderr
     assert len(hits(run, "--tag", "mine")) == 1
     assert run("catalog", "check").exit_code == 0
     shutil.rmtree(tmp_path / "catalog")
@@ -140,9 +140,8 @@ def test_what_waits_for_its_picture_is_counted(run: Run, indexed: Path, tmp_path
     run("tag", "--add", "mine", indexed / "a.jpg")
     shutil.move(indexed / "a.jpg", tmp_path / "away.jpg")
     done = run("index")
-    assert (
-        "tags and ratings of 1 picture that left are kept, and come back with the same pictures"
-        in " ".join(done.stderr.split())
+    assert "tags and ratings of 1 picture that left the catalogue are kept, and restored when" in " ".join(
+        done.stderr.split()
     )
     assert "tags and ratings of 1 picture that left" in run("catalog", "info").stdout
     shutil.move(tmp_path / "away.jpg", indexed / "renamed.jpg")

@@ -94,4 +94,4 @@ def test_a_card_is_written_from_results_and_never_over_another(run: Run, measure
     assert "| pack | acc1 |" in (measured / "CARD.md").read_text("utf-8")
     refused = run("models", "card", tiny, "one.json", "--out", "CARD.md")
     assert refused.exit_code == 2
-    assert "CARD.md is there already" in refused.stderr
+    assert "CARD.md exists already" in refused.stderr

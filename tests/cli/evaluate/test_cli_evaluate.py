@@ -128,7 +128,7 @@ def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, classes: Pa
 def test_each_domain_of_data_without_domains(run: Run, classes: Path, more: tuple[str, ...]) -> None:
     done = run("evaluate", "zero-shot", classes / "photo", "--domain", "each", "-m", "unused", *more)
     assert done.exit_code == 2
-    assert "leave --domain out" in done.stderr
+    assert "leave out --domain" in done.stderr
 
 
 def test_data_sets_of_one_name_get_a_file_each(run: Run, tiny: Path, classes: Path) -> None:

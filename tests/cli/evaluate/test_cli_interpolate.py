@@ -125,7 +125,7 @@ def test_points_that_are_there_are_not_measured_again(
         (("--shares", "0,2"), "from 0 (START) to 1 (END)"),
         (("--shares", "some"), "from 0 (START) to 1 (END)"),
         (("--keep", "0.5"), "--out DIR"),
-        (("--keep", "1.5", "-o", "way"), "no share of the way"),
+        (("--keep", "1.5", "-o", "way"), "expected a number from 0 (START) to 1 (END)"),
         (("--keep-up", "gone"), "gone"),
         (("--keep-up", "lonely"), "neither captions nor classes"),
         (("--names", "cifar10"), "no class name is given"),

@@ -79,7 +79,7 @@ def test_zero_shot_by_name(run: Run, tiny: Path, root: Path) -> None:
     [
         (["--dataset", "mnist"], "holds no mnist"),
         (["--dataset", "cifar"], "no data set is known as 'cifar'"),
-        (["--dataset", "cifar10", "--names", "cifar10"], "brings its own class names"),
+        (["--dataset", "cifar10", "--names", "cifar10"], "--dataset sets the class names"),
         (["--dataset", "cifar10", "--domain", "each"], "cifar10 has no domains"),
         (["--dataset", "pacs", "--part", "train"], "has no part 'train'"),
         (["--dataset", "cifar10", "--part", "dev"], "--part takes test, train, val"),
@@ -120,7 +120,7 @@ def test_a_folder_of_voc_is_measured_as_one_of_several_classes(run: Run, tiny: P
     assert "mean_average_precision" in told["metrics"]
     assert (told["n"], told["classes"]) == (2, 2)
     done = run("evaluate", "zero-shot", tmp_path / "VOCdevkit", "-m", tiny, "--domain", "x")
-    assert "leave --names, --only, --domain out" in done.stderr
+    assert "leave out --names, --only, --domain" in done.stderr
 
 
 def test_a_known_data_set_is_hinted_at(run: Run, tiny: Path, root: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_known_data_set_is_hinted_at(run: Run, tiny: Path, root: Path) -> None
     done = run(*words)
     assert done.exit_code == 0
     assert json.loads(done.stdout)["n"] == 6
-    hint = "cifar10 has the name of a known data set, cifar10: --dataset cifar10 takes the class names and"
+    hint = "cifar10 has the name of a known data set: --dataset cifar10 uses the class names and"
     assert hint in done.stderr
     assert "known data set" not in run(*words, "--names", "cifar10").stderr
     # The paper has neither names nor prompts for PACS: --dataset would change nothing.

@@ -70,8 +70,8 @@ def test_corruptions(run: Run, tiny: Path, pack: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "what is the shift"),
-        (("--corruptions", "--reference", "photo"), "what is the shift"),
+        ((), "give exactly one of"),
+        (("--corruptions", "--reference", "photo"), "give exactly one of"),
         (("--corruptions", "--severities", "0,6"), "numbers from 1 to 5"),
         (("--corruptions", "--limit", "0"), "--limit"),
         (("--corruptions", "--side", "0"), "side is 0"),
@@ -128,10 +128,10 @@ def test_objectnet_beside_imagenet(run: Run, tiny: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--runtime", "onnx"), "--runtime onnx: labels learned labels"),
-        (("--precision", "bfloat16"), "--precision bfloat16: labels learned labels"),
+        (("--runtime", "onnx"), "--runtime onnx: labels was trained on labels"),
+        (("--precision", "bfloat16"), "--precision bfloat16: labels was trained on labels"),
         (("--runtime", "torch", "--precision", "float32"), ""),
-        (("--fast",), "--fast scales its pictures only"),
+        (("--fast",), "--fast only reduces its pictures"),
     ],
 )
 def test_options_that_a_run_with_labels_cannot_follow(

@@ -93,5 +93,5 @@ def test_runtimes_are_measured_and_kept(run: Run, fit: Path, monkeypatch: pytest
     assert f"{told['runtime']} {told['precision']}" in told["pictures_per_second"]
     again = run("models", "runtimes", fit)
     assert again.exit_code == 0
-    assert "taken with --runtime auto" in again.stdout
+    assert "used by --runtime auto" in again.stdout
     assert "timing" not in again.stderr

@@ -34,7 +34,7 @@ def test_show_and_verify(run: Run, folders: Path, name: str, layout: str) -> Non
         assert word in shown.stdout
     done = run("models", "verify", folders / name)
     assert done.exit_code == 0, done.stderr
-    assert "both graphs compute on onnx" in done.stdout
+    assert "both graphs run on onnx" in done.stdout
     assert told["identity"] in done.stdout
     assert (
         json.loads(run("models", "verify", folders / name, "--json").stdout)["identity"] == told["identity"]

@@ -56,7 +56,7 @@ def test_a_table_that_fits_and_touches_nothing(run: Run, indexed: Path) -> None:
     assert max(map(len, lines)) <= 80
     titles = [line for line in lines if line and not line.startswith(" ")]
     assert [title.split(":")[0] for title in titles] == [
-        *("Same bytes", "Same picture, another file", "Part of another, or changed in part")
+        *("Same bytes", "Same picture, another file", "Part of another picture, or partly changed")
     ]
     assert titles[0] == "Same bytes: 1 group, 2 files"
     kept = next(number for number, line in enumerate(lines) if re.match(r"  keep .*1\.png +120 x 90", line))
@@ -65,7 +65,7 @@ def test_a_table_that_fits_and_touches_nothing(run: Run, indexed: Path) -> None:
     assert re.match(r" +saved again, pixels [01]\.\d\d, cosine .* bits", lines[kept + 3])
     assert any(re.match(r" +framed, pixels .* of it", line) for line in lines)
     assert "--trash auto moves 1 copy (bytes), " in done.stderr
-    assert "with --copies bytes,picture also 1 that are one picture in another file; nothing" in done.stderr
+    assert "--copies bytes,picture also moves 1 with the same picture; nothing" in done.stderr
     assert sorted(indexed.rglob("*")) == before
 
 
@@ -106,7 +106,7 @@ def test_names_to_remove_are_those_on_disk(run: Run, indexed: Path, tiny: Path) 
     assert sorted(done.stdout_bytes.split(b"\0")) == sorted([b"", *plain, *odd])
     done = run("duplicates", "--format", "remove", "--copies", "bytes,picture")
     assert sorted(done.stdout_bytes.splitlines()) == sorted([*plain, odd[0]])
-    assert "1 file with a line break in their names: --print0 has them" in done.stderr
+    assert "1 file with a line break in the name; --print0 prints all" in done.stderr
 
 
 def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
@@ -122,12 +122,12 @@ def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
     done = run("duplicates", "--in", indexed / "copies")
     assert done.stdout == "no copies among 3 pictures in 3 files\n"
     for options, message in (
-        (("--tiers", "twins"), "takes some of bytes, picture, part, scene"),
+        (("--tiers", "twins"), "takes a list of bytes, picture, part, scene"),
         (("--keep", "prettiest"), "there is no rule 'prettiest'"),
         (("--format", "xml"), "takes table, json, csv, imagededup, remove"),
         (("--trash", ""), "takes a folder, or auto"),
         (("--trash", "auto", "--copies", "scene,part"), "--copies takes bytes and picture, not scene"),
-        (("--copies", "bytes,part"), "not part: files of that tier are no copies"),
+        (("--copies", "bytes,part"), "not part: files of that tier are not copies"),
     ):
         refused = run("duplicates", *options)
         assert refused.exit_code == 2
@@ -167,9 +167,9 @@ def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> Non
     assert "nothing to move" in run("duplicates", "--trash", "auto").stderr
     back = run("duplicates", "--undo", told["undo"])
     assert back.exit_code == 0, back.stderr
-    assert back.stdout == "2 files put back, 0 were where they belong\n"
+    assert back.stdout == "2 files moved back, 0 were already in place\n"
     catalog = Path(told["undo"]).parent.parent
-    assert f"diptych index --catalog {catalog} takes 1 of them into the catalogue again" in back.stderr
+    assert f"to index 1 of them again: diptych index --catalog {catalog}" in back.stderr
     assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
     refused = run("duplicates", "--undo", tmp_path / "nowhere.jsonl")
     assert refused.exit_code == 2
@@ -188,8 +188,8 @@ def test_putting_back_needs_no_catalogue(run: Run, indexed: Path, tmp_path: Path
     shutil.rmtree(tmp_path / "catalog")
     back = run("duplicates", "--undo", kept)
     assert back.exit_code == 0, back.stderr
-    assert back.stdout == "2 files put back, 0 were where they belong\n"
-    assert "not told: the catalogue" in back.stderr
+    assert back.stdout == "2 files moved back, 0 were already in place\n"
+    assert "warning: the catalogue was not updated" in back.stderr
     assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
 
 
@@ -255,7 +255,7 @@ def test_similar_from_outside(run: Run, indexed: Path, tmp_path: Path) -> None:
     (tmp_path / "no pictures").mkdir()
     none = run("similar", tmp_path / "no pictures")
     assert (none.exit_code, none.stdout) == (2, "")
-    assert "there are no pictures in" in none.stderr
+    assert "no pictures found in" in none.stderr
     part = run("similar", outside / "part.png", "--top", 0)
     lines = part.stdout.splitlines()
     assert {line.rsplit("/")[-1] for line in lines} == {"2.png", "<framed> & co.png"}

@@ -46,7 +46,7 @@ def test_a_list_needs_no_model(run: Run, indexed: Path, monkeypatch: pytest.Monk
     rank, day, path = table.stdout.split()
     assert (rank, day) == ("1", "1970-01-02")
     assert path.endswith("/album/b.png")  # a long path loses its head, to fit in 80 columns
-    assert "2 of 3 pictures, newest first (--page goes on)" in run("search", "-k", 2).stderr
+    assert "2 of 3 pictures, newest first (--page N shows more)" in run("search", "-k", 2).stderr
     told = json.loads(run("search", "--tag", "sea", "--json").stdout)
     assert (told["query"], told["total"], told["searched"]) == ([], 1, 3)
     assert (told["hits"][0]["relevance"], told["hits"][0]["tags"]) == (None, ["sea"])
@@ -125,7 +125,7 @@ def test_options_become_a_filter() -> None:
 def test_what_is_no_date(text: str) -> None:
     import typer
 
-    with pytest.raises(typer.BadParameter, match="is no date"):
+    with pytest.raises(typer.BadParameter, match="is not a date"):
         read_date(text, end=True)
 
 

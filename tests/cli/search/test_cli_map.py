@@ -138,7 +138,7 @@ def test_pictures_that_are_gone_are_told_of(run: Run, indexed: Path, tmp_path: P
     (indexed / "two" / "0.png").unlink()
     done = run("map")
     assert done.exit_code == 1
-    assert "1 pictures could not be read and are grey" in done.stderr
+    assert "1 picture could not be read, shown in grey" in done.stderr
     assert read(tmp_path / "map.html")[1]["count"] == 20
 
 
@@ -147,9 +147,9 @@ def test_pictures_that_are_gone_are_told_of(run: Run, indexed: Path, tmp_path: P
     [
         (["--clusters", "none"], "--clusters takes 'auto' or a whole number"),
         (["--clusters", "11"], "half as many"),
-        (["--inline", "--no-thumbnails"], "leave out --no-thumbnails"),
+        (["--inline", "--no-thumbnails"], "--no-thumbnails leaves them out"),
         (["--labels", "missing.txt"], "missing.txt cannot be read: No such file"),
-        (["--out", "."], "is a folder: name the page in it"),
+        (["--out", "."], "is a folder: name a file"),
         (["--name", "nothing.png"], "0 pictures make no map"),
     ],
 )

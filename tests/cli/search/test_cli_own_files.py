@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from diptych.cli.shared.own_files import check_own
+from diptych.cli.shared.own_files import check_overwrite
 from diptych.errors import InputError
 
 Run = Callable[..., Result]
@@ -29,12 +29,12 @@ def test_what_may_be_written_over(tmp_path: Path) -> None:
     other, empty = tmp_path / "other.html", tmp_path / "empty.html"
     other.write_text(NOTES)
     empty.touch()
-    check_own(None, empty, tmp_path / "new.html")
-    with pytest.raises(InputError, match=r"other\.html is there already .* --force"):
-        check_own(empty, other)
-    check_own(other, force=True)
+    check_overwrite(None, empty, tmp_path / "new.html")
+    with pytest.raises(InputError, match=r"other\.html exists already .* --force"):
+        check_overwrite(empty, other)
+    check_overwrite(other, force=True)
     with pytest.raises(InputError):
-        check_own(tmp_path)  # a folder
+        check_overwrite(tmp_path)  # a folder
     assert other.read_text() == NOTES
 
 
@@ -52,7 +52,7 @@ def test_commands(run: Run, indexed: Path, command: tuple[str, ...], file: str) 
     path.write_text(NOTES)
     refused = run(*command)
     assert refused.exit_code == 2
-    assert f"{file} is there already" in " ".join(refused.stderr.split())
+    assert f"{file} exists already" in " ".join(refused.stderr.split())
     assert path.read_text() == NOTES
     assert run(*command, "--force").exit_code == 0
     os.utime(path, (1, 1))

@@ -71,7 +71,7 @@ def test_paths_are_the_bytes_of_the_names(run: Run, indexed: Path) -> None:
     assert set(done.stdout_bytes.split(b"\0")[:-1]) == {
         odd, *(os.fsencode(indexed / name) for name in ("b.png", "inner/c.webp", "more.zip/inner/x.jpg"))
     }  # fmt: skip
-    assert "1 of these lie inside archives" in done.stderr
+    assert "1 path inside archives" in done.stderr
     assert odd + b"\n" in run("search", "a dog", "--all", "--copies", "--paths").stdout_bytes
 
 
@@ -120,7 +120,7 @@ def test_odd_queries_are_told_of(run: Run, indexed: Path) -> None:
         assert told in refused.stderr
     done = run("search", "phto.jpg", "--all")
     assert done.exit_code == 0
-    assert "phto.jpg: there is no such file, so it was looked for as words" in done.stderr
+    assert "phto.jpg: there is no such file, so it was read as text" in done.stderr
     nowhere = run("search", "a", "dog", "--in", indexed / "none", "--in", indexed / "inner")
     assert nowhere.exit_code == 2
     assert f"{indexed / 'none'}: there is no such file or folder" in nowhere.stderr
@@ -205,7 +205,7 @@ def test_broken_files_set_the_exit_status(run: Run, indexed: Path) -> None:
 
 def test_taking_out_and_leaving_in(run: Run, indexed: Path) -> None:
     assert (
-        "1 file taken out of the catalogue; 2 pictures stay"
+        "1 file removed from the catalogue; 2 pictures left"
         in run("index", "--forget", indexed / "b.png").stdout
     )
     assert "nothing new" in run("index").stdout  # until it is named
@@ -213,12 +213,12 @@ def test_taking_out_and_leaving_in(run: Run, indexed: Path) -> None:
     shutil.rmtree(indexed)
     indexed.mkdir()
     kept = run("index")
-    assert "is a drive missing?" in kept.stderr
+    assert "is a drive unplugged?" in kept.stderr
     assert "3 removed" in run("index", "--remove-gone").stdout
     shutil.rmtree(indexed)
     missing = run("index")
     assert missing.exit_code == 1
-    assert "(it is not there); what is known in it was left in" in missing.stderr
+    assert "(it is not there); its pictures stay in the catalogue" in missing.stderr
 
 
 def test_the_file_that_passes_the_filter_is_shown(run: Run, indexed: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_recipe_with_typed_overrides_stopped_and_resumed(run: Run) -> None:
     Path("recipe.py").write_text(RECIPE)
     stopped = run("train", "recipe.py", "--set", "epochs=3", "--set", "max_minutes=1e-9")
     assert stopped.exit_code == 0, stopped.stderr
-    assert "--resume goes on there" in stopped.stderr
+    assert "with --resume" in stopped.stderr
     again = run("train", "recipe.py", "--set", "epochs=3")
     assert again.exit_code == 2
     assert "add --resume" in again.stderr
@@ -92,8 +92,8 @@ def test_a_recipe_with_typed_overrides_stopped_and_resumed(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give a recipe"),
-        (("recipe.py", "--pairs", "pairs.tar"), "give a recipe"),
+        ((), "give either a recipe"),
+        (("recipe.py", "--pairs", "pairs.tar"), "give either a recipe"),
         (("nothing.py",), "is no file"),
         (("empty.py",), "no function run()"),
         (("--pairs", "nothing.tar"), "nothing.tar"),

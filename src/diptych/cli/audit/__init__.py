@@ -1,1 +1,1 @@
-"""Commands that measure how fair and how limited a model is."""
+"""Commands that measure the fairness and the limits of a model."""

@@ -1,4 +1,7 @@
-"""`diptych audit`: what a model cannot do, on pictures drawn here; audits of data are in `audit_data.py`."""
+"""`diptych audit` on generated pictures: counting, relations, abstract, distance.
+
+Audits of labelled data are in `audit_data.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,43 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.audit.auditing import run
-from diptych.cli.evaluate.measuring import Drawing, Measuring, measuring
+from diptych.cli.audit.auditing import run_audit
+from diptych.cli.evaluate.measuring import EncoderOptions, MeasureOptions, measuring
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What a model cannot do, and what it should not: limits, each with chance and a verdict.",
+    help="Audit a model: its limits, biases and labels, each with chance and a verdict.",
 )
 
-Seed = Annotated[int, typer.Option(metavar="N", help="Of everything drawn at random.")]
-Each = Annotated[int, typer.Option(metavar="N", min=1, help="Pictures of each kind.")]
-Clevr = Annotated[Path | None, typer.Option(metavar="DIR", help="CLEVR_v1.0, in place of drawn pictures.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
+Each = Annotated[int, typer.Option(metavar="N", min=1, help="Number of pictures of each kind.")]
+Clevr = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Use CLEVR_v1.0 instead of generated pictures.")
+]
 
 
 @app.command("counting")
 @measuring
 def counting(
     data: Annotated[
-        Path | None, typer.Argument(metavar="DATA", show_default=False, help="Folders named like numbers.")
+        Path | None,
+        typer.Argument(
+            metavar="DATA", show_default=False, help="Pictures in folders named by the number of objects."
+        ),
     ] = None,
     clevr: Clevr = None,
     things: Annotated[
-        str, typer.Option(metavar="TEXT", help="What is counted in DATA, in the plural.")
+        str, typer.Option(metavar="TEXT", help="The objects to count in DATA, in the plural.")
     ] = "objects",
-    most: Annotated[int, typer.Option(metavar="N", min=2, max=20, help="Count up to this.")] = 10,
+    most: Annotated[
+        int, typer.Option(metavar="N", min=2, max=20, help="The largest number of objects.")
+    ] = 10,
     each: Each = 48,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """How many things are in the picture: drawn ones, CLEVR, or folders named like numbers.
+    """Audit counting: the number of objects in generated pictures, in CLEVR, or in your own.
 
     [bold]Examples[/bold]
 
@@ -49,13 +59,13 @@ def counting(
     from diptych.datasets import load_labelled
 
     if data is not None and clevr is not None:
-        raise typer.BadParameter("DATA and --clevr exclude each other: one set of pictures at a time")
-    found = clevr_counts(clevr) if clevr else load_labelled(data) if data else None
-    if found is None:
-        _refuse_limit(asked, "DATA or --clevr")
+        raise typer.BadParameter("DATA and --clevr exclude each other: give one")
+    dataset = clevr_counts(clevr) if clevr else load_labelled(data) if data else None
+    if dataset is None:
+        _refuse_limit(common, "DATA or --clevr")
     else:
-        found = asked.limited(found, seed)
-    run(asked, "counting", audit_counting, found, most=most, each=each, things=things, seed=seed)
+        dataset = common.limited(dataset, seed)
+    run_audit(common, "counting", audit_counting, dataset, most=most, each=each, things=things, seed=seed)
 
 
 @app.command("relations")
@@ -63,14 +73,16 @@ def counting(
 def relations(
     kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only these, e.g. left, binding; may be given several times."),
+        typer.Option(
+            metavar="NAME", help="Test only this relation, e.g. left or binding; repeat it for several."
+        ),
     ] = None,
     each: Each = 100,
     seed: Seed = 0,
     *,
-    asked: Drawing,
+    common: EncoderOptions,
 ) -> None:
-    """Which of two things is left, above, inside, in front, larger: a sentence against its swap.
+    """Audit relations: left, above, inside, in front, larger; a sentence against its swapped version.
 
     [bold]Examples[/bold]
 
@@ -80,7 +92,7 @@ def relations(
     """
     from diptych.audits.limits.relations import SENTENCES, audit_relations
 
-    run(asked, "relations", audit_relations, kinds=kind or tuple(SENTENCES), each=each, seed=seed)
+    run_audit(common, "relations", audit_relations, kinds=kind or tuple(SENTENCES), each=each, seed=seed)
 
 
 @app.command("abstract")
@@ -89,9 +101,9 @@ def abstract(
     each: Each = 100,
     seed: Seed = 0,
     *,
-    asked: Drawing,
+    common: EncoderOptions,
 ) -> None:
-    """Drawings: same or different, symmetric, upright, sorted by size; chance is one half.
+    """Audit abstract properties of drawings: same, symmetric, upright, sorted by size; chance is 0.5.
 
     [bold]Example[/bold]
 
@@ -99,7 +111,7 @@ def abstract(
     """
     from diptych.audits.limits.abstract import audit_abstract
 
-    run(asked, "abstract", audit_abstract, each=each, seed=seed)
+    run_audit(common, "abstract", audit_abstract, each=each, seed=seed)
 
 
 @app.command("distance")
@@ -107,14 +119,15 @@ def abstract(
 def distance(
     clevr: Clevr = None,
     kitti: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="KITTI, with label_2 and image_2: the paper's task.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Use KITTI, a folder with label_2 and image_2: the paper's task."),
     ] = None,
     each: Each = 60,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """How far away the nearest thing is: drawn scenes, CLEVR, or the nearest car of KITTI.
+    """Audit distance: how far the nearest object is, in generated scenes, CLEVR or KITTI.
 
     [bold]Examples[/bold]
 
@@ -126,19 +139,17 @@ def distance(
     from diptych.audits.limits.distance import CLEVR_TEMPLATES, KITTI_TEMPLATES, TEMPLATES, audit_distance
 
     if clevr is not None and kitti is not None:
-        raise typer.BadParameter("--clevr and --kitti exclude each other: one set of pictures at a time")
-    found = clevr_distances(clevr) if clevr else kitti_distances(kitti) if kitti else None
+        raise typer.BadParameter("--clevr and --kitti exclude each other: give one")
+    dataset = clevr_distances(clevr) if clevr else kitti_distances(kitti) if kitti else None
     templates = CLEVR_TEMPLATES if clevr else KITTI_TEMPLATES if kitti else TEMPLATES
-    if found is None:
-        _refuse_limit(asked, "--clevr or --kitti")
+    if dataset is None:
+        _refuse_limit(common, "--clevr or --kitti")
     else:
-        found = asked.limited(found, seed)
-    run(asked, "distance", audit_distance, found, templates=templates, each=each, seed=seed)
+        dataset = common.limited(dataset, seed)
+    run_audit(common, "distance", audit_distance, dataset, templates=templates, each=each, seed=seed)
 
 
-def _refuse_limit(asked: Measuring, data: str) -> None:
-    """Refuse --limit where pictures are drawn: --each says how many."""
-    if asked.limit is not None:
-        raise typer.BadParameter(
-            f"--limit takes a sample of {data}; of drawn pictures, --each says how many are made"
-        )
+def _refuse_limit(common: MeasureOptions, data: str) -> None:
+    """Refuse --limit for generated pictures, whose number --each sets."""
+    if common.limit is not None:
+        raise typer.BadParameter(f"--limit needs {data}; --each sets the number of generated pictures")

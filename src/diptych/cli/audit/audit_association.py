@@ -1,4 +1,4 @@
-"""`diptych audit association`: what words and people in pictures lie near, and how far groups lie apart."""
+"""`diptych audit association`: association tests of words and of pictures of people (WEAT, iEAT)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from diptych.cli.audit.audit_bias import FileColumn, Level, Minimum, Seed, Table
-from diptych.cli.audit.auditing import run
-from diptych.cli.evaluate.measuring import Measuring, measuring
+from diptych.cli.audit.auditing import run_audit
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note
 from diptych.errors import InputError
@@ -20,30 +20,32 @@ def association(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DATA", show_default=False, help="A folder or a tar archive of pictures, with the table."
+            metavar="DATA",
+            show_default=False,
+            help="A folder or tar archive of pictures, with a table of attributes.",
         ),
     ] = None,
     table: Table = None,
     file: FileColumn = None,
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Compare the groups of this column; may be given several times."),
+        typer.Option(metavar="COLUMN", help="Compare the groups of this column; repeat it for several."),
     ] = None,
     sets: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="JSON with sets of words in place of the built-in ones."),
+        typer.Option(metavar="FILE", help="A JSON file with sets of words that replace the built-in ones."),
     ] = None,
     templates: options.Templates = "plain",
     minimum: Minimum = 30,
     level: Level = 0.05,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """What words, and people in pictures, are associated with (WEAT, iEAT).
+    """Audit associations of words, and of people in pictures (WEAT, iEAT).
 
-    With pictures of groups also how far these lie apart. Without DATA texts
-    alone are tested.
+    With pictures of groups, the distances between the groups are measured too.
+    Without DATA only texts are tested.
 
     [bold]Examples[/bold]
 
@@ -56,12 +58,12 @@ def association(
     from diptych.audits.bias.people import load_people
 
     if data is None and (table or file or by):
-        raise InputError("--table, --file and --by speak of pictures: name DATA")
-    people = None if data is None else asked.limited(load_people(data, table, file=file), seed)
-    for told in people.trouble() if people else ():
-        note(f"table: {told}", quiet=asked.quiet)
-    run(
-        asked,
+        raise InputError("--table, --file and --by need pictures: give DATA")
+    people = None if data is None else common.limited(load_people(data, table, file=file), seed)
+    for problem in people.trouble() if people else ():
+        note(f"table: {problem}", quiet=common.quiet)
+    run_audit(
+        common,
         "association",
         audit_association,
         people,

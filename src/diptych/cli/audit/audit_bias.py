@@ -1,4 +1,4 @@
-"""`diptych audit bias`: how a model treats groups of people, on pictures with a table of attributes."""
+"""`diptych audit bias`: differences between groups of people, on pictures with a table of attributes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.audit.auditing import run
-from diptych.cli.evaluate.measuring import Measuring, measuring
+from diptych.cli.audit.auditing import run_audit
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared.console import note
 
 Table = Annotated[
@@ -16,46 +16,60 @@ Table = Annotated[
     typer.Option(
         "--table",
         metavar="FILE",
-        help="CSV, TSV or Parquet of attributes; else the one inside DATA or beside it.",
+        help="The table of attributes: CSV, TSV or Parquet. Default: the one inside or beside DATA.",
     ),
 ]
 FileColumn = Annotated[
-    str | None, typer.Option("--file", metavar="COLUMN", help="The column that names the pictures.")
+    str | None, typer.Option("--file", metavar="COLUMN", help="The column with the file names.")
 ]
 Minimum = Annotated[
-    int, typer.Option(metavar="N", min=2, help="Smaller groups are told, not ranked and not tested.")
+    int,
+    typer.Option(
+        metavar="N", min=2, help="Smallest group that is ranked and tested; smaller ones are only listed."
+    ),
 ]
 Level = Annotated[
-    float, typer.Option(metavar="P", help="Chance of any finding about a model without bias, over the page.")
+    float, typer.Option(metavar="P", help="Probability of any false finding in the whole report.")
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Of everything drawn at random.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 People = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", show_default=False, help="A folder or a tar archive of pictures, with the table."
+        metavar="DATA",
+        show_default=False,
+        help="A folder or tar archive of pictures, with a table of attributes.",
     ),
 ]
 Column = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="By default the column of that name, where there is one."),
+    typer.Option(
+        metavar="COLUMN",
+        help="The column of this attribute. Default: the column of the same name, if there is one.",
+    ),
 ]
 Baseline = Annotated[
-    str, typer.Option(metavar="VALUE", help="The race that tables 3 and 4 set against all others.")
+    str, typer.Option(metavar="VALUE", help="The race that tables 3 and 4 compare with all others.")
 ]
 WordsFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="JSON with parts in place of the built-in ones: templates, race, gender, age, harmful, "
+        help="A JSON file with words that replace the built-in ones: templates, race, gender, age, harmful, "
         "added, labels.",
     ),
 ]
 LabelsBy = Annotated[
-    str | None, typer.Option(metavar="ROLE", help="Whose use of labels is compared; gender by default.")
+    str | None,
+    typer.Option(
+        metavar="ROLE", help="The attribute by which the use of labels is compared. Default: gender."
+    ),
 ]
 Thresholds = Annotated[
     list[float] | None,
-    typer.Option(metavar="P", help="Probability at which a label is attached; by default 0.005 and 0.04."),
+    typer.Option(
+        metavar="P",
+        help="Probability from which a label counts as given; repeat it for several. Default: 0.005, 0.04.",
+    ),
 ]
 
 
@@ -75,14 +89,14 @@ def bias(
     level: Level = 0.05,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """How a model treats groups of people, on faces with a table of attributes.
+    """Audit bias between groups of people, on faces with a table of attributes.
 
-    The paper's section 7.1: accuracy of race, gender and age by group, classes
-    that no person should be put in, labels that go to one group. Every gap has
-    an interval, and a p-value that is corrected for all others. FairFace's
-    columns and words are the built-in ones.
+    The paper's section 7.1: accuracy of race, gender and age by group, harmful
+    classes, and labels given mostly to one group. Every gap has an interval
+    and a p-value corrected for multiple tests. Columns and words are FairFace's
+    by default.
 
     [bold]Examples[/bold]
 
@@ -95,16 +109,16 @@ def bias(
     from diptych.audits.bias.people import load_people
     from diptych.audits.bias.vocabulary import read_vocabulary
 
-    named = {"race": race, "gender": gender, "age": age}
-    people = asked.limited(load_people(data, table, file=file), seed)
-    for told in people.trouble():
-        note(f"table: {told}", quiet=asked.quiet)
-    run(
-        asked,
+    columns = {"race": race, "gender": gender, "age": age}
+    people = common.limited(load_people(data, table, file=file), seed)
+    for problem in people.trouble():
+        note(f"table: {problem}", quiet=common.quiet)
+    run_audit(
+        common,
         "bias",
         audit_bias,
         people,
-        columns={role: column for role, column in named.items() if column is not None},
+        columns={role: column for role, column in columns.items() if column is not None},
         reference=baseline,
         words=None if words is None else read_vocabulary(words),
         labels_by=labels_by,

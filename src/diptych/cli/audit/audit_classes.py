@@ -1,4 +1,4 @@
-"""`diptych audit classes`: a list of labels looked through before anyone deploys it."""
+"""`diptych audit classes`: check a list of labels before deployment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from diptych.cli.audit.audit_bias import Seed
-from diptych.cli.audit.auditing import run
-from diptych.cli.evaluate.measuring import Measuring, measuring
+from diptych.cli.audit.auditing import run_audit
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared import options
 
 
@@ -18,33 +18,38 @@ def classes(
     labels: Annotated[
         Path,
         typer.Argument(
-            metavar="LABELS", show_default=False, help="One label a line; or JSON, a list or name -> texts."
+            metavar="LABELS",
+            show_default=False,
+            help="A file of labels: one per line, or JSON, a list or name -> texts.",
         ),
     ],
     sample: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Pictures like those the labels are for.")
+        Path | None, typer.Option(metavar="DATA", help="Sample pictures of the kind to be classified.")
     ] = None,
     background: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Pictures that show none of the labels; else drawn ones."),
+        typer.Option(metavar="DATA", help="Pictures that show none of the labels. Default: generated ones."),
     ] = None,
     add: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Try a label more: which pictures would move.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show what adding this label would change; repeat it for several."),
     ] = None,
     remove: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Try a label less; both may be given several times."),
+        typer.Option(
+            metavar="NAME", help="Show what removing this label would change; repeat it for several."
+        ),
     ] = None,
     templates: options.Templates = "plain",
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Look through a list of labels: what attracts, what is near, what harms.
+    """Check a list of labels: too general, too similar or harmful ones, and missing ones.
 
     Exit status 1 with a serious warning: a label that harms or degrades people,
-    comes twice, or attracts what fits no other; no label for what fits none
-    while many answers are unsure. Notices leave the status at 0.
+    appears twice, or attracts pictures that fit no other; or no label for
+    "other" while many answers are unsure. With notices only, the status is 0.
 
     [bold]Examples[/bold]
 
@@ -58,17 +63,17 @@ def classes(
     from diptych.zeroshot.label_files import read_labels_file
 
     names = read_labels_file(labels)
-    found = run(
-        asked,
+    audit = run_audit(
+        common,
         "classes",
         audit_classes,
         names,
-        None if sample is None else asked.limited(load_pictures(sample), seed),
-        background=None if background is None else asked.limited(load_pictures(background), seed),
+        None if sample is None else common.limited(load_pictures(sample), seed),
+        background=None if background is None else common.limited(load_pictures(background), seed),
         add=tuple(add or ()),
         remove=tuple(remove or ()),
         templates=templates,
         seed=seed,
     )
-    if isinstance(found, ClassDesignAudit) and found.serious:
+    if isinstance(audit, ClassDesignAudit) and audit.serious:
         raise typer.Exit(1)

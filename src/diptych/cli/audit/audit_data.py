@@ -1,4 +1,4 @@
-"""`diptych audit` on labelled data: digits, near classes, wording, domains, writing on pictures."""
+"""`diptych audit` on labelled data: digits, similar classes, wording, domains, text on pictures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.audit.audit import Seed
-from diptych.cli.audit.auditing import run
-from diptych.cli.evaluate.measuring import Measuring, measuring
+from diptych.cli.audit.auditing import run_audit
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note
 from diptych.cli.shared.labels import class_texts
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     Path,
-    typer.Argument(metavar="DATA", show_default=False, help="A folder or archive with a folder per class."),
+    typer.Argument(
+        metavar="DATA",
+        show_default=False,
+        help="Labelled pictures: a folder or archive with a folder per class.",
+    ),
 ]
 
 
@@ -31,17 +35,17 @@ def digits(
         typer.Argument(metavar="DATA", show_default=False, help="Handwritten digits, such as MNIST."),
     ] = None,
     font: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="One more font; may be given several times.")
+        list[Path] | None, typer.Option(metavar="FILE", help="A further font; repeat it for several.")
     ] = None,
     words: Annotated[
-        bool, typer.Option("--spelled-out", metavar="", help="Say 'three' in the prompts rather than '3'.")
+        bool, typer.Option("--spelled-out", metavar="", help="Write 'three' instead of '3' in the prompts.")
     ] = False,
     templates: options.Templates = "mnist",
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Digits written by hand against rendered ones, with the same prompts.
+    """Audit handwritten digits against rendered ones, with the same prompts.
 
     [bold]Examples[/bold]
 
@@ -51,29 +55,31 @@ def digits(
     """
     from diptych.audits.limits.digits import audit_digits
 
-    found = None if data is None else _labelled(data, None, asked, seed)
-    run(asked, "digits", audit_digits, found, templates=templates, words=words, fonts=font or ())
+    dataset = None if data is None else _labelled(data, None, common, seed)
+    run_audit(common, "digits", audit_digits, dataset, templates=templates, words=words, fonts=font or ())
 
 
 @measuring
 def fine(
     data: Data,
     groups: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON, group -> classes; else the texts decide.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A JSON file, group -> classes. Default: groups by the texts."),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(metavar="N", min=2, help="How many groups the texts make.")
+        int | None, typer.Option(metavar="N", min=2, help="Number of groups, when made by the texts.")
     ] = None,
     save_groups: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the groups, to ask another model the same.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the groups, to audit another model with the same ones."),
     ] = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Near classes against distant ones: within groups, between them, and what is confused.
+    """Audit similar classes against distant ones: accuracy within and between groups, confusions.
 
     [bold]Examples[/bold]
 
@@ -84,37 +90,40 @@ def fine(
     from diptych.audits.labels.class_groups import load_groups, write_groups
     from diptych.audits.limits.fine_grained import FineGrainedAudit, audit_fine_grained
 
-    dataset = _labelled(data, names, asked, seed)
-    given = None if groups is None else load_groups(groups)
+    dataset = _labelled(data, names, common, seed)
+    loaded = None if groups is None else load_groups(groups)
 
     def measure(*encoder_and_data: Any, **settings: Any) -> FineGrainedAudit:
-        found = audit_fine_grained(
-            *encoder_and_data, groups=given, count=count, templates=templates, seed=seed, **settings
+        audit = audit_fine_grained(
+            *encoder_and_data, groups=loaded, count=count, templates=templates, seed=seed, **settings
         )
         if save_groups is not None:
-            write_groups(save_groups, found.groups)
-            note(f"written: {save_groups}", quiet=asked.quiet)
-        return found
+            write_groups(save_groups, audit.groups)
+            note(f"written: {save_groups}", quiet=common.quiet)
+        return audit
 
-    run(asked, "near classes", measure, dataset)
+    run_audit(common, "near classes", measure, dataset)
 
 
 @measuring
 def wording(
     data: Data,
     synonyms: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON, class -> other words for it.")
+        Path | None, typer.Option(metavar="FILE", help="A JSON file, class -> synonyms.")
     ] = None,
-    misspellings: Annotated[int, typer.Option(metavar="N", min=0, help="Draws of each number of edits.")] = 5,
+    misspellings: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Number of random misspellings for each number of edits.")
+    ] = 5,
     names: options.Names = None,
     templates: Annotated[
-        str | None, typer.Option(metavar="NAME|TEXT", help="Sentences to try, e.g. imagenet80.")
+        str | None,
+        typer.Option(metavar="NAME|TEXT", help="The prompt templates to compare, e.g. imagenet80."),
     ] = None,
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """What a prompt's words change: sentences, forms, synonyms, misspellings of the same classes.
+    """Audit the wording of prompts: sentences, word forms, synonyms and misspellings of the classes.
 
     [bold]Examples[/bold]
 
@@ -126,11 +135,11 @@ def wording(
     from diptych.audits.labels.wording import audit_wording
     from diptych.zeroshot.templates import resolve
 
-    run(
-        asked,
+    run_audit(
+        common,
         "wording",
         audit_wording,
-        _labelled(data, names, asked, seed),
+        _labelled(data, names, common, seed),
         sentences=SENTENCES if templates is None else resolve(templates),
         synonyms=None if synonyms is None else load_synonyms(synonyms),
         misspellings=misspellings,
@@ -145,11 +154,12 @@ def domains(
     templates: options.Templates = "plain",
     seed: Seed = 0,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Photographs, paintings, cartoons, sketches: accuracy in each, and the gap to the best.
+    """Audit domains such as photographs, paintings and sketches: accuracy in each, gap to the best.
 
-    DATA has a folder per domain above the folders of classes; --limit counts within each.
+    DATA has a folder per domain, which holds a folder per class; --limit applies
+    to each domain.
 
     [bold]Example[/bold]
 
@@ -160,14 +170,16 @@ def domains(
     from diptych.datasets.dataset import load_labelled
 
     words, _ = class_texts(names)
-    sets = {one: load_labelled(data, class_names=words, domain=one) for one in domains_of(data)}
-    sets = {name: asked.limited(one, seed) for name, one in sets.items()}
-    run(asked, "domains", audit_domains, sets, name=data.name.split(".")[0], templates=templates)
+    datasets = {
+        domain: common.limited(load_labelled(data, class_names=words, domain=domain), seed)
+        for domain in domains_of(data)
+    }
+    run_audit(common, "domains", audit_domains, datasets, name=data.name.split(".")[0], templates=templates)
 
 
 @dataclass(frozen=True)
-class _TypographicOptions(Measuring):
-    """Each picture is asked about many times, so fewer are by default."""
+class _TypographicOptions(MeasureOptions):
+    """Each picture is classified many times, so the default limit is low."""
 
     limit: options.Limit = 200
 
@@ -177,15 +189,17 @@ def typographic(
     data: Data,
     size: Annotated[
         list[float] | None,
-        typer.Option(metavar="SHARE", help="Height of the line against the picture; several times."),
+        typer.Option(
+            metavar="SHARE", help="Height of the text as a fraction of the picture; repeat it for several."
+        ),
     ] = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
     seed: Seed = 0,
     *,
-    asked: _TypographicOptions,
+    common: _TypographicOptions,
 ) -> None:
-    """Words written on pictures: does the answer follow what is written?
+    """Audit the typographic attack: does text on a picture change the answer?
 
     [bold]Example[/bold]
 
@@ -193,11 +207,11 @@ def typographic(
     """
     from diptych.audits.limits.typographic import SIZES, audit_typographic
 
-    run(
-        asked,
+    run_audit(
+        common,
         "typographic attack",
         audit_typographic,
-        _labelled(data, names, asked, seed),
+        _labelled(data, names, common, seed),
         templates=templates,
         sizes=tuple(size) if size else SIZES,
         limit=None,
@@ -205,9 +219,9 @@ def typographic(
     )
 
 
-def _labelled(data: Path, names: str | None, asked: Measuring, seed: int) -> ImageDataset:
-    """The data under the words that --names gives its classes."""
+def _labelled(data: Path, names: str | None, common: MeasureOptions, seed: int) -> ImageDataset:
+    """Load labelled data with the class names of --names, sampled by --limit."""
     from diptych.datasets import load_labelled
 
     words, _ = class_texts(names)
-    return asked.limited(load_labelled(data, class_names=words), seed)
+    return common.limited(load_labelled(data, class_names=words), seed)

@@ -1,40 +1,43 @@
-"""What the commands of `diptych audit` share: opening the model, measuring, and telling what came out.
-
-The audits themselves are `diptych.audits`' business.
-"""
+"""Run an audit for a command of `diptych audit`: load the model, measure, print the report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from diptych.cli.evaluate.measuring import Drawing
-from diptych.cli.evaluate.reporting import tell
-from diptych.cli.shared.console import progress, tell_failures
+from diptych.cli.evaluate.measuring import EncoderOptions
+from diptych.cli.evaluate.reporting import print_report
+from diptych.cli.shared.console import exit_on_failures, progress
 
 if TYPE_CHECKING:
     from diptych.audits import Audit
 
 
-def run(asked: Drawing, what: str, measure: Callable[..., Audit], *given: Any, **more: Any) -> Audit:
-    """Open the model, measure, print the report, write its files; status 1 where pictures failed.
+def run_audit(
+    common: EncoderOptions, description: str, measure: Callable[..., Audit], *data: Any, **more: Any
+) -> Audit:
+    """Load the model, measure, print the report, write its files; exit with status 1 if pictures failed.
 
     Parameters
     ----------
-    asked : Drawing
-    what : str
-        Written beside the bar.
+    common : EncoderOptions
+    description : str
+        Shown beside the progress bar.
     measure : callable
-        An audit, called with the encoder, with `given`, and with `more` beside the settings.
+        An audit. It is called with the encoder and `data`, and with the settings and `more` as keywords.
+    *data : Any
+        Data sets or labels.
+    **more : Any
+        Keyword arguments of the audit.
 
     Returns
     -------
     Audit
-        For a command whose exit status says more.
+        For commands whose exit status depends on the result.
     """
-    encoder, settings = asked.encoder(), asked.settings()
-    with progress(what, None, unit="pictures", quiet=asked.quiet) as advance:
-        audit = measure(encoder, *given, **{**settings, "progress": advance, **more})
-    tell(audit.report(), asked.report, json=asked.json, quiet=asked.quiet)
-    tell_failures([audit])
+    encoder, settings = common.encoder(), common.settings()
+    with progress(description, None, unit="pictures", quiet=common.quiet) as advance:
+        audit = measure(encoder, *data, **{**settings, "progress": advance, **more})
+    print_report(audit.report(), common.report, json=common.json, quiet=common.quiet)
+    exit_on_failures([audit])
     return audit

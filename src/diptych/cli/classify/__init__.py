@@ -1,1 +1,1 @@
-"""Commands that classify: classify, demo."""
+"""The commands `classify` and `demo`."""

@@ -1,6 +1,6 @@
-"""What `classify` says about each picture, and the three ways of writing it: table, JSON, CSV.
+"""Results of `classify` for each picture, and their output as table, JSON or CSV.
 
-Rows are written as they come, so that a long run shows its results; JSON closes at the end.
+Table and CSV rows are written at once, so that a long run shows its results; JSON is written at the end.
 """
 
 from __future__ import annotations
@@ -14,150 +14,155 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.text import Text
 
-from diptych.cli.shared.console import bar, clean, fitted, plain_output, print_json, screen
+from diptych.cli.shared.console import bar, clean, fit_width, plain_output, print_json, stdout_console
 
 NONE = "none of these"
-_BLOCKS = 12  # up to so many pictures get a block of bars each, more get a line each
+_MAX_BLOCKS = 12  # up to this number of pictures, each gets a block of bars; else each gets a line
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One picture: the labels it was given, and the scores from 0 to 100, best first."""
+class PictureResult:
+    """The labels given to one picture, and its scores from 0 to 100, best first."""
 
     path: str
-    labels: tuple[str, ...]  # one; none or several when labels are judged by themselves
+    labels: tuple[str, ...]  # one; none below the cut-off; any number with --multi-label
     top: tuple[tuple[str, float], ...]
     confidence: float
-    scores: tuple[float, ...] = field(repr=False)  # of every label, in the labels' order
-    groups: tuple[tuple[str, float], ...] = ()  # of a hierarchy, in their order; empty unless asked for
+    scores: tuple[float, ...] = field(repr=False)  # of every label, in the order of the labels
+    groups: tuple[tuple[str, float], ...] = ()  # groups of a hierarchy with scores; empty without --groups
 
     @property
     def best_group(self) -> str:
-        """The innermost of the groups that score highest."""
-        return max(self.groups, key=lambda one: (round(one[1], 4), one[0].count("/")))[0]
+        """The group with the highest score; the innermost one in a tie."""
+        return max(self.groups, key=lambda group: (round(group[1], 4), group[0].count("/")))[0]
 
     @property
-    def told(self) -> str:
-        """The labels in words."""
+    def label_text(self) -> str:
+        """The labels, separated by commas, or "none of these"."""
         return ", ".join(self.labels) or NONE
 
 
 class Writer(Protocol):
-    """Takes answers one by one, and the failures at the end."""
+    """Takes results one by one, and the failures at the end."""
 
-    def answer(self, answer: Answer) -> None:
-        """One picture."""
+    def write(self, result: PictureResult) -> None:
+        """Take the result of one picture."""
 
     def close(self, failures: Mapping[str, str]) -> None:
-        """The end; `failures` is name -> reason."""
+        """Finish; `failures` maps names of pictures to reasons."""
 
 
 class TableWriter:
-    """Bars on a terminal: a block for each of a few pictures, a line for each of many."""
+    """Prints bars: a block for each picture if there are few, else a line for each."""
 
-    def __init__(self, pictures: int, top: int | None, *, sure: bool = False, room: int = 24) -> None:
-        self.blocks = pictures <= _BLOCKS if top is None else top > 1
-        self.console: Console = screen()
+    def __init__(
+        self, pictures: int, top: int | None, *, show_confidence: bool = False, room: int = 24
+    ) -> None:
+        self.blocks = pictures <= _MAX_BLOCKS if top is None else top > 1
+        self.console: Console = stdout_console()
         self.plain = plain_output()
         self.first = True
-        self.room = room  # for the label, where a picture gets a line
-        self.sure = sure  # tell how sure an answer is: what a cut-off is compared with
+        self.room = room  # columns for the label, if each picture gets a line
+        self.show_confidence = show_confidence  # print the confidence, which is compared with the cut-off
 
-    def answer(self, answer: Answer) -> None:
+    def write(self, result: PictureResult) -> None:
         """Print one picture."""
         if self.blocks:
-            self._block(answer)
+            self._block(result)
         else:
-            self._line(answer)
+            self._line(result)
 
-    def _block(self, answer: Answer) -> None:
+    def _block(self, result: PictureResult) -> None:
         if not self.first:
             self.console.print()
         self.first = False
-        head = Text(clean(answer.path), style="bold")
-        self.console.print(head.append(f"  confidence {answer.confidence:.3f}" if self.sure else "", "dim"))
-        labels = [label for label, _ in (*answer.top, *answer.groups)]
+        head = Text(clean(result.path), style="bold")
+        self.console.print(
+            head.append(f"  confidence {result.confidence:.3f}" if self.show_confidence else "", "dim")
+        )
+        labels = [label for label, _ in (*result.top, *result.groups)]
         width = self.console.width
         room = max(8, min(max(len(label) for label in labels), width // 2 - 4))
-        if not answer.labels:
-            self.console.print(Text(f"  {NONE}; the nearest:", style="yellow"))
-        for label, score in answer.top:
-            chosen = label in answer.labels
-            line = Text(f"  {fitted(label, room)}  ", style="" if chosen else "dim")
+        if not result.labels:
+            self.console.print(Text(f"  {NONE}; the nearest labels:", style="yellow"))
+        for label, score in result.top:
+            chosen = label in result.labels
+            line = Text(f"  {fit_width(label, room)}  ", style="" if chosen else "dim")
             line.append(
                 bar(score / 100, width - room - 11, plain=self.plain), "cyan" if chosen else "bright_black"
             )
             self.console.print(line.append(f" {score:5.1f}"))
-        if answer.groups:
+        if result.groups:
             self.console.print(Text("  in groups:", style="dim"))
-        for group, score in sorted(answer.groups, key=lambda one: -one[1]):
-            line = Text(f"  {fitted(group, room)}  ")
+        for group, score in sorted(result.groups, key=lambda group: -group[1]):
+            line = Text(f"  {fit_width(group, room)}  ")
             line.append(bar(score / 100, width - room - 11, plain=self.plain), "cyan")
             self.console.print(line.append(f" {score:5.1f}"))
 
-    def _line(self, answer: Answer) -> None:
-        best = max((score for _, score in answer.top), default=0.0)
-        room = max(8, self.console.width - 22 - self.room - 7 * self.sure)  # narrower, and lines wrap
-        line = Text(fitted(answer.path, room, tail=True) + "  ")
-        told = f"{answer.told} ({answer.best_group})" if answer.groups else answer.told
-        line.append(fitted(told, self.room) + "  ", "bold" if answer.labels else "yellow")
+    def _line(self, result: PictureResult) -> None:
+        best = max((score for _, score in result.top), default=0.0)
+        room = max(
+            8, self.console.width - 22 - self.room - 7 * self.show_confidence
+        )  # at least 8 for the path
+        line = Text(fit_width(result.path, room, tail=True) + "  ")
+        text = f"{result.label_text} ({result.best_group})" if result.groups else result.label_text
+        line.append(fit_width(text, self.room) + "  ", "bold" if result.labels else "yellow")
         line.append(bar(best / 100, 12, plain=self.plain), "cyan").append(f" {best:5.1f}")
-        self.console.print(line.append(f"  {answer.confidence:.3f}" if self.sure else "", "dim"))
+        self.console.print(line.append(f"  {result.confidence:.3f}" if self.show_confidence else "", "dim"))
 
     def close(self, failures: Mapping[str, str]) -> None:
-        """Nothing more: failures are reported on standard error, whichever way results are written."""
+        """Print nothing: the command reports failures on standard error."""
 
 
 class JsonWriter:
-    """One JSON object on standard output."""
+    """Prints one JSON object."""
 
     def __init__(self, head: Mapping[str, Any]) -> None:
         self.head = dict(head)
         self.pictures: list[dict[str, Any]] = []
 
-    def answer(self, answer: Answer) -> None:
-        """Keep one picture."""
-        row = asdict(answer)
+    def write(self, result: PictureResult) -> None:
+        """Store the result of one picture."""
+        row = asdict(result)
         del row["scores"]
-        row["labels"] = list(answer.labels)
-        row["top"] = [{"label": label, "score": round(score, 4)} for label, score in answer.top]
-        row["groups"] = [{"group": group, "score": round(score, 4)} for group, score in answer.groups]
-        if not answer.groups:
+        row["labels"] = list(result.labels)
+        row["top"] = [{"label": label, "score": round(score, 4)} for label, score in result.top]
+        row["groups"] = [{"group": group, "score": round(score, 4)} for group, score in result.groups]
+        if not result.groups:
             del row["groups"]
         self.pictures.append(row)
 
     def close(self, failures: Mapping[str, str]) -> None:
-        """Print everything."""
+        """Print all results and failures."""
         failed = [{"path": path, "reason": reason} for path, reason in failures.items()]
-        whole = {**self.head, "pictures": self.pictures, "failed": failed}
-        print_json(whole)
+        print_json({**self.head, "pictures": self.pictures, "failed": failed})
 
 
 class CsvWriter:
-    """One row a picture on standard output: path, labels, score, confidence, error, every label's score.
+    """Prints one CSV row per picture: path, labels, score, confidence, error, the score of every label.
 
-    Then the score of every group. No two columns have one name, whatever labels are called.
+    The scores of groups come last. Column names are distinct, whatever the labels are.
     """
 
     def __init__(self, labels: Sequence[str], groups: Sequence[str] = ()) -> None:
         from diptych.zeroshot.labels import distinct_names
 
         self.width = len(labels) + len(groups)
-        named = (*labels, *(f"{group} (group)" for group in groups))
-        self._row(*distinct_names(("path", "label", "score", "confidence", "error", *named)))
+        columns = (*labels, *(f"{group} (group)" for group in groups))
+        self._row(*distinct_names(("path", "label", "score", "confidence", "error", *columns)))
 
     def _row(self, *cells: str) -> None:
-        # Printed rather than written to a stream kept from the start: progress may stand in front of it.
+        # print() and not a stored stream: rich replaces sys.stdout while a progress bar is shown.
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerow(cells)
         print(buffer.getvalue(), end="")
 
-    def answer(self, answer: Answer) -> None:
+    def write(self, result: PictureResult) -> None:
         """Print one picture."""
-        best = max((score for _, score in answer.top), default=0.0)
-        scores = [f"{score:.4f}" for score in (*answer.scores, *(score for _, score in answer.groups))]
-        told = f"{answer.confidence:.4f}"
-        self._row(answer.path, "; ".join(answer.labels), f"{best:.4f}", told, "", *scores)
+        best = max((score for _, score in result.top), default=0.0)
+        scores = [f"{score:.4f}" for score in (*result.scores, *(score for _, score in result.groups))]
+        confidence = f"{result.confidence:.4f}"
+        self._row(result.path, "; ".join(result.labels), f"{best:.4f}", confidence, "", *scores)
 
     def close(self, failures: Mapping[str, str]) -> None:
         """Print the failures, with empty scores."""

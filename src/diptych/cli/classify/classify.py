@@ -1,21 +1,20 @@
-"""`diptych classify`: pictures named from words alone."""
+"""`diptych classify`: zero-shot classification of pictures by labels in words."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, complain, progress
+from diptych.cli.shared.console import clean, print_message
 from diptych.errors import InputError, TextError
 
 if TYPE_CHECKING:
-    from diptych.cli.classify.answers import Answer, Writer
+    from diptych.cli.classify.answers import PictureResult, Writer
+    from diptych.cli.classify.pictures import ImageEmbedder
     from diptych.encoder import Encoder
     from diptych.zeroshot import ZeroShotClassifier
 
@@ -23,68 +22,85 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PICTURE|LABEL",
-        help="What is there as a file, folder, pattern or address is a picture; the other words are labels.",
+        help="Pictures and labels: existing files, folders, patterns and addresses are pictures, other words "
+        "are labels.",
         show_default=False,
     ),
 ]
 Images = Annotated[
-    list[str] | None, typer.Option("--images", "-i", metavar="PATH", help="Pictures, said outright.")
+    list[str] | None,
+    typer.Option(
+        "--images", "-i", metavar="PATH", help="A picture, folder or pattern; repeat it for several."
+    ),
 ]
 Label = Annotated[
-    list[str] | None, typer.Option("--label", "-l", metavar="TEXT", help="A label, said outright.")
+    list[str] | None,
+    typer.Option(
+        "--label", "-l", metavar="TEXT", help="A label, even if a file has that name; repeat it for several."
+    ),
 ]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Labels from a file: one a line, JSON (list, or name -> texts), CSV or YAML.",
+        help="A file of labels: one per line, JSON (list, or name -> texts), CSV or YAML.",
     ),
 ]
 Classifier = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A classifier saved before, instead of labels.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Use a classifier saved by --save-classifier instead of labels."),
 ]
 Templates = Annotated[
     str,
     typer.Option(
         metavar="auto|NAME|TEXT",
-        help="Prompts: auto makes a sentence of each label; plain, bare, imagenet80, ...; or text with {}.",
+        help="Prompt templates: auto makes a sentence of each label; or plain, bare, imagenet80, ..., or a "
+        "text with {}.",
     ),
 ]
 MultiLabel = Annotated[
-    bool, typer.Option("--multi-label", metavar="", help="Judge each label by itself: several may fit.")
+    bool,
+    typer.Option(
+        "--multi-label", metavar="", help="Judge each label separately: a picture may get several or none."
+    ),
 ]
 NoneCutoff = Annotated[
     float | None,
     typer.Option(
         "--none",
         metavar="X",
-        help="Say 'none of these' where confidence is under X, and print it: for N labels it lies between "
-        "1/N and 1 (a softmax of the cosines), for one label between -1 and 1 (its cosine).",
+        help="Answer 'none of these' below this confidence, and print the confidence. It lies between 1/N "
+        "and 1 for N labels (softmax of the cosines), between -1 and 1 for one label (cosine).",
     ),
 ]
 Calibrate = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Find that cut-off from pictures that do show one of the labels."),
+    typer.Option(
+        metavar="DIR",
+        help="Set the cut-off of --none from a folder of pictures that each show one of the labels.",
+    ),
 ]
 Top = Annotated[
-    int | None, typer.Option("--top", "-k", metavar="N", min=1, help="Labels shown for each picture.")
+    int | None,
+    typer.Option("--top", "-k", metavar="N", min=1, help="Show the N best labels of each picture."),
 ]
 Csv = Annotated[
-    bool, typer.Option("--csv", metavar="", help="Print one row a picture, with every label's score.")
+    bool,
+    typer.Option("--csv", metavar="", help="Print CSV, one row per picture with the score of every label."),
 ]
 Groups = Annotated[
     bool,
-    typer.Option(
-        "--groups", metavar="", help="Score the groups of labels too; labels are groups of labels in JSON."
-    ),
+    typer.Option("--groups", metavar="", help="Also score the groups of a hierarchy of labels in JSON."),
 ]
 CopyTo = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Copy each picture into a subfolder named by its label.")
+    Path | None, typer.Option(metavar="DIR", help="Copy each picture into a subfolder named after its label.")
 ]
-SaveClassifier = Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the labels for next time.")]
+SaveClassifier = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Save the classifier for --classifier.")
+]
 AllowUrls = Annotated[
-    bool, typer.Option("--allow-urls", metavar="", help="Fetch pictures named by http(s) addresses.")
+    bool, typer.Option("--allow-urls", metavar="", help="Download pictures given by http(s) addresses.")
 ]
 
 SHOWN_FAILURES = 20
@@ -118,7 +134,7 @@ def classify(
     threads: options.Threads = "auto",
     batch_size: options.BatchSize = "auto",
 ) -> None:
-    """Name pictures from words alone, with scores from 0 to 100.
+    """Classify pictures by labels in words, with scores from 0 to 100.
 
     [bold]Examples[/bold]
 
@@ -134,17 +150,17 @@ def classify(
 
     Exit status: 0 done, 1 some pictures could not be read, 2 nothing done.
     """
-    from diptych.cli.classify.pictures import gather, nothing_named, sort_words
-    from diptych.cli.shared.labels import tell_language
+    from diptych.cli.classify.pictures import ImageEmbedder, gather, nothing_named, sort_words
+    from diptych.cli.shared.labels import note_language
 
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other")
-    named, texts = sort_words(words or [], quiet=quiet)
-    if not (named := [*named, *(images or [])]):
+    names, texts = sort_words(words or [], quiet=quiet)
+    if not (names := [*names, *(images or [])]):
         raise nothing_named(texts)
-    _refuse_ignored(classifier, templates, multi_label, none, calibrate)
-    asked = _labels(texts + (label or []), labels, classifier, multi_label, none, calibrate)
-    pictures = _to_copy(gather(named, allow_urls=allow_urls, stdin=sys.stdin), copy_to)
+    _check_conflicts(classifier, templates, multi_label, none, calibrate)
+    label_spec = _read_labels(texts + (label or []), labels, classifier, multi_label, none, calibrate)
+    pictures = _without_copies(gather(names, allow_urls=allow_urls, stdin=sys.stdin), copy_to)
     encoder = options.open_model(
         model,
         pretrained,
@@ -157,9 +173,9 @@ def classify(
         runtime=runtime,
     )
     counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
-    stream = Stream(encoder, exact, *counts, quiet, frozenset(named))
-    tell_language(asked, encoder, quiet=quiet)
-    fitted = _fit(encoder, asked, classifier, templates, multi_label, none)
+    stream = ImageEmbedder(encoder, exact, *counts, quiet, frozenset(names))
+    note_language(label_spec, encoder, quiet=quiet)
+    fitted = _fit(encoder, label_spec, classifier, templates, multi_label, none)
     _calibrate(fitted, stream, calibrate)
     if save_classifier is not None:
         fitted.save(save_classifier)
@@ -167,54 +183,29 @@ def classify(
     _run(stream, fitted, pictures, writer, top, copy_to, groups=groups)
 
 
-@dataclass
-class Stream:
-    """Pictures to vectors, with progress; what could not be read is kept by name."""
-
-    encoder: Encoder
-    exact: bool
-    threads: int | None
-    batch_size: int | None
-    quiet: bool
-    typed: frozenset[str] = frozenset()  # what stood on the command line itself
-
-    def vectors(self, pictures: Sequence[str], failures: dict[str, str]) -> Iterator[tuple[str, Any]]:
-        """(name, vector) of every picture that can be read, in order; the others go to `failures`."""
-        from diptych.cli.classify.pictures import sources
-        from diptych.embedding.batches import Failed, embed_images
-
-        with progress("classifying", len(pictures), unit="pictures", quiet=self.quiet) as advance:
-            for result in embed_images(
-                self.encoder,
-                sources(pictures, failures.__setitem__, typed=self.typed),
-                batch_size=self.batch_size or 32,
-                threads=self.threads,
-                exact=self.exact,
-                progress=advance,
-            ):
-                if isinstance(result, Failed):
-                    failures[result.key] = result.reason
-                else:
-                    yield result.key, result.vector
-
-
-def _refuse_ignored(
+def _check_conflicts(
     classifier: Path | None, templates: str, multi_label: bool, none: float | None, calibrate: str | None
 ) -> None:
-    """Options that would say nothing beside others; better refused than ignored."""
+    """Refuse options that would have no effect together with others."""
     pairs = (
-        ("--classifier", classifier, "--multi-label", multi_label, "it was saved with its own way to judge"),
-        ("--classifier", classifier, "--templates", templates != "auto", "its labels are prompts already"),
-        ("--multi-label", multi_label, "--none", none is not None, "it may answer with no label by itself"),
-        ("--multi-label", multi_label, "--calibrate", calibrate, "it may answer with no label by itself"),
-        ("--none", none is not None, "--calibrate", calibrate, "that finds the cut-off which this one sets"),
+        ("--classifier", classifier, "--multi-label", multi_label, "the saved classifier sets it"),
+        (
+            "--classifier",
+            classifier,
+            "--templates",
+            templates != "auto",
+            "the saved classifier holds its prompts",
+        ),
+        ("--multi-label", multi_label, "--none", none is not None, "it may give no label anyway"),
+        ("--multi-label", multi_label, "--calibrate", calibrate, "it may give no label anyway"),
+        ("--none", none is not None, "--calibrate", calibrate, "both set the cut-off"),
     )
-    for first, one, second, other, reason in pairs:
-        if one and other:
+    for first, has_first, second, has_second, reason in pairs:
+        if has_first and has_second:
             raise InputError(f"{second} does not go with {first}: {reason}; leave one of them out")
 
 
-def _labels(
+def _read_labels(
     texts: list[str],
     file: Path | None,
     classifier: Path | None,
@@ -222,55 +213,56 @@ def _labels(
     none: float | None,
     calibrate: str | None,
 ) -> Any:
-    """The labels asked for, in the form a classifier takes; checked before anything heavy is loaded."""
+    """Read and check the labels, before the model is loaded; None with --classifier."""
     from diptych.cli.shared.labels import distinct
     from diptych.zeroshot.label_files import read_labels_file
     from diptych.zeroshot.labels import read_labels
 
     if classifier is not None:
         if texts or file:
-            given = repr(texts[0]) if texts else f"--labels {file}"
+            extra = repr(texts[0]) if texts else f"--labels {file}"
             raise TextError(
-                f"--classifier brings its own labels, so {given} cannot be added: leave one of them out"
+                f"--classifier has its own labels, so {extra} cannot be added: leave one of them out"
             )
         return None
-    asked: Any = texts
+    labels: Any = texts
     if file is not None:
-        asked = read_labels_file(file)
-        if isinstance(asked, dict) and texts:
-            raise TextError(f"{file} names labels with their texts: labels on the line cannot be added to it")
-        asked = asked if isinstance(asked, dict) else [*asked, *texts]
-    if not asked:
+        labels = read_labels_file(file)
+        if isinstance(labels, dict) and texts:
+            raise TextError(
+                f"{file} has texts for each label, so --label cannot add to it: leave one of them out"
+            )
+        labels = labels if isinstance(labels, dict) else [*labels, *texts]
+    if not labels:
         raise TextError(
-            'no labels: every word names something on disk. Say what to look for, e.g. "a dog" "a cat", '
-            "or --label 'a dog', --labels FILE, --classifier FILE"
+            'no labels, since every word names an existing file. Add labels such as "a dog" "a cat", or give '
+            "--label 'a dog', --labels FILE or --classifier FILE"
         )
-    asked = asked if isinstance(asked, dict) else distinct(asked)
-    names = [label.name for label in read_labels(asked)]
+    labels = labels if isinstance(labels, dict) else distinct(labels)
+    names = [label.name for label in read_labels(labels)]
     if len(names) == 1 and not (multi_label or none is not None or calibrate):
         raise TextError(
-            f"one label ({names[0]!r:.60}) would always score 100: give another to compare, or "
-            "--multi-label to judge it by itself"
+            f"one label ({names[0]!r:.60}) would always score 100: give a second label, or use --multi-label"
         )
-    return asked
+    return labels
 
 
-def _to_copy(pictures: list[str], copy_to: Path | None) -> list[str]:
-    """The pictures, without those that an earlier run has sorted."""
+def _without_copies(pictures: list[str], copy_to: Path | None) -> list[str]:
+    """Leave out pictures that an earlier run copied into the folder of --copy-to."""
     from diptych.cli.classify.pictures import is_address
 
     if copy_to is None:
         return pictures
     for name in pictures:
         if is_address(name):
-            raise InputError(
-                f"--copy-to sorts files on this machine, and {name} is an address: leave one out"
-            )
+            raise InputError(f"--copy-to copies local files, but {name} is an address: leave one of them out")
     home = copy_to.resolve()
-    left = [name for name in pictures if not Path(name).resolve().is_relative_to(home)]
-    if not left:
-        raise InputError(f"all {len(pictures)} pictures are in {copy_to} already: name where to copy from")
-    return left
+    remaining = [name for name in pictures if not Path(name).resolve().is_relative_to(home)]
+    if not remaining:
+        raise InputError(
+            f"all {len(pictures)} pictures are already in {copy_to}: name another folder to copy from"
+        )
+    return remaining
 
 
 def _fit(
@@ -281,7 +273,7 @@ def _fit(
     multi_label: bool,
     none: float | None,
 ) -> ZeroShotClassifier:
-    """A classifier from a file, or from labels."""
+    """Load a saved classifier, or fit one to labels."""
     from diptych.cli.shared.labels import prompts_for
     from diptych.zeroshot import ZeroShotClassifier
 
@@ -295,8 +287,8 @@ def _fit(
     return classifier.fit(prompts_for(labels) if auto else labels)
 
 
-def _calibrate(classifier: ZeroShotClassifier, stream: Stream, folder: str | None) -> None:
-    """Find the cut-off for "none of these", where a folder to find it from is given."""
+def _calibrate(classifier: ZeroShotClassifier, stream: ImageEmbedder, folder: str | None) -> None:
+    """Set the cut-off for "none of these" from a folder of pictures, if one is given."""
     if folder is None:
         return
     import numpy as np
@@ -305,10 +297,12 @@ def _calibrate(classifier: ZeroShotClassifier, stream: Stream, folder: str | Non
 
     failures: dict[str, str] = {}
     names = gather([folder], allow_urls=False, stdin=sys.stdin)
-    rows = [vector for _, vector in stream.vectors(names, failures)]
-    if not rows:
-        raise InputError(f"none of the {len(names)} pictures in {folder} could be read to calibrate with")
-    classifier.calibrate(np.stack(rows))
+    embeddings = [embedding for _, embedding in stream.embed(names, failures)]
+    if not embeddings:
+        raise InputError(
+            f"calibration needs pictures, but none of the {len(names)} in {folder} could be read"
+        )
+    classifier.calibrate(np.stack(embeddings))  # (N, E)
 
 
 def _writer(
@@ -318,14 +312,14 @@ def _writer(
 
     if groups and not fitted.groups_:
         raise InputError(
-            "--groups: the labels are in no groups; expected --labels FILE.json such as "
+            "--groups: the labels have no groups; expected --labels FILE.json such as "
             '{"animal": {"dog": null, "cat": null}, "vehicle": {"car": null}}'
         )
     labels = fitted.classes_.tolist()
     if csv:
         return CsvWriter(labels, fitted.groups_ if groups else ())
     if not json:
-        return TableWriter(pictures, top, sure=fitted.none_cutoff_ is not None)
+        return TableWriter(pictures, top, show_confidence=fitted.none_cutoff_ is not None)
     return JsonWriter(
         {
             "model": fitted.encoder.identity,
@@ -338,7 +332,7 @@ def _writer(
 
 
 def _run(
-    stream: Stream,
+    stream: ImageEmbedder,
     fitted: ZeroShotClassifier,
     pictures: list[str],
     writer: Writer,
@@ -347,17 +341,17 @@ def _run(
     *,
     groups: bool,
 ) -> None:
-    """Answer for every picture, copy where asked, report what failed, and leave with the right status."""
+    """Classify the pictures, copy them if wanted, report failures and exit with the right status."""
     from diptych.cli.classify.answers import NONE
     from diptych.cli.classify.sorting import copy_into, folders_of
 
     folders = folders_of([*fitted.classes_.tolist(), NONE])
     failures: dict[str, str] = {}
-    for name, vector in stream.vectors(pictures, failures):
-        answer = _answer(fitted, name, vector, top or 5, groups=groups)
-        writer.answer(answer)
+    for name, embedding in stream.embed(pictures, failures):
+        result = _classify_one(fitted, name, embedding, top or 5, groups=groups)
+        writer.write(result)
         if copy_to is not None:
-            for label in answer.labels or (NONE,):
+            for label in result.labels or (NONE,):
                 copy_into(copy_to / folders[label], Path(name))
     writer.close(failures)
     if failures:
@@ -365,29 +359,34 @@ def _run(
         raise typer.Exit(2 if len(failures) == len(pictures) else 1)
 
 
-def _answer(fitted: ZeroShotClassifier, name: str, vector: Any, top: int, *, groups: bool) -> Answer:
-    from diptych.cli.classify.answers import Answer
+def _classify_one(
+    fitted: ZeroShotClassifier, name: str, embedding: Any, top: int, *, groups: bool
+) -> PictureResult:
+    """Classify one picture by its embedding, (E,)."""
+    from diptych.cli.classify.answers import PictureResult
 
-    row = vector.reshape(1, -1)
+    # One picture at a time: a product of a batch rounds differently, so that the printed figures would depend
+    # on which pictures are in one batch. Encoding takes nearly all of the time anyway.
+    row = embedding.reshape(1, -1)
     predicted = fitted.predict(row)[0]
     labels = predicted if isinstance(predicted, tuple) else () if predicted is None else (predicted,)
-    shares = 100 * fitted.group_proba(row)[0] if groups else ()
-    return Answer(
+    group_scores = 100 * fitted.group_proba(row)[0] if groups else ()
+    return PictureResult(
         path=name,
         labels=tuple(labels),
         top=tuple(fitted.top(row, top)[0]),
         confidence=float(fitted.confidence(row)[0]),
         scores=tuple(fitted.scores(row)[0].tolist()),
-        groups=tuple((group, float(share)) for group, share in zip(fitted.groups_, shares, strict=False)),
+        groups=tuple(
+            (group, float(score)) for group, score in zip(fitted.groups_, group_scores, strict=False)
+        ),
     )
 
 
 def _report(failures: dict[str, str], total: int) -> None:
-    """What could not be read, on standard error."""
-    complain("failed", f"{len(failures)} of {total} pictures could not be read:")
+    """Print the pictures that could not be read on standard error."""
+    print_message("failed", f"{len(failures)} of {total} pictures could not be read:")
     for name, reason in list(failures.items())[:SHOWN_FAILURES]:
         typer.echo(f"  {clean(reason if name in reason else f'{name}: {reason}')}", err=True)
     if len(failures) > SHOWN_FAILURES:
-        typer.echo(
-            f"  and {len(failures) - SHOWN_FAILURES} more (all of them with --json or --csv)", err=True
-        )
+        typer.echo(f"  and {len(failures) - SHOWN_FAILURES} more (--json or --csv lists all)", err=True)

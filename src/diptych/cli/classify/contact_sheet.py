@@ -1,7 +1,6 @@
 """A contact sheet: pictures in a grid, each with its best labels and their scores, as PNG and as HTML.
 
-Draws what it is handed; which pictures and which labels is `demo`'s business. The page carries its pictures
-inside itself, so one file can be sent by mail.
+The pictures are embedded in the HTML page, so that it is a single file.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "data" / "contact_sheet.html"
 
-# Colours of the PNG; the page has the same in its style.
+# Colours of the PNG; the style of the page has the same.
 PAPER, INK, GREY, TRACK, ACCENT, FAINT = "#f7f5f0", "#1f1d1a", "#78736a", "#e7e2d7", "#b5502b", "#c4bcab"
 
-MARGIN, GUTTER, SIDE = 96, 48, 320  # of the sheet, between cards, of a picture; pixels
+MARGIN, GUTTER, SIDE = 96, 48, 320  # margin of the sheet, gap between cards, side of a picture; pixels
 ROW = 48  # height of a label with its bar
 HEADER, FOOTER = 236, 110
 
@@ -44,7 +43,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What the contact sheet says, whichever way it is drawn."""
+    """The content of a contact sheet."""
 
     title: str
     subtitle: str
@@ -53,7 +52,7 @@ class Sheet:
 
 
 def draw(sheet: Sheet, *, columns: int = 4) -> Image:
-    """The sheet as a picture."""
+    """Draw the sheet as an image."""
     from PIL import Image, ImageDraw
 
     columns = min(columns, len(sheet.cards))
@@ -79,24 +78,26 @@ def draw(sheet: Sheet, *, columns: int = 4) -> Image:
 
 
 def _draw_card(canvas: Image, pen: ImageDraw, card: Card, left: int, top: int) -> None:
-    """A picture with rounded corners, and below it a row for every label."""
+    """Draw a picture with rounded corners, and a row for each label below it."""
     canvas.paste(thumbnail(card.picture), (left, top), _rounded_mask())
     y = top + SIDE + 20
     for rank, (label, score) in enumerate(card.scores):
         ink, fill = (INK, ACCENT) if rank == 0 else (GREY, FAINT)
         number = f"{score:.1f}"
         room = SIDE - pen.textlength(number, font=_font(21)) - 16
-        size = 21 if _font(21).getlength(clean(label)) <= room else 19  # a little smaller, then cut
+        size = (
+            21 if _font(21).getlength(clean(label)) <= room else 19
+        )  # long labels get a smaller font, and are then cut
         pen.text((left, y + 21 - size), _fit(label, size, room), fill=ink, font=_font(size))
         pen.text((left + SIDE, y), number, fill=ink, font=_font(21), anchor="ra")
         pen.rounded_rectangle((left, y + 30, left + SIDE, y + 34), 2, fill=TRACK)
-        if score >= 1:  # a shorter bar could not be drawn round
+        if score >= 1:  # a shorter bar is too small for round ends
             pen.rounded_rectangle((left, y + 30, left + SIDE * min(score, 100) / 100, y + 34), 2, fill=fill)
         y += ROW
 
 
 def thumbnail(picture: Image) -> Image:
-    """The middle square, which is what the model looks at."""
+    """The central square of a picture, which is what the model gets."""
     from PIL import Image, ImageOps
 
     return ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -104,7 +105,7 @@ def thumbnail(picture: Image) -> Image:
 
 @cache
 def _rounded_mask() -> Image:
-    """A square with round corners, drawn four times as large so that its edge is smooth."""
+    """A mask with rounded corners, drawn four times as large and reduced so that edges are smooth."""
     from PIL import Image, ImageDraw
 
     large = Image.new("L", (4 * SIDE, 4 * SIDE), 0)
@@ -114,7 +115,7 @@ def _rounded_mask() -> Image:
 
 @cache
 def _font(size: int) -> FreeTypeFont:
-    """The font that Pillow carries, so that no font has to be installed."""
+    """The font that is part of Pillow, so that none has to be installed."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(size)
@@ -123,7 +124,7 @@ def _font(size: int) -> FreeTypeFont:
 
 
 def _fit(text: str, size: int, width: float) -> str:
-    """Text cut to `width` pixels."""
+    """Cut text to `width` pixels."""
     text = clean(text)
     if _font(size).getlength(text) <= width:
         return text
@@ -133,7 +134,7 @@ def _fit(text: str, size: int, width: float) -> str:
 
 
 def render(sheet: Sheet) -> str:
-    """The sheet as one page of HTML that needs no other file."""
+    """Render the sheet as one HTML page that needs no other file."""
     page = Template(PAGE.read_text(encoding="utf-8"))
     return page.substitute(
         title=_escaped(sheet.title),

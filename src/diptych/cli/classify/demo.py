@@ -1,4 +1,4 @@
-"""`diptych demo`: sample pictures named from words, as a contact sheet, and what to try next."""
+"""`diptych demo`: classify sample pictures and draw a contact sheet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 
 from diptych.cli.evaluate.reporting import print_lines
 from diptych.cli.shared import options
-from diptych.cli.shared.console import complain, note
-from diptych.cli.shared.own_files import SOFTWARE, Force, check_own
+from diptych.cli.shared.console import note, print_message
+from diptych.cli.shared.own_files import SOFTWARE, Force, check_overwrite
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from diptych.cli.classify.contact_sheet import Card
     from diptych.zeroshot import ZeroShotClassifier
 
-# Of scikit-image's bundled pictures the ones that show a thing, and what they show: in a sentence worded for
-# the default model, such as its captions were, and in a word, as people type it. The demo measures both.
+# Pictures bundled with scikit-image that show an object, and what they show: a sentence worded for the
+# default model, like its training captions, and a single word. The demo measures both.
 SAMPLES = {
     "chelsea.png": ("the face of a brown cat", "cat"),
     "coffee.png": ("a cup on a table", "coffee"),
@@ -31,7 +31,7 @@ SAMPLES = {
     "coins.png": ("coins", "coins"),
     "horse.png": ("a black horse", "horse"),
 }
-OTHERS = (  # of which no sample shows any
+OTHERS = (  # labels that no sample shows
     ("a dog runs across the grass", "dog"),
     ("children play in water", "children"),
     ("a red car", "car"),
@@ -44,18 +44,26 @@ SHOWN = 3  # labels under each picture
 def demo(
     pictures: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PICTURE", help="Your own files or folder instead.", show_default=False),
+        typer.Argument(
+            metavar="PICTURE",
+            help="Your own pictures or folder. Default: sample pictures.",
+            show_default=False,
+        ),
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", metavar="TEXT", help="Your own labels instead.")
+        list[str] | None,
+        typer.Option(
+            "--label",
+            "-l",
+            metavar="TEXT",
+            help="Your own label; repeat it for several. Default: labels of the samples.",
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the sheet goes.")] = Path(
-        "out"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for the contact sheet.")
+    ] = Path("out"),
     force: Force = False,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, help="The first so many pictures of a folder.")
-    ] = 24,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Use the first N pictures.")] = 24,
     quiet: options.Quiet = False,
     model: options.Model = "default",
     pretrained: options.Pretrained = None,
@@ -63,10 +71,10 @@ def demo(
     precision: options.Precision = "auto",
     threads: options.Threads = "auto",
 ) -> None:
-    """Name sample pictures from words alone and draw a contact sheet, as PNG and as HTML.
+    """Classify sample pictures by labels in words and draw a contact sheet, as PNG and HTML.
 
-    The labels of the samples are sentences that were worded for the default
-    model; how it does with single words in their place is said beside.
+    The labels of the samples are sentences worded for the default model; the
+    accuracy with single words instead is printed beside it.
 
     [bold]Examples[/bold]
 
@@ -78,26 +86,26 @@ def demo(
     from diptych.cli.shared.labels import distinct, prompts_for
     from diptych.zeroshot import ZeroShotClassifier
 
-    check_own(*_files(out), force=force)
+    check_overwrite(*_files(out), force=force)
     labels = distinct(label or LABELS)
     names = (
         gather(pictures, allow_urls=False, stdin=typer.get_text_stream("stdin")) if pictures else samples()
     )
     encoder = options.open_model(model, pretrained, device=device, precision=precision, threads=threads)
-    prompts = prompts_for(labels) if label else labels  # ours are sentences already
+    prompts = prompts_for(labels) if label else labels  # the built-in labels are sentences already
     classifier = ZeroShotClassifier(encoder, templates=None).fit(prompts)
     cards, failures = _cards(classifier, names[:limit])
     for name, reason in failures.items():
-        complain("failed", f"{name}: {reason}")
+        print_message("failed", f"{name}: {reason}")
     if cards:
-        told = "" if pictures or label else _right(encoder, cards)
-        _write(cards, labels, encoder, out, told, quiet)
+        accuracy = "" if pictures or label else _accuracy_text(encoder, cards)
+        _write(cards, labels, encoder, out, accuracy, quiet)
     if failures:
         raise typer.Exit(1 if cards else 2)
 
 
 def samples() -> list[str]:
-    """Paths of scikit-image's bundled photographs.
+    """Paths of the photographs bundled with scikit-image.
 
     Raises
     ------
@@ -112,7 +120,7 @@ def samples() -> list[str]:
 
 
 def _cards(classifier: ZeroShotClassifier, names: Sequence[str]) -> tuple[list[Card], dict[str, str]]:
-    """Every picture with its best labels, and what could not be read."""
+    """Classify the pictures; returns cards with the best labels, and the failures by name."""
     from diptych.cli.classify.contact_sheet import SIDE, Card
     from diptych.errors import ImageError, MissingExtraError
     from diptych.media import load_image
@@ -121,28 +129,28 @@ def _cards(classifier: ZeroShotClassifier, names: Sequence[str]) -> tuple[list[C
     failures: dict[str, str] = {}
     for name in names:
         try:
-            picture = load_image(name, target=SIDE)
+            image = load_image(name, target=SIDE)
         except (ImageError, MissingExtraError, OSError) as error:
             failures[name] = str(error) or type(error).__name__
         else:
-            cards.append(Card(name, picture, tuple(classifier.top(picture, SHOWN)[0])))
+            cards.append(Card(name, image, tuple(classifier.top(image, SHOWN)[0])))
     return cards, failures
 
 
-def _right(encoder: TorchEncoder | ExportedEncoder, cards: Sequence[Card]) -> str:
-    """How many samples got their own label first: of the worded sentences, of single words, by guessing."""
+def _accuracy_text(encoder: TorchEncoder | ExportedEncoder, cards: Sequence[Card]) -> str:
+    """How many samples are right: with the sentences, with single words, and by chance."""
     from diptych.cli.shared.labels import prompts_for
     from diptych.zeroshot import ZeroShotClassifier
 
-    shown = [SAMPLES[Path(card.name).name] for card in cards]
-    worded = sum(card.scores[0][0] == sentence for card, (sentence, _) in zip(cards, shown, strict=True))
+    truth = [SAMPLES[Path(card.name).name] for card in cards]
+    worded = sum(card.scores[0][0] == sentence for card, (sentence, _) in zip(cards, truth, strict=True))
     by_words = ZeroShotClassifier(encoder, templates=None).fit(prompts_for(WORDS))
-    named = by_words.predict([card.picture for card in cards])
-    plain = sum(name == word for name, (_, word) in zip(named, shown, strict=True))
+    predicted = by_words.predict([card.picture for card in cards])
+    plain = sum(name == word for name, (_, word) in zip(predicted, truth, strict=True))
     return (
         f"{worded} of {len(cards)} right with these sentences, worded for the default model; "
         f"{plain} of {len(cards)} with single words ({', '.join(WORDS[:3])}, ...); "
-        f"guessing gets {len(cards) / len(LABELS):.1f}."
+        f"chance is {len(cards) / len(LABELS):.1f}."
     )
 
 
@@ -151,10 +159,10 @@ def _write(
     labels: Sequence[str],
     encoder: TorchEncoder | ExportedEncoder,
     out: Path,
-    told: str,
+    accuracy: str,
     quiet: bool,
 ) -> None:
-    """The two files, a line for each picture, and what to try next."""
+    """Write the two files, print a line for each picture and commands to try next."""
     from PIL.PngImagePlugin import PngInfo
 
     from diptych import __version__
@@ -164,8 +172,9 @@ def _write(
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
     shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"
     sheet = Sheet(
-        title=f"{counted(len(cards), 'picture')}, named from words alone",
-        subtitle=f"Each picture was offered {len(labels)} labels; {shown}. All scores add up to 100. {told}",
+        title=f"{counted(len(cards), 'picture')}, classified by labels in words",
+        subtitle=f"Each picture was compared with {len(labels)} labels; {shown}. All scores add up to 100. "
+        f"{accuracy}",
         footer=f"diptych {__version__}  ·  {encoder.spec.name}, {parameters / 1e6:.1f} million parameters  "
         f"·  {encoder.identity[:19]}",
         cards=cards,
@@ -177,28 +186,28 @@ def _write(
     write_atomically(png, lambda part: drawn.save(part, "PNG", pnginfo=mark))
     write_bytes(page, text)
     _print(cards)
-    if told:
-        print_lines("", f"{told} So few pictures measure nothing: diptych evaluate does.")
+    if accuracy:
+        print_lines("", f"{accuracy} This is too few for a measurement: use diptych evaluate.")
     typer.echo(f"\nThe contact sheet: {png}\n                   {page}")
     note(next_steps(cards[0].name), quiet=quiet)
 
 
 def _files(out: Path) -> tuple[Path, Path]:
-    """Where the sheet is written, as a picture and as a page."""
+    """Paths of the contact sheet as PNG and as HTML."""
     return out / "contact-sheet.png", out / "contact-sheet.html"
 
 
 def _print(cards: Sequence[Card]) -> None:
-    from diptych.cli.classify.answers import Answer, TableWriter
+    from diptych.cli.classify.answers import PictureResult, TableWriter
 
     table = TableWriter(len(cards), top=1, room=34)
     for card in cards:
         scores = tuple(score for _, score in card.scores)
-        table.answer(Answer(Path(card.name).name, (card.scores[0][0],), card.scores, 0.0, scores))
+        table.write(PictureResult(Path(card.name).name, (card.scores[0][0],), card.scores, 0.0, scores))
 
 
 def next_steps(picture: str) -> str:
-    """Three commands to try next, ready to be pasted."""
+    """Three commands to try next, quoted for the shell."""
     import shlex
 
     return "\n".join(

@@ -1,32 +1,36 @@
-"""Which pictures a command line means: files, folders, globs, addresses, a list on standard input.
+"""Pictures given on a command line: files, folders, patterns, addresses, or a list on standard input.
 
-Opening and decoding them is `diptych.media`'s work; here are only names, and the bytes behind an address.
+`diptych.media` decodes them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from diptych.cli.shared.console import complain
+from diptych.cli.shared.console import print_message, progress
 from diptych.errors import ImageError, InputError
 from diptych.files.text_files import decode_text, encoding_of, lines_of
 from diptych.files.unicode_text import existing_path
 from diptych.media import IMAGE_SUFFIXES, fetch, find_images
 
+if TYPE_CHECKING:
+    from diptych.encoder import Encoder
+
 STANDARD_INPUT = "-"
-_USUAL = (".jpg", ".png", ".webp", ".gif", ".heic")  # of IMAGE_SUFFIXES, those a message names
+_USUAL = (".jpg", ".png", ".webp", ".gif", ".heic")  # the IMAGE_SUFFIXES that messages list
 
 
 def sort_words(words: Sequence[str], *, quiet: bool = False) -> tuple[list[str], list[str]]:
-    """Pictures and labels told apart: what is there or looks like a picture is one, the rest are labels.
+    """Separate pictures from labels: words that exist or look like a picture's name are pictures.
 
     Raises
     ------
     ImageError
-        A word has the form of a picture's name or of a pattern, and no such picture is there.
+        A word looks like a picture's name or a pattern, but matches no file.
 
     Examples
     --------
@@ -35,18 +39,18 @@ def sort_words(words: Sequence[str], *, quiet: bool = False) -> tuple[list[str],
     >>> sort_words(["cta.jpg", "a dog"])
     Traceback (most recent call last):
         ...
-    diptych.errors.ImageError: cta.jpg: there is no such file or folder. If it is meant as a label, say \
+    diptych.errors.ImageError: cta.jpg: there is no such file or folder. For a label, give \
 --label 'cta.jpg'
     """
     pictures: list[str] = []
     labels: list[str] = []
     for word in words:
         (pictures if _names_pictures(word) else labels).append(word)
-    # The first word is meant as pictures; a later one may only happen to have a folder's name.
+    # The first word is meant as pictures; a later one may be a label that is also the name of a folder.
     for word in words[1:] if labels and not quiet else ():
         if word in pictures and word.replace(" ", "").isalnum() and Path(word).is_dir():
-            complain(
-                "note", f"{word!r} is a folder here: its pictures are taken. For a label: --label '{word}'"
+            print_message(
+                "note", f"{word!r} is a folder, so its pictures are used. For a label: --label '{word}'"
             )
     return pictures, labels
 
@@ -55,28 +59,28 @@ def _names_pictures(word: str) -> bool:
     if word == STANDARD_INPUT or is_address(word) or exists(word):
         return True
     if "*" not in word and Path(word).suffix.lower() not in IMAGE_SUFFIXES:
-        return False  # "a dog?" has a sign of a pattern, and is a label
+        return False  # "a dog?" has a wildcard, but is a label
     try:
         return bool(find_images([word]))
     except ImageError as error:
-        raise ImageError(f"{error}. If it is meant as a label, say --label '{word}'") from None
+        raise ImageError(f"{error}. For a label, give --label '{word}'") from None
 
 
 def nothing_named(labels: Sequence[str]) -> ImageError:
-    """The error for a line without a picture: a mistyped folder was taken as a label.
+    """The error for a command line without pictures; a mistyped folder counts as a label.
 
     Examples
     --------
     >>> print(nothing_named(["pisc", "a cat"]))
-    no picture was named; taken as labels: 'pisc', 'a cat'. Name a file, folder or pattern that is there
+    no picture given; these words are labels: 'pisc', 'a cat'. Name an existing file, folder or pattern
     """
     shown = ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")
-    taken = f"; taken as labels: {shown}" if labels else ""
-    return ImageError(f"no picture was named{taken}. Name a file, folder or pattern that is there")
+    as_labels = f"; these words are labels: {shown}" if labels else ""
+    return ImageError(f"no picture given{as_labels}. Name an existing file, folder or pattern")
 
 
 def exists(word: str) -> bool:
-    """Whether a file or folder of that name is there; a sentence too long for a name is none."""
+    """Whether a file or folder of that name exists; False for a sentence that is too long for a name."""
     try:
         return existing_path(Path(word)).exists()
     except (OSError, ValueError):
@@ -89,61 +93,61 @@ def is_address(word: str) -> bool:
 
 
 def gather(names: Iterable[str], *, allow_urls: bool, stdin: TextIO) -> list[str]:
-    """The names of all pictures meant, folders and patterns opened, each once, in order.
+    """Names of all pictures, with folders and patterns expanded, each once, in order.
 
     Raises
     ------
     ImageError
-        A name that is neither a file nor a folder nor a pattern; no picture at all.
+        A name matches no file, or there is no picture at all.
     InputError
         An address without `--allow-urls`.
     """
-    found: list[str] = []
+    pictures: list[str] = []
     for name in names:
         if name == STANDARD_INPUT:
-            # A list may hold names that are gone by now: they fail one by one, like other bad pictures.
+            # Files of a list may have been deleted since: they fail one by one, like damaged pictures.
             for line in listed(_read_names(stdin)):
-                found.extend(_opened(line, allow_urls) if is_address(line) or exists(line) else [line])
+                pictures.extend(_expand(line, allow_urls) if is_address(line) or exists(line) else [line])
         else:
-            found.extend(_opened(name, allow_urls))
-    if not found:
+            pictures.extend(_expand(name, allow_urls))
+    if not pictures:
         more = len(IMAGE_SUFFIXES) - len(_USUAL)
         raise ImageError(
             f"no pictures in {', '.join(names) or 'an empty list'}: looked for files ending in "
             f"{', '.join(_USUAL)} and {more} other suffixes"
         )
     once: dict[str, str] = {}
-    for name in found:
-        once.setdefault(_place(name), name)
+    for name in pictures:
+        once.setdefault(_absolute(name), name)
     return list(once.values())
 
 
 def _read_names(stdin: TextIO) -> str:
-    """Names as the file system has them, which need be no valid text; in UTF-16 where a mark says so."""
+    """Read names as bytes of the file system, which need not be valid text; UTF-16 with a byte order mark."""
     buffer = getattr(stdin, "buffer", None)
     if buffer is None:
         return stdin.read()
     data: bytes = buffer.read()
-    # Whatever the locale: names come from `find`, whose bytes they are, or from PowerShell, which marks them.
+    # Whatever the locale: `find` writes the bytes of the names, PowerShell writes a byte order mark.
     marked = encoding_of(data[:4]) != ("utf-8", 0)
     return decode_text(data, "standard input") if marked else os.fsdecode(data)
 
 
-def _place(name: str) -> str:
-    """What two names of one picture have in common."""
+def _absolute(name: str) -> str:
+    """The absolute path, or the address: equal for two names of the same file."""
     return name if is_address(name) else str(Path(name).absolute())
 
 
-def _opened(name: str, allow_urls: bool) -> list[str]:
+def _expand(name: str, allow_urls: bool) -> list[str]:
     if is_address(name):
         if not allow_urls:
-            raise InputError(f"{name} is an address; nothing is fetched unless you say --allow-urls")
+            raise InputError(f"{name} is an address: to download it, give --allow-urls")
         return [name]
     return [str(path) for path in find_images([name])]
 
 
 def listed(text: str) -> list[str]:
-    r"""Names from a list, one a line, or ended by NUL as `find -print0` writes them.
+    r"""Read names from a list, one per line, or each ended by NUL as `find -print0` writes them.
 
     Examples
     --------
@@ -157,10 +161,10 @@ def listed(text: str) -> list[str]:
 def sources(
     names: Iterable[str], failed: Callable[[str, str], None], *, typed: Container[str] = ()
 ) -> Iterator[tuple[str, Path | bytes]]:
-    """Each picture as (name, path or fetched bytes); an address that cannot be fetched goes to `failed`.
+    """Yield each picture as (name, path or downloaded bytes); failed downloads are passed to `failed`.
 
-    Addresses in `typed`, which a person wrote on the command line, may lie in private networks; others come
-    from lists, which strangers may have written.
+    Addresses in `typed` were given on the command line and may be in private networks; others come from
+    lists, which somebody else may have written.
     """
     for name in names:
         if not is_address(name):
@@ -172,3 +176,33 @@ def sources(
             failed(name, str(error))
         else:
             yield name, data
+
+
+@dataclass
+class ImageEmbedder:
+    """Embeds pictures with a progress bar, and collects the failures."""
+
+    encoder: Encoder
+    exact: bool
+    threads: int | None
+    batch_size: int | None
+    quiet: bool
+    typed: frozenset[str] = frozenset()  # names from the command line itself, not from a list
+
+    def embed(self, pictures: Sequence[str], failures: dict[str, str]) -> Iterator[tuple[str, Any]]:
+        """Yield (name, embedding) of each readable picture, in order; add the others to `failures`."""
+        from diptych.embedding.batches import Failed, embed_images
+
+        with progress("classifying", len(pictures), unit="pictures", quiet=self.quiet) as advance:
+            for result in embed_images(
+                self.encoder,
+                sources(pictures, failures.__setitem__, typed=self.typed),
+                batch_size=self.batch_size or 32,
+                threads=self.threads,
+                exact=self.exact,
+                progress=advance,
+            ):
+                if isinstance(result, Failed):
+                    failures[result.key] = result.reason
+                else:
+                    yield result.key, result.vector

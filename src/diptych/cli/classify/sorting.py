@@ -1,4 +1,4 @@
-"""Copying pictures into one folder a label; nothing is ever overwritten or left half-copied."""
+"""Copy pictures into one folder per label; files are never overwritten or left incomplete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.files.disk import file_stems, replace_file
 
 
 def folders_of(labels: Iterable[str]) -> dict[str, str]:
-    """A folder's name for each label: allowed on any file system, and each label its own.
+    """A distinct folder name for each label, valid on any file system.
 
     Examples
     --------
@@ -24,14 +24,14 @@ def folders_of(labels: Iterable[str]) -> dict[str, str]:
 
 
 def copy_into(folder: Path, source: Path) -> Path:
-    """Copy a file into a folder and return its new path; where a name is taken, a number is added.
+    """Copy a file into a folder and return its new path; a number is added if the name is used.
 
-    The same file copied again stays where it is, so the same command again is the way to resume.
+    A file that is there already is not copied again, so that the same command resumes.
 
     Raises
     ------
     SaveError
-        No space, no permission.
+        The disk is full, or the folder is not writable.
     """
     try:
         free = folder / source.name
@@ -44,7 +44,7 @@ def copy_into(folder: Path, source: Path) -> Path:
         replace_file(free, lambda part: shutil.copy2(source, part))
     except OSError as error:
         raise SaveError(
-            f"{source} could not be copied to {folder} ({error}). What was copied stays; the same command "
-            "again goes on"
+            f"{source} could not be copied to {folder} ({error}). Earlier copies stay; to continue, run the "
+            "same command again"
         ) from error
     return free

@@ -1,4 +1,4 @@
-"""`diptych catalog`: what there is in a catalogue, whether it holds together, and the ways in and out."""
+"""`diptych catalog`: information, consistency check, import, export, move, backup and restore."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.collection import catalog_keeping, catalogs
-from diptych.cli.collection.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.collection.filtering import FilterOptions, filter_check
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, complain, progress
+from diptych.cli.shared.console import clean, print_message, progress
 from diptych.cli.shared.option_groups import with_group
-from diptych.cli.shared.picture_limit import reads_pictures
+from diptych.cli.shared.picture_limit import with_pixel_limit
 from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog import CatalogSummary, ImportReport
 
 app = typer.Typer(
-    help="What there is in a catalogue, whether it holds together, and the ways in and out.",
+    help="Inspect, check, import, export, move, back up and restore a catalogue.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -30,36 +30,49 @@ app = typer.Typer(
 Golden = Annotated[
     bool,
     typer.Option(
-        "--golden", metavar="", help="Also see whether the model still makes the vectors it made at first."
+        "--golden", metavar="", help="Also check that the model still gives the embeddings it gave at first."
     ),
 ]
 Source = Annotated[
     Path,
     typer.Argument(
         metavar="VECTORS",
-        help="A folder of diptych embed or clip-retrieval, or a .parquet.",
+        help="A folder written by diptych embed or clip-retrieval, or a .parquet file.",
         show_default=False,
     ),
 ]
 Root = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="What relative paths begin at; by default here.", show_default=False),
+    typer.Option(
+        metavar="DIR",
+        help="The folder that relative paths start from. Default: the current one.",
+        show_default=False,
+    ),
 ]
-Column = Annotated[str, typer.Option(metavar="NAME", help="Of the vectors in a .parquet; else by its name.")]
+Column = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="The column of embeddings in a .parquet file. Default: recognised by its name."
+    ),
+]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", metavar="", help="Take vectors though nothing shows which model made them."),
+    typer.Option("--trust", metavar="", help="Import embeddings even if their model is unknown."),
 ]
 Target = Annotated[
     Path,
-    typer.Argument(metavar="TO", help="A new folder, or a file that ends in .parquet.", show_default=False),
+    typer.Argument(
+        metavar="TO", help="A new folder, or a file name that ends in .parquet.", show_default=False
+    ),
 ]
-Dtype = Annotated[str, typer.Option(metavar="float16|float32", help="Of the folder's vectors.")]
+Dtype = Annotated[
+    str, typer.Option(metavar="float16|float32", help="Data type of the embeddings in a folder.")
+]
 
 
 @app.command()
 def info(catalog: catalogs.Catalog = None, json: options.Json = False) -> None:
-    """Pictures, files, models, disk, and when each folder was last indexed.
+    """Show the number of pictures and files, models, disk space, and when folders were indexed.
 
     [bold]Examples[/bold]
 
@@ -69,96 +82,95 @@ def info(catalog: catalogs.Catalog = None, json: options.Json = False) -> None:
     """
     from diptych.catalog import summarise
 
-    with catalogs.opened(catalog) as store:
-        found = summarise(store)
+    with catalogs.open_catalog(catalog) as store:
+        summary = summarise(store)
     if json:
-        typer.echo(jsonlib.dumps(_plain(found)))
+        typer.echo(jsonlib.dumps(_to_json(summary)))
         return
-    for line in _lines(found):
+    for line in _lines(summary):
         typer.echo(clean(line))
 
 
-def _plain(found: CatalogSummary) -> dict[str, object]:
-    return dataclasses.asdict(found) | {
-        "roots": [{"path": str(path), "finished": finished} for path, finished in found.roots],
+def _to_json(summary: CatalogSummary) -> dict[str, object]:
+    return dataclasses.asdict(summary) | {
+        "roots": [{"path": str(path), "finished": finished} for path, finished in summary.roots],
     }
 
 
-def _lines(found: CatalogSummary) -> list[str]:
-    failed = f", {found.failed:,} cannot be read" if found.failed else ""
+def _lines(summary: CatalogSummary) -> list[str]:
+    failed = f", {summary.failed:,} cannot be read" if summary.failed else ""
     lines = [
-        found.name,
-        f"  pictures  {found.pictures:,} in {counted(found.files, 'file')}{failed}",
+        summary.name,
+        f"  pictures  {summary.pictures:,} in {counted(summary.files, 'file')}{failed}",
     ]
-    if found.bytes is not None:
-        lines.append(f"  on disk   {found.bytes / 1e6:,.1f} MB")
-    for space in found.spaces:
+    if summary.bytes is not None:
+        lines.append(f"  on disk   {summary.bytes / 1e6:,.1f} MB")
+    for space in summary.spaces:
         gone = space.rows - space.vectors
-        dead = f", and {counted(gone, 'row')} that belong to nobody any more" if gone else ""
-        what = "model   " if space.state == "active" else "becoming"
-        name = space.model.replace("\t", " ")
+        unused = f", and {counted(gone, 'row')} no longer used" if gone else ""
+        label = "model   " if space.state == "active" else "becoming"
+        reference = catalogs.ModelReference.parse(space.model)
+        name = " ".join(filter(None, (reference.name, reference.tag)))
         lines.append(
-            f"  {what}  {name} ({space.identity[:19]}...): {space.vectors:,} vectors of {space.dim}{dead}"
+            f"  {label}  {name} ({space.identity[:19]}...): {space.vectors:,} vectors of {space.dim}{unused}"
         )
-    for path, finished in found.roots:
+    for path, finished in summary.roots:
         when = f"last finished {finished.replace('T', ' ')}" if finished else "never finished"
         lines.append(f"  indexed   {path}: {when}")
-    if found.set_aside:
+    if summary.set_aside:
         lines.append(
-            f"  kept      tags and ratings of {counted(found.set_aside, 'picture')} that left, for when they "
+            f"  kept      tags and ratings of {counted(summary.set_aside, 'picture')} that left, until they "
             "come back"
         )
-    if found.running:
-        lines.append(f"  running   {found.running} at work now")
+    if summary.running:
+        lines.append(f"  running   {summary.running} at work now")
     return lines
 
 
 @app.command()
+@with_group("encoding")
 def check(
     catalog: catalogs.Catalog = None,
     golden: Golden = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    model: catalogs.Model = None,
-    pretrained: options.Pretrained = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
+    *,
+    encoding: catalogs.ModelOptions,
 ) -> None:
-    """Read everything and see whether it holds together: every picture with its vector and the reverse.
+    """Check a catalogue: every picture has its embedding, and every embedding its picture.
 
     [bold]Examples[/bold]
 
       diptych catalog check --golden
 
-    Exit status: 0 it does, 1 it does not, 2 there is no catalogue.
+    Exit status: 0 no fault, 1 faults found, 2 there is no catalogue.
     """
     from diptych.catalog import check as check_catalog
     from diptych.catalog.store.golden import check_image_embeddings
     from diptych.errors import CatalogError
 
-    with catalogs.opened(catalog) as store:
-        faults = check_catalog(store, lambda what, total: progress(what, total, unit="rows", quiet=quiet))
+    with catalogs.open_catalog(catalog) as store:
+        faults = check_catalog(store, lambda name, total: progress(name, total, unit="rows", quiet=quiet))
         if golden and store.active is not None:
-            machine = {"device": device, "precision": precision, "threads": threads}
-            encoder, _ = catalogs.encoder_for(store, model, pretrained, **machine)
+            encoder, _ = catalogs.encoder_for(store, encoding)
             try:
                 check_image_embeddings(encoder, store.active.info.golden)
             except CatalogError as error:
                 faults.append(str(error))
-        pictures, where = len(store), store.name
+        pictures, name = len(store), store.name
     if json:
-        typer.echo(jsonlib.dumps({"catalog": where, "pictures": pictures, "faults": faults}))
+        typer.echo(jsonlib.dumps({"catalog": name, "pictures": pictures, "faults": faults}))
     elif not faults:
-        typer.echo(clean(f"{counted(pictures, 'picture')} in {where}: everything holds together"))
+        typer.echo(clean(f"{counted(pictures, 'picture')} in {name}: no faults found"))
     for fault in faults:
-        complain("fault", fault)
+        print_message("fault", fault)
     if faults:
         raise typer.Exit(1)
 
 
 @app.command("import")
-@reads_pictures
+@with_pixel_limit
+@with_group("encoding")
 def import_(
     source: Source,
     catalog: catalogs.Catalog = None,
@@ -167,16 +179,13 @@ def import_(
     trust: Trust = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    model: catalogs.Model = None,
-    pretrained: options.Pretrained = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
+    *,
+    encoding: catalogs.ModelOptions,
 ) -> None:
-    """Take vectors that are made already into a catalogue: of diptych embed, clip-retrieval, or in Parquet.
+    """Import existing embeddings into a catalogue: from diptych embed, clip-retrieval, or Parquet.
 
-    Where nothing says which model made them, some pictures are embedded again
-    and compared. Pictures that are not there are kept by name and can be
+    If their model is not recorded, some pictures are embedded again and
+    compared. Pictures whose files are missing are kept by name and can be
     searched.
 
     [bold]Examples[/bold]
@@ -193,31 +202,30 @@ def import_(
     if not source.exists():
         from diptych.errors import InputError
 
-        raise InputError(f"{source}: there is no such file or folder")
-    with catalogs.opened(catalog, create=True) as store:
-        machine = {"device": device, "precision": precision, "threads": threads}
-        kept = None if store.active is not None else _model_of(source)
-        if model is None and kept is not None:
-            encoder, name = catalogs.named_encoder(kept, pretrained, **machine)
+        raise InputError(f"there is no file or folder {source}")
+    with catalogs.open_catalog(catalog, create=True) as store:
+        recorded = None if store.active is not None else _model_of(source)
+        if encoding.model is None and recorded is not None:
+            encoder, reference = catalogs.load_encoder(recorded, encoding)
         else:
-            encoder, name = catalogs.encoder_for(store, model, pretrained, **machine)
+            encoder, reference = catalogs.encoder_for(store, encoding)
         done = import_vectors(
             store,
             encoder,
             source,
-            model=name,
+            model=reference.stored,
             root=root,
             column=column,
             trust=trust,
-            stage=lambda what, total: progress(what, total, unit="rows", quiet=quiet),
+            stage=lambda name, total: progress(name, total, unit="rows", quiet=quiet),
         )
-        _tell_import(done, store.name, len(store), time.monotonic() - start, json=json)
+        _print_import(done, store.name, len(store), time.monotonic() - start, json=json)
     if done.changed:
         raise typer.Exit(1)
 
 
 def _model_of(source: Path) -> str | None:
-    """The model that vectors of ours were made with."""
+    """The model that embeddings written by diptych were made with, as stored there."""
     from diptych.embedding import read_manifest
     from diptych.embedding.one_file import facts_of
 
@@ -227,22 +235,23 @@ def _model_of(source: Path) -> str | None:
     return facts_of(source).get("model") if source.suffix.lower() == ".parquet" and source.is_file() else None
 
 
-def _tell_import(done: ImportReport, name: str, pictures: int, seconds: float, *, json: bool) -> None:
+def _print_import(done: ImportReport, name: str, pictures: int, seconds: float, *, json: bool) -> None:
     if json:
-        told = {"catalog": name, "pictures": pictures, **dataclasses.asdict(done)}
-        typer.echo(jsonlib.dumps(told | {"seconds": round(seconds, 3)}))
+        summary = {"catalog": name, "pictures": pictures, **dataclasses.asdict(done)}
+        typer.echo(jsonlib.dumps(summary | {"seconds": round(seconds, 3)}))
         return
     parts = [f"{done.added:,} added", f"{done.known:,} known"]
     if done.unreachable:
-        parts.append(f"{done.unreachable:,} by name alone")
+        parts.append(f"{done.unreachable:,} without a file, by name only")
     if done.compared:
         parts.append(f"the model agrees with {done.compared} of them")
     typer.echo(
         clean(f"{pictures:,} pictures in {name}: {done.rows:,} rows, {', '.join(parts)} in {seconds:.1f} s")
     )
     if done.changed:
-        complain(
-            "failed", f"{done.changed:,} rows left out: their files have changed since, or cannot be read"
+        print_message(
+            "failed",
+            f"{counted(done.changed, 'row')} left out: the files have changed since, or cannot be read",
         )
 
 
@@ -252,11 +261,12 @@ def export(
     to: Target,
     catalog: catalogs.Catalog = None,
     dtype: Dtype = "float16",
-    filters: FilterOptions = NO_FILTER,
+    *,
+    filters: FilterOptions,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write pictures with their vectors, all or some: clip-retrieval's layout, or one Parquet file.
+    """Export pictures with their embeddings: in clip-retrieval's layout, or as one Parquet file.
 
     [bold]Examples[/bold]
 
@@ -274,16 +284,16 @@ def export(
     if dtype not in DTYPES:
         raise typer.BadParameter(f"--dtype takes {' or '.join(DTYPES)}, not {dtype!r}")
     if to.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".npy", ".npz"):
-        raise typer.BadParameter(f"TO is a folder, or a file that ends in .parquet, not {to.name!r}")
+        raise typer.BadParameter(f"TO takes a folder, or a file name that ends in .parquet, not {to.name!r}")
     where = filters.filter()
-    with catalogs.opened(catalog) as store:
-        ready_for(where)(store.database)
+    with catalogs.open_catalog(catalog) as store:
+        filter_check(where)(store.database)
         rows = export_vectors(
             store,
             to,
             dtype=dtype,
             where=where,
-            stage=lambda what, total: progress(what, total, unit="pictures", quiet=quiet),
+            stage=lambda name, total: progress(name, total, unit="pictures", quiet=quiet),
         )
     typer.echo(jsonlib.dumps({"to": str(to), "rows": rows}) if json else clean(f"{rows:,} pictures in {to}"))
 

@@ -1,4 +1,4 @@
-"""`diptych catalog move`, `backup` and `restore`: a catalogue follows its folders, and survives its disk."""
+"""`diptych catalog move`, `backup` and `restore`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ import typer
 from diptych.cli.collection import catalogs
 from diptych.cli.collection.tag_output import note_fate
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, complain, note, progress
+from diptych.cli.shared.console import clean, note, print_message, progress
 from diptych.errors import counted
 
-Old = Annotated[Path, typer.Argument(metavar="OLD", help="The folder as it was indexed.", show_default=False)]
-New = Annotated[Path, typer.Argument(metavar="NEW", help="Where the same files are now.", show_default=False)]
-DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Only look whether the files are there.")]
+Old = Annotated[
+    Path,
+    typer.Argument(metavar="OLD", help="The path under which the folder was indexed.", show_default=False),
+]
+New = Annotated[
+    Path, typer.Argument(metavar="NEW", help="The path where the same files are now.", show_default=False)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", metavar="", help="Change nothing; only check that the files are in NEW.")
+]
 BackupTo = Annotated[
     Path,
-    typer.Argument(metavar="TO", help="A new folder; it becomes a catalogue itself.", show_default=False),
+    typer.Argument(
+        metavar="TO", help="A new folder for the copy, which is a catalogue itself.", show_default=False
+    ),
 ]
 BackupFrom = Annotated[
-    Path, typer.Argument(metavar="BACKUP", help="A folder that backup wrote.", show_default=False)
+    Path, typer.Argument(metavar="BACKUP", help="A folder written by backup.", show_default=False)
 ]
 Replace = Annotated[
     bool,
     typer.Option(
         "--replace",
         metavar="",
-        help="Where a catalogue is there already: keep it beside, under a name with the date.",
+        help="Replace an existing catalogue; it is kept beside, under a name with the date.",
     ),
 ]
 
@@ -41,10 +50,10 @@ def move(
     dry_run: DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Tell the catalogue that a folder was moved or renamed; no picture is read again.
+    """Update the paths of a catalogue after a folder was moved or renamed.
 
-    The files themselves are moved by you, before. Tags, ratings and vectors
-    stay, and lists that undo moving to the trash name the new paths.
+    Move the files yourself first. No picture is read again; tags, ratings and
+    embeddings stay. Undo lists of diptych duplicates get the new paths.
 
     [bold]Examples[/bold]
 
@@ -54,12 +63,12 @@ def move(
     """
     from diptych.catalog.exchange.relocation import relocate
 
-    with catalogs.opened(catalog) as store:
+    with catalogs.open_catalog(catalog) as store:
         lists = (store.folder or catalogs.data_home()) / "undo"
         done = relocate(store, old, new, dry_run=dry_run, lists=lists)
     lacking = done.looked_for - done.there
     if json:
-        told = {
+        summary = {
             "files": done.files,
             "known_before": done.known,
             "looked_for": done.looked_for,
@@ -67,18 +76,18 @@ def move(
             "undo_lists": done.undo_lists,
             "dry_run": dry_run,
         }
-        typer.echo(jsonlib.dumps(told))
+        typer.echo(jsonlib.dumps(summary))
     else:
         verb = "would have" if dry_run else "have" if done.files != 1 else "has"
-        typer.echo(clean(f"{counted(done.files, 'file')} {verb} a path in {new} now"))
+        typer.echo(clean(f"{counted(done.files, 'file')} {verb} a new path in {new}"))
         if done.known:
-            note(f"{counted(done.known, 'file')} in {new} had been indexed there already")
+            note(f"{counted(done.known, 'file')} in {new} already indexed before")
         note_fate(done.annotations)
     if lacking:
-        complain(
+        print_message(
             "missing",
-            f"of {counted(done.looked_for, 'file')} that were looked for {lacking:,} are not in {new}; the "
-            "next diptych index takes out what is gone",
+            f"{lacking:,} of {counted(done.looked_for, 'file')} not in {new}; the next diptych index removes "
+            "missing files from the catalogue",
         )
         raise typer.Exit(1)
 
@@ -89,10 +98,10 @@ def backup(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Copy the catalogue while it is in use: vectors, tags, ratings, undo lists.
+    """Copy the catalogue, also while it is in use: embeddings, tags, ratings, undo lists.
 
-    The copy is a catalogue: [bold]diptych search --catalog TO[/bold] works. The pictures
-    themselves are not copied.
+    The copy is a catalogue: [bold]diptych search --catalog TO[/bold] works. Pictures are not
+    copied.
 
     [bold]Examples[/bold]
 
@@ -104,11 +113,11 @@ def backup(
     """
     from diptych.catalog.exchange.backup import back_up
 
-    with catalogs.opened(catalog) as store:
-        place = back_up(store, to, stage=lambda what, total: progress(what, total, unit="B", quiet=quiet))
+    with catalogs.open_catalog(catalog) as store:
+        folder = back_up(store, to, stage=lambda name, total: progress(name, total, unit="B", quiet=quiet))
         pictures = len(store)
-    told = {"backup": str(place), "pictures": pictures}
-    typer.echo(jsonlib.dumps(told) if json else clean(f"{counted(pictures, 'picture')} in {place}"))
+    summary = {"backup": str(folder), "pictures": pictures}
+    typer.echo(jsonlib.dumps(summary) if json else clean(f"{counted(pictures, 'picture')} in {folder}"))
 
 
 def restore(
@@ -118,7 +127,7 @@ def restore(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Put a backup in the catalogue's place.
+    """Restore a catalogue from a backup.
 
     [bold]Examples[/bold]
 
@@ -131,23 +140,23 @@ def restore(
     from diptych.catalog import Store, is_address
     from diptych.catalog.exchange.backup import restore as restore_catalog
 
-    where = catalog or catalogs.default_catalog()
-    if is_address(where):
-        raise typer.BadParameter("a catalogue in PostgreSQL is restored with pg_restore")
-    target = Path(where).expanduser().absolute()
+    location = catalog or catalogs.default_catalog()
+    if is_address(location):
+        raise typer.BadParameter("restore a catalogue in PostgreSQL with pg_restore")
+    target = Path(location).expanduser().absolute()
     aside = restore_catalog(
         backup,
         target,
         replace=replace,
-        stage=lambda what, total: progress(what, total, unit="B", quiet=quiet),
+        stage=lambda name, total: progress(name, total, unit="B", quiet=quiet),
     )
     store = Store.open(target)
     pictures = len(store)
     store.close()
     if json:
-        told = {"catalog": str(target), "pictures": pictures, "before": aside and str(aside)}
-        typer.echo(jsonlib.dumps(told))
+        summary = {"catalog": str(target), "pictures": pictures, "before": aside and str(aside)}
+        typer.echo(jsonlib.dumps(summary))
         return
     typer.echo(clean(f"{counted(pictures, 'picture')} in {target}"))
     if aside is not None:
-        note(f"what was there before is in {aside}", quiet=quiet)
+        note(f"the previous catalogue is in {aside}", quiet=quiet)

@@ -1,4 +1,4 @@
-"""The options that choose pictures of a catalogue, for every command that takes some of them."""
+"""Filter options: which pictures of a catalogue a command works on."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ After = Annotated[
     str | None,
     typer.Option(
         metavar="DATE",
-        help="Taken on it or later: 2013, 2013-05 or 2013-05-31.",
+        help="Taken on this date or later: 2013, 2013-05 or 2013-05-31.",
         rich_help_panel=_PANEL,
     ),
 ]
 Before = Annotated[
     str | None,
     typer.Option(
-        metavar="DATE", help="On it or earlier; 2013 is the end of that year.", rich_help_panel=_PANEL
+        metavar="DATE",
+        help="Taken on this date or earlier; 2013 includes the whole year.",
+        rich_help_panel=_PANEL,
     ),
 ]
 Folder = Annotated[
     list[Path] | None,
-    typer.Option("--in", metavar="DIR", help="In this folder; of several, in one.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--in", metavar="DIR", help="In this folder; repeat it for any of several.", rich_help_panel=_PANEL
+    ),
 ]
 NotFolder = Annotated[
     list[Path] | None,
@@ -42,14 +46,20 @@ NotFolder = Annotated[
 ]
 Tag = Annotated[
     list[str] | None,
-    typer.Option(metavar="TAG", help="With this tag; of several, with all.", rich_help_panel=_PANEL),
+    typer.Option(metavar="TAG", help="With this tag; repeat it for all of several.", rich_help_panel=_PANEL),
 ]
 AnyTag = Annotated[
     list[str] | None,
-    typer.Option("--any-tag", metavar="TAG", help="Of several, with at least one.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--any-tag",
+        metavar="TAG",
+        help="With this tag; repeat it for any of several.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 NotTag = Annotated[
-    list[str] | None, typer.Option("--not-tag", metavar="TAG", help="Without it.", rich_help_panel=_PANEL)
+    list[str] | None,
+    typer.Option("--not-tag", metavar="TAG", help="Without this tag.", rich_help_panel=_PANEL),
 ]
 Untagged = Annotated[
     bool, typer.Option("--untagged", metavar="", help="Without any tag.", rich_help_panel=_PANEL)
@@ -60,58 +70,90 @@ Rating = Annotated[
         metavar="N",
         min=-1,
         max=5,
-        help="With so many stars; 0: not rated, -1: rejected.",
+        help="With exactly N stars; 0: not rated, -1: rejected.",
         rich_help_panel=_PANEL,
     ),
 ]
 MinRating = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, max=5, help="With at least so many stars.", rich_help_panel=_PANEL),
+    typer.Option(metavar="N", min=1, max=5, help="With at least N stars.", rich_help_panel=_PANEL),
 ]
-Camera = Annotated[str, typer.Option(metavar="TEXT", help="Part of its name.", rich_help_panel=_PANEL)]
+Camera = Annotated[
+    str, typer.Option(metavar="TEXT", help="The camera's name contains TEXT.", rich_help_panel=_PANEL)
+]
 NotCamera = Annotated[
     list[str] | None,
-    typer.Option("--not-camera", metavar="TEXT", help="Of another one, or none.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--not-camera",
+        metavar="TEXT",
+        help="The camera's name does not contain TEXT, or is unknown.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Type = Annotated[
     list[str] | None,
     typer.Option(
-        "--type", metavar="NAME", help="jpeg, png, heic, ...; of several, one.", rich_help_panel=_PANEL
+        "--type",
+        metavar="NAME",
+        help="Of this file type: jpeg, png, heic, ...; repeat it for any of several.",
+        rich_help_panel=_PANEL,
     ),
 ]
 NotType = Annotated[
     list[str] | None,
-    typer.Option("--not-type", metavar="NAME", help="Of another type.", rich_help_panel=_PANEL),
+    typer.Option("--not-type", metavar="NAME", help="Not of this file type.", rich_help_panel=_PANEL),
 ]
-Caption = Annotated[str, typer.Option(metavar="TEXT", help="Part of the caption.", rich_help_panel=_PANEL)]
+Caption = Annotated[
+    str, typer.Option(metavar="TEXT", help="The caption contains TEXT.", rich_help_panel=_PANEL)
+]
 NotCaption = Annotated[
     list[str] | None,
-    typer.Option("--not-caption", metavar="TEXT", help="Not in the caption.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--not-caption",
+        metavar="TEXT",
+        help="The caption does not contain TEXT.",
+        rich_help_panel=_PANEL,
+    ),
 ]
-Name = Annotated[str, typer.Option(metavar="TEXT", help="Part of the path.", rich_help_panel=_PANEL)]
+Name = Annotated[str, typer.Option(metavar="TEXT", help="The path contains TEXT.", rich_help_panel=_PANEL)]
 NotName = Annotated[
     list[str] | None,
-    typer.Option("--not-name", metavar="TEXT", help="Not in the path.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--not-name", metavar="TEXT", help="The path does not contain TEXT.", rich_help_panel=_PANEL
+    ),
 ]
 Near = Annotated[
     str | None,
-    typer.Option(metavar="LAT,LON,KM", help="Taken within so many kilometres.", rich_help_panel=_PANEL),
+    typer.Option(
+        metavar="LAT,LON,KM",
+        help="Taken within KM kilometres of this latitude and longitude.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Larger = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Files of at least 500k, 2M, ...", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(metavar="SIZE", help="Files of at least this size: 500k, 2M, ...", rich_help_panel=_PANEL),
 ]
-Smaller = Annotated[str | None, typer.Option(metavar="SIZE", help="At most.", rich_help_panel=_PANEL)]
+Smaller = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Files of at most this size.", rich_help_panel=_PANEL)
+]
 MinSide = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Of the shorter side.", rich_help_panel=_PANEL)
+    int | None,
+    typer.Option(
+        metavar="PIXELS", help="The shorter side has at least this many pixels.", rich_help_panel=_PANEL
+    ),
 ]
 Shape = Annotated[
-    str, typer.Option(metavar="NAME", help="landscape, portrait or square.", rich_help_panel=_PANEL)
+    str,
+    typer.Option(
+        metavar="NAME", help="Of this shape: landscape, portrait or square.", rich_help_panel=_PANEL
+    ),
 ]
 
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """The options of a filter; the fields are options, in the order of `--help`."""
+    """The filter options, in the order of `--help`."""
 
     after: After = None
     before: Before = None
@@ -138,12 +180,12 @@ class FilterOptions:
     shape: Shape = ""
 
     def filter(self) -> Filter:
-        """What they ask for.
+        """The filter that these options describe.
 
         Raises
         ------
         typer.BadParameter
-            Something that is no date, size or place.
+            A value is not a date, a size or a place.
         """
         from diptych.catalog import Filter
 
@@ -166,7 +208,7 @@ class FilterOptions:
             not_captions=tuple(self.not_caption or ()),
             name=self.name,
             not_names=tuple(self.not_name or ()),
-            near=read_place(self.near),
+            near=read_location(self.near),
             min_bytes=read_size(self.larger),
             max_bytes=read_size(self.smaller),
             min_side=self.min_side,
@@ -174,11 +216,8 @@ class FilterOptions:
         )
 
 
-NO_FILTER = FilterOptions()
-
-
-def ready_for(where: Filter) -> Callable[[Database], None]:
-    """See to it that a filter names what there is, before a model is loaded."""
+def filter_check(where: Filter) -> Callable[[Database], None]:
+    """A check that the tags, folders and so on of a filter exist; run it before a model is loaded."""
 
     def check(database: Database) -> None:
         from diptych.catalog.store.filter_names import check_names
@@ -194,7 +233,7 @@ def _paths(folders: list[Path] | None) -> tuple[Path, ...]:
 
 
 def read_date(text: str | None, *, end: bool) -> date | None:
-    """A day, or the first or last one of a month or year; of a date with a time, its day.
+    """Read a day, or the first or last day of a month or year; a time of day is ignored.
 
     Examples
     --------
@@ -204,7 +243,7 @@ def read_date(text: str | None, *, end: bool) -> date | None:
     if text is None:
         return None
     try:
-        # As ISO 8601 writes it, or with the colons of EXIF; a time may follow.
+        # ISO 8601, or EXIF with colons; a time may follow.
         day = text.strip().replace("T", " ").split(" ")[0].replace(":", "-").replace("/", "-")
         if len(day) == 8 and day.isdecimal():
             day = f"{day[:4]}-{day[4:6]}-{day[6:]}"
@@ -215,11 +254,11 @@ def read_date(text: str | None, *, end: bool) -> date | None:
         last = calendar.monthrange(year, month)[1]
         return date(year, month, parts[2] if len(parts) > 2 else (last if end else 1))
     except (ValueError, IndexError, calendar.IllegalMonthError) as error:
-        raise typer.BadParameter(f"{text!r} is no date: expected 2024, 2024-05 or 2024-05-31") from error
+        raise typer.BadParameter(f"{text!r} is not a date: expected 2024, 2024-05 or 2024-05-31") from error
 
 
 def read_size(text: str | None) -> int | None:
-    """Bytes.
+    """Read a file size in bytes.
 
     Examples
     --------
@@ -233,15 +272,17 @@ def read_size(text: str | None) -> int | None:
     try:
         return int(float(number.rstrip("kmg")) * units.get(number[-1:], 1))
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(f"{text!r} is no size: expected a number, or one with k, M or G") from error
+        raise typer.BadParameter(
+            f"{text!r} is not a size: expected a number of bytes, with k, M or G if you like"
+        ) from error
 
 
-def read_place(text: str | None) -> tuple[float, float, float] | None:
-    """Latitude, longitude, kilometres; 10 of these when they are not said.
+def read_location(text: str | None) -> tuple[float, float, float] | None:
+    """Read latitude, longitude and a distance in kilometres, by default 10.
 
     Examples
     --------
-    >>> read_place("48.1,11.6"), read_place("48.1,11.6,25")
+    >>> read_location("48.1,11.6"), read_location("48.1,11.6,25")
     ((48.1, 11.6, 10.0), (48.1, 11.6, 25.0))
     """
     if text is None:
@@ -251,4 +292,6 @@ def read_place(text: str | None) -> tuple[float, float, float] | None:
         latitude, longitude, km = numbers if len(numbers) == 3 else (*numbers, 10.0)
         return latitude, longitude, km
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no place: expected LATITUDE,LONGITUDE,KILOMETRES") from error
+        raise typer.BadParameter(
+            f"{text!r} is not a location: expected LATITUDE,LONGITUDE,KILOMETRES"
+        ) from error

@@ -1,4 +1,4 @@
-"""`diptych index`: bring a catalogue to what is on disk."""
+"""`diptych index`: bring a catalogue up to date with the files on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import typer
 from diptych.cli.collection import catalogs
 from diptych.cli.collection.tag_output import note_fate
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, complain, note, progress
+from diptych.cli.shared.console import clean, note, print_message, progress
+from diptych.cli.shared.option_groups import with_group
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ SHOWN_FAILURES, SHOWN_FOLDERS = 10, 3
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="PATH", help="Folders and pictures; by default what was indexed before.", show_default=False
+        metavar="PATH", help="Folders and pictures. Default: everything indexed before.", show_default=False
     ),
 ]
 Archives = Annotated[
     bool | None,
     typer.Option(
         "--archives/--no-archives",
-        help="Look into zip and tar archives, or do not, now and later; at first they are looked into.",
+        help="Index pictures inside zip and tar archives. The choice is remembered; at first it is yes.",
         show_default=False,
     ),
 ]
@@ -42,8 +43,8 @@ SystemFolders = Annotated[
     bool | None,
     typer.Option(
         "--system-folders/--no-system-folders",
-        help="Enter folders that file servers and systems keep for themselves (@eaDir, #recycle ...), "
-        "now and later; at first they are left out.",
+        help="Index folders that file servers and systems use themselves (@eaDir, #recycle ...). The choice "
+        "is remembered; at first it is no.",
         show_default=False,
     ),
 ]
@@ -52,49 +53,52 @@ Verify = Annotated[
     typer.Option(
         "--verify",
         metavar="",
-        help="Read every file again, whatever its time says, and name those that hold another picture now.",
+        help="Read every file again, even if size and time are unchanged, and report changed pictures.",
     ),
 ]
-Retry = Annotated[bool, typer.Option("--retry", metavar="", help="Read again what failed before.")]
+Retry = Annotated[bool, typer.Option("--retry", metavar="", help="Read again the files that failed before.")]
 Gone = Annotated[
     bool,
     typer.Option(
         "--remove-gone",
         metavar="",
-        help="Take gone files out even where a whole folder is empty now, as it is when a drive is missing; "
-        "with --reembed, do without pictures that could not be embedded anew.",
+        help="Remove missing files from the catalogue even if a whole folder is missing, as with an "
+        "unplugged drive. With --reembed, drop pictures that could not be embedded again.",
     ),
 ]
 Forget = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="PATH",
-        help="Take this file or folder out of the catalogue, and leave it out until it is named again; the "
-        "disk is not touched. Folders to index come first: tags go over to the same pictures there.",
+        help="Remove this file or folder from the catalogue, not from disk, until it is indexed by name "
+        "again. PATHs are indexed first, so the same pictures keep their tags there.",
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Leave out what fits, now and later: a name ('*.gif'), a folder (private/), the end of a path "
-        "(2019/drafts), or a path from the indexed folder on (/2019); '' leaves out nothing any more.",
+        help="Skip files that match, now and later: a name ('*.gif'), a folder (private/), the end of a path "
+        "(2019/drafts), or a path below the indexed folder (/2019). '' removes all patterns.",
     ),
 ]
 Watch = Annotated[
     bool,
-    typer.Option("--watch", metavar="", help="Go on watching, and index what changes; Ctrl-C ends it."),
+    typer.Option(
+        "--watch", metavar="", help="Keep running and index changes as they happen; stop with Ctrl-C."
+    ),
 ]
 Reembed = Annotated[
     bool,
     typer.Option(
         "--reembed",
         metavar="",
-        help="Embed everything with another --model; search goes on with the old one until that is done.",
+        help="Embed all pictures again with another --model; until that is done, search uses the old one.",
     ),
 ]
 
 
+@with_group("encoding")
 def index(
     paths: Paths = None,
     catalog: catalogs.Catalog = None,
@@ -109,26 +113,20 @@ def index(
     reembed: Reembed = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    model: catalogs.Model = None,
-    pretrained: options.Pretrained = None,
-    exact: options.Exact = False,
-    runtime: options.Runtime = "auto",
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
+    *,
+    encoding: catalogs.EmbeddingOptions,
 ) -> None:
-    """Index pictures, so that they can be searched; run it again whenever something has changed.
+    """Index pictures so that they can be searched; run it again when files have changed.
 
-    Only new and changed files are read; copies are embedded once; renamed and
-    deleted files are noticed. It may be stopped at any instant: the same
-    command goes on.
+    Only new and changed files are read, copies are embedded once, renamed and
+    deleted files are noticed. It may be stopped at any time: the same command
+    continues where it stopped.
 
     [bold]Examples[/bold]
 
       diptych index ~/Pictures
 
-      diptych index                          (again, whatever was indexed before)
+      diptych index                          (update everything indexed before)
 
       diptych index /mnt/photos --catalog /mnt/photos/.catalog --exclude '*thumb*'
 
@@ -143,31 +141,24 @@ def index(
     from diptych.catalog import IntakeSettings, index_pictures
 
     start = time.monotonic()
-    with catalogs.opened(catalog, create=True) as store:
+    with catalogs.open_catalog(catalog, create=True) as store:
         if forget and not paths:
             _forget(store, forget, json=json)
             return
         _check(store, forget, paths, quiet=quiet)
-        encoder, name = catalogs.encoder_for(
-            store,
-            model,
-            pretrained,
-            device=device,
-            precision=precision,
-            threads=threads,
-            batch_size=batch_size,
-            exact=exact,
-            runtime=runtime,
-            settle=functools.partial(note, quiet=quiet),
+        encoder, reference = catalogs.encoder_for(
+            store, encoding, autotune=functools.partial(note, quiet=quiet)
         )
-        counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
-        settings = IntakeSettings(exact=exact, threads=counts[0], batch_size=counts[1] or 32, retry=retry)
+        threads, batch_size = encoding.counts()
+        settings = IntakeSettings(exact=encoding.exact, threads=threads, batch_size=batch_size, retry=retry)
         stage = functools.partial(progress, unit="files", quiet=quiet)
-        run = functools.partial(index_pictures, store, encoder, model=name, settings=settings, stage=stage)
+        run = functools.partial(
+            index_pictures, store, encoder, model=reference.stored, settings=settings, stage=stage
+        )
         rules: dict[str, Any] = {"exclude": exclude, "archives": archives, "system_folders": system_folders}
         settings = replace(settings, verify=verify)
         outcome = run(paths or (), settings=settings, remove_gone=remove_gone, reembed=reembed, **rules)
-        failed = _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+        failed = _print_outcome(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
         if forget:
             _forget(store, forget, paths or (), json=json)
         if watch:
@@ -179,26 +170,25 @@ def index(
 def _watch(
     store: Store, run: Callable[..., IndexOutcome], paths: list[Path] | None, *, json: bool, quiet: bool
 ) -> None:
-    """Index what changes, until Ctrl-C; says only what it did."""
+    """Index changes until Ctrl-C; prints a line only when something was done."""
     from diptych.catalog import changed_folders, planned_run
     from diptych.errors import CatalogError, InputError, SaveError
 
     plan = planned_run(store, paths or ())
-    note(f"watching {', '.join(map(str, plan.rules))}; Ctrl-C ends it", quiet=quiet)
+    note(f"watching {', '.join(map(str, plan.rules))}; stop with Ctrl-C", quiet=quiet)
     skip = [*plan.forgotten, *([store.folder] if store.folder else [])]
     changes = changed_folders(plan.rules, skip=skip, note=functools.partial(note, quiet=quiet))
     for folders in changes:
         start = time.monotonic()
         try:
             outcome = run(folders, remember=False)
-        # A folder that went between the system's word and ours, a drive that fails, a device that is full,
-        # another process that held the database: what could not be done now is compared again at the next
-        # rescan.
+        # The folder vanished after the notification, the drive failed, the disk is full, or another process
+        # held the database: the next rescan compares it again, so a watch must not end here.
         except (CatalogError, InputError, SaveError, OSError) as error:
-            complain("failed", str(error))
+            print_message("failed", str(error))
             continue
         if outcome.changed:
-            _tell(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+            _print_outcome(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
 
 
 def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json: bool) -> None:
@@ -212,20 +202,20 @@ def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json:
     else:
         note_fate(changes)
         typer.echo(
-            f"{counted(removed, 'file')} taken out of the catalogue; {counted(len(store), 'picture')} stay"
+            f"{counted(removed, 'file')} removed from the catalogue; {counted(len(store), 'picture')} left"
         )
 
 
 def _check(store: Store, forget: list[Path] | None, paths: list[Path] | None, *, quiet: bool) -> None:
-    """Refuse paths that cannot be forgotten before anything is indexed; warn of a network drive."""
+    """Check the paths to forget before anything is indexed, and warn about a network drive."""
     from diptych.catalog import check_forgettable
 
     check_forgettable(store, forget or (), paths or ())
-    _warn_of_network(store, quiet=quiet)
+    _warn_about_network_drive(store, quiet=quiet)
 
 
-def _warn_of_network(store: Store, *, quiet: bool) -> None:
-    """Say once of a catalogue that it lies on a network drive, where SQLite's locks may not hold."""
+def _warn_about_network_drive(store: Store, *, quiet: bool) -> None:
+    """Warn once per catalogue on a network drive, where SQLite's locks may not work."""
     from diptych.catalog import network_kind
 
     key = "warned of network drive"
@@ -243,67 +233,67 @@ def _warn_of_network(store: Store, *, quiet: bool) -> None:
     )
 
 
-def _tell(store: Store, outcome: IndexOutcome, seconds: float, *, json: bool, quiet: bool) -> bool:
-    """Say what was done; whether something could not be read."""
+def _print_outcome(store: Store, outcome: IndexOutcome, seconds: float, *, json: bool, quiet: bool) -> bool:
+    """Print what was done; returns whether something could not be read."""
     from diptych.catalog import failures
 
     broken = failures(store.database)
     if json:
-        typer.echo(jsonlib.dumps(_plain(store, outcome, broken, seconds)))
+        typer.echo(jsonlib.dumps(_to_json(store, outcome, broken, seconds)))
     else:
-        typer.echo(_line(store, outcome, seconds))
+        typer.echo(_summary_line(store, outcome, seconds))
     if outcome.built:
         note(f"index: {outcome.built}", quiet=quiet)
     for message in outcome.notes:
-        complain("note", message)
-    _tell_taken_out(outcome)
+        print_message("note", message)
+    _print_removals(outcome)
     note_fate(outcome.annotations, quiet=quiet)
     if outcome.lacking:
         first = clean("/".join(map(str, filter(None, outcome.lacking[0]))))
-        complain(
+        print_message(
             "note",
-            f"{len(outcome.lacking):,} pictures have no vector of the new model yet, the first is {first}: "
-            "search goes on with the old one. Once they can be read the same command ends it; "
-            "--reembed --remove-gone goes on without them",
+            f"{counted(len(outcome.lacking), 'picture')} without an embedding by the new model, the first: "
+            f"{first}. Search still uses the old model. Make the files readable and run the same command "
+            "again, or drop these pictures with --reembed --remove-gone",
         )
     for path, reason in outcome.unlisted:
-        complain("failed", f"{path} could not be listed ({reason}); what is known in it was left in")
+        print_message("failed", f"{path} could not be listed ({reason}); its pictures stay in the catalogue")
     if broken and not json:
-        _tell_broken(broken, outcome, quiet=quiet)
+        _print_broken(broken, outcome, quiet=quiet)
     return bool(outcome.failed or outcome.unlisted)
 
 
-def _tell_taken_out(outcome: IndexOutcome) -> None:
-    """Say what is gone and stays, what was left out, and what was replaced in secret."""
+def _print_removals(outcome: IndexOutcome) -> None:
+    """Print missing files that were kept, files that were left out, and files replaced unnoticed."""
     if outcome.kept:
         folders = ", ".join(str(path) for path in outcome.kept_below[:SHOWN_FOLDERS])
         more = f" and {len(outcome.kept_below) - SHOWN_FOLDERS} more" * (
             len(outcome.kept_below) > SHOWN_FOLDERS
         )
-        complain(
+        print_message(
             "note",
-            f"{counted(outcome.kept, 'file')} not there, in {folders}{more}: is a drive missing? Left in the "
-            "catalogue; --remove-gone takes them out",
+            f"{counted(outcome.kept, 'file')} missing in {folders}{more}: is a drive unplugged? They stay in "
+            "the catalogue; --remove-gone removes them",
         )
     if outcome.left_out:
-        verb = "that is on disk was" if outcome.left_out == 1 else "that are on disk were"
-        complain(
+        verb = "was" if outcome.left_out == 1 else "were"
+        print_message(
             "note",
-            f"{counted(outcome.left_out, 'file')} {verb} taken out: left out by --exclude or --no-archives, "
-            "or in folders that systems keep for themselves (--system-folders enters those)",
+            f"{counted(outcome.left_out, 'file')} {verb} removed from the catalogue though on disk, because "
+            "of --exclude or --no-archives, or as part of a system folder (--system-folders indexes those)",
         )
     for path, member in outcome.differing[:SHOWN_FAILURES]:
         name = f"{path}/{member}" if member else str(path)
-        complain("note", f"{name} holds another picture than before, with the same size and time")
+        print_message("note", f"{name} holds a different picture than before, with the same size and time")
     if len(outcome.differing) > SHOWN_FAILURES:
-        complain("note", f"and {len(outcome.differing) - SHOWN_FAILURES} more (all of them with --json)")
+        print_message("note", f"and {len(outcome.differing) - SHOWN_FAILURES} more (--json lists all)")
 
 
-def _line(store: Store, outcome: IndexOutcome, seconds: float) -> str:
-    """What was done, in one line."""
+def _summary_line(store: Store, outcome: IndexOutcome, seconds: float) -> str:
+    """Counts, time and speed, in one line."""
     done = [
-        f"{number:,} {what}"
-        for number, what in (
+        f"{number:,} {label}"
+        for number, label in (
             (outcome.embedded, "embedded"),
             (outcome.copies, "copies"),
             (outcome.checked, "checked and unchanged"),
@@ -314,26 +304,29 @@ def _line(store: Store, outcome: IndexOutcome, seconds: float) -> str:
         if number
     ]
     rate = f" ({outcome.embedded / seconds:,.0f} pictures/s)" if outcome.embedded and seconds > 1 else ""
-    what = ", ".join(done) or "nothing new"
-    return f"{counted(len(store), 'picture')} in {store.name}: {what} in {seconds:.1f} s{rate}"
+    summary = ", ".join(done) or "nothing new"
+    return f"{counted(len(store), 'picture')} in {store.name}: {summary} in {seconds:.1f} s{rate}"
 
 
-def _tell_broken(broken: list[tuple[Path, str, str]], outcome: IndexOutcome, *, quiet: bool) -> None:
+def _print_broken(broken: list[tuple[Path, str, str]], outcome: IndexOutcome, *, quiet: bool) -> None:
     if not outcome.failed:
         note(
-            f"{len(broken)} files could not be read before and have not changed (--retry reads them)",
+            f"{counted(len(broken), 'file')} could not be read before, unchanged since (--retry reads them "
+            "again)",
             quiet=quiet,
         )
         return
-    complain("failed", f"{len(broken)} files cannot be read; they are tried again when they change:")
+    print_message(
+        "failed", f"{counted(len(broken), 'file')} cannot be read; to be read again after a change:"
+    )
     for path, member, reason in broken[:SHOWN_FAILURES]:
         name = f"{path}/{member}" if member else str(path)
         typer.echo(f"  {clean(f'{name}: {reason}')}", err=True)
     if len(broken) > SHOWN_FAILURES:
-        typer.echo(f"  and {len(broken) - SHOWN_FAILURES} more (all of them with --json)", err=True)
+        typer.echo(f"  and {len(broken) - SHOWN_FAILURES} more (--json lists all)", err=True)
 
 
-def _plain(
+def _to_json(
     store: Store, outcome: IndexOutcome, broken: list[tuple[Path, str, str]], seconds: float
 ) -> dict[str, Any]:
     return {

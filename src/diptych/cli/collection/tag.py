@@ -1,4 +1,4 @@
-"""`diptych tag`: labels in words become tags of a catalogue's pictures, and keywords in XMP sidecars."""
+"""`diptych tag`: tag the pictures of a catalogue, from labels or by hand, and write XMP sidecars."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.collection import catalogs, tag_by_hand, tag_output
-from diptych.cli.collection.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.collection.filtering import FilterOptions, filter_check
 from diptych.cli.shared import options
 from diptych.cli.shared.console import progress
 from diptych.cli.shared.option_groups import with_group
@@ -25,22 +25,22 @@ _GIVING, _SIDECARS = "Giving", "Sidecars"
 
 Label = Annotated[
     list[str] | None,
-    typer.Option("--label", "-l", metavar="TEXT", help="A label; several are several options."),
+    typer.Option("--label", "-l", metavar="TEXT", help="A label; repeat it for several."),
 ]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Labels from a file: one a line, JSON (list, name -> texts, or groups of these), CSV or YAML.",
+        help="A file of labels: one per line, JSON (list, name -> texts, or groups of these), CSV or YAML.",
     ),
 ]
 Origin = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What the list is called: its tags are replaced together. By default the file's name, or the "
-        "labels themselves.",
+        help="The name of this list of labels: a later run with the same name replaces its tags. Default: "
+        "the file's name, or the labels themselves.",
         show_default=False,
     ),
 ]
@@ -48,14 +48,15 @@ Templates = Annotated[
     str,
     typer.Option(
         metavar="auto|NAME|TEXT",
-        help="Prompts: auto makes a sentence of each label; plain, bare, imagenet80, ...; or text with {}.",
+        help="Prompt templates: auto makes a sentence of each label; or plain, bare, imagenet80, ..., or a "
+        "text with {}.",
         rich_help_panel=_GIVING,
     ),
 ]
 Top = Annotated[
     int | None,
     typer.Option(
-        "--top", "-k", metavar="N", min=1, help="At most so many tags a picture.", rich_help_panel=_GIVING
+        "--top", "-k", metavar="N", min=1, help="Give a picture at most N tags.", rich_help_panel=_GIVING
     ),
 ]
 Least = Annotated[
@@ -64,31 +65,34 @@ Least = Annotated[
         metavar="X",
         min=0,
         max=1,
-        help="How much better a label must fit than 'a photo of something', 0 to 1.",
+        help="Give a tag only if its label beats 'a photo of something' with at least this probability.",
         rich_help_panel=_GIVING,
     ),
 ]
-One = Annotated[
+Exclusive = Annotated[
     bool,
     typer.Option(
         "--one",
         metavar="",
-        help="Labels exclude each other: a picture gets the nearest, if it fits.",
+        help="Labels exclude each other: give a picture only the nearest label, if it fits.",
         rich_help_panel=_GIVING,
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", metavar="", help="Only count, and name the best pictures of each tag.")
+    bool,
+    typer.Option(
+        "--dry-run", metavar="", help="Change nothing; count the pictures of each tag and name the best ones."
+    ),
 ]
 Clear = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Take the tags of this list away.", show_default=False)
+    str | None, typer.Option(metavar="NAME", help="Remove all tags of this list.", show_default=False)
 ]
 Xmp = Annotated[
     bool,
     typer.Option(
         "--xmp",
         metavar="",
-        help="Write tags as keywords (dc:subject) into XMP sidecars; pictures are never touched.",
+        help="Write tags as keywords (dc:subject) into XMP sidecar files; pictures are never changed.",
         rich_help_panel=_SIDECARS,
     ),
 ]
@@ -97,7 +101,7 @@ XmpUndo = Annotated[
     typer.Option(
         "--xmp-undo",
         metavar="",
-        help="Take out of the sidecars what was written into them here.",
+        help="Remove from the sidecars what --xmp wrote into them.",
         rich_help_panel=_SIDECARS,
     ),
 ]
@@ -105,13 +109,13 @@ XmpStyle = Annotated[
     str,
     typer.Option(
         metavar="darktable|adobe",
-        help="Their names: photo.jpg.xmp, as darktable and digiKam have it, or photo.xmp.",
+        help="Names of the sidecars: photo.jpg.xmp, as darktable and digiKam write, or photo.xmp.",
         rich_help_panel=_SIDECARS,
     ),
 ]
 
 
-@with_group("filters")
+@with_group("filters", "encoding")
 def tag(
     pictures: tag_by_hand.Pictures = None,
     catalog: catalogs.Catalog = None,
@@ -126,24 +130,21 @@ def tag(
     templates: Templates = "auto",
     top: Top = None,
     least: Least = 0.9,
-    one: One = False,
+    one: Exclusive = False,
     xmp: Xmp = False,
     xmp_undo: XmpUndo = False,
     xmp_style: XmpStyle = "darktable",
-    filters: FilterOptions = NO_FILTER,
+    *,
+    filters: FilterOptions,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    model: catalogs.Model = None,
-    pretrained: options.Pretrained = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
+    encoding: catalogs.ModelOptions,
 ) -> None:
-    """Tag the pictures of a catalogue, from words or by hand; without labels, show the tags there are.
+    """Tag the pictures of a catalogue by labels or by hand; without labels, list the tags.
 
-    Each label is judged by itself, so a picture gets the tags that fit it, or
-    none. No picture is read again: run it whenever pictures were indexed or
-    labels have changed. [bold]diptych search --tag[/bold] uses tags.
+    Each label is judged separately, so a picture may get several tags or
+    none. Pictures are not read again: repeat the command when pictures were
+    indexed or labels changed. [bold]diptych search --tag[/bold] finds tagged pictures.
 
     [bold]Examples[/bold]
 
@@ -157,97 +158,98 @@ def tag(
 
       diptych tag --clear winter --xmp
 
-    Tags and ratings by hand stay with a picture when its file is renamed,
-    moved, edited in place, or leaves the catalogue and comes back.
+    A picture keeps tags and ratings that were given by hand when its file is
+    renamed, moved or edited, or leaves the catalogue and comes back.
 
     Exit status: 0 done, 1 some sidecars could not be written or some pictures
     are not in the catalogue, 2 nothing done.
     """
     by_hand = bool(add or remove or rate is not None)
     where = filters.filter()
-    given: dict[str, object] = {"labels": labels or label, "clear": clear is not None, "dry run": dry_run}
-    given |= {"by hand": by_hand, "pictures": pictures, "xmp": xmp, "xmp undo": xmp_undo, "filter": where}
-    _check_combination({name for name, value in given.items() if value})
-    told: dict[str, Any] = {}
-    with catalogs.opened(catalog) as store:
-        ready_for(where)(store.database)
+    chosen: dict[str, object] = {"labels": labels or label, "clear": clear is not None, "dry run": dry_run}
+    chosen |= {"by hand": by_hand, "pictures": pictures, "xmp": xmp, "xmp undo": xmp_undo, "filter": where}
+    _check_combination({name for name, value in chosen.items() if value})
+    done: dict[str, Any] = {}  # as --json prints it
+    with catalogs.open_catalog(catalog) as store:
+        filter_check(where)(store.database)
         if clear is not None:
-            told["cleared"] = _clear(store, clear)
+            done["cleared"] = _clear(store, clear)
         if by_hand:
-            told["by_hand"] = tag_by_hand.annotate_pictures(
+            done["by_hand"] = tag_by_hand.annotate_pictures(
                 store, pictures or [], where, add=add or [], remove=remove or [], rate=rate
             )
         if labels is not None or label:
             rule = _rule(least, top, one)
-            asked = _labels(labels, label or [], origin)
-            machine = {"device": device, "precision": precision, "threads": threads}
-            encoder, _ = catalogs.encoder_for(store, model, pretrained, **machine)
-            found = _give(store, encoder, asked, templates, rule, where, write=not dry_run, quiet=quiet)
-            told |= _plain(store, asked.origin, found, dry_run=dry_run)
+            label_list = _read_labels(labels, label or [], origin)
+            encoder, _ = catalogs.encoder_for(store, encoding)
+            tagged = _tag(store, encoder, label_list, templates, rule, where, write=not dry_run, quiet=quiet)
+            done |= _to_json(store, label_list.origin, tagged, dry_run=dry_run)
         if xmp or xmp_undo:
-            told["sidecars"] = _sidecars(store, xmp_style, where, undo=xmp_undo, quiet=quiet)
-        if not told:
-            told["tags"] = _tags(store)
-    typer.echo(jsonlib.dumps(told)) if json else tag_output.print_done(told)
-    if failures := told.get("sidecars", {}).get("failed"):
+            done["sidecars"] = _write_sidecars(store, xmp_style, where, undo=xmp_undo, quiet=quiet)
+        if not done:
+            done["tags"] = _count_tags(store)
+    typer.echo(jsonlib.dumps(done)) if json else tag_output.print_done(done)
+    if failures := done.get("sidecars", {}).get("failed"):
         tag_output.print_failures(failures)
-    if by_hand and (told["by_hand"]["unknown"] or not told["by_hand"]["pictures"]):
+    if by_hand and (done["by_hand"]["unknown"] or not done["by_hand"]["pictures"]):
         raise typer.Exit(1)
 
 
 _CONTRADICTIONS = (
-    # Any of these, with any of those.
-    ({"clear"}, {"labels"}, "--clear takes tags away: give labels in another command"),
+    # Any option of the first set, together with any of the second.
+    ({"clear"}, {"labels"}, "--clear removes tags: give labels in another command"),
     ({"xmp"}, {"dry run", "xmp undo"}, "--xmp writes sidecars: leave out --dry-run and --xmp-undo"),
     (
         {"dry run"},
         {"xmp undo", "clear"},
-        "--dry-run counts what labels would give: leave out --clear and --xmp-undo",
+        "--dry-run counts the pictures of each label: leave out --clear and --xmp-undo",
     ),
     (
         {"by hand"},
         {"labels", "clear", "dry run"},
-        "--add, --remove and --rate are by hand: give labels, --clear and --dry-run in another command",
+        "--add, --remove and --rate tag by hand: give labels, --clear and --dry-run in another command",
     ),
-    ({"clear"}, {"filter"}, "--clear takes a whole list away: leave out the filters"),
+    ({"clear"}, {"filter"}, "--clear removes the tags of a whole list: leave out the filters"),
 )
 
 
-def _check_combination(given: set[str]) -> None:
+def _check_combination(chosen: set[str]) -> None:
     """Refuse options that contradict each other."""
     for first, second, message in _CONTRADICTIONS:
-        if given & first and given & second:
+        if chosen & first and chosen & second:
             raise typer.BadParameter(message)
-    if "pictures" in given and "by hand" not in given:
-        raise typer.BadParameter("pictures are named for --add, --remove or --rate: say what to do with them")
+    if "pictures" in chosen and "by hand" not in chosen:
+        raise typer.BadParameter("PICTURE needs --add, --remove or --rate: say what to do with the pictures")
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Labels as they were written, and what their list is called."""
+class _LabelList:
+    """Labels as they were written, and the name of their list."""
 
     names: Any
     origin: str
 
 
-def _labels(file: Path | None, words: list[str], origin: str | None) -> _Asked:
+def _read_labels(file: Path | None, words: list[str], origin: str | None) -> _LabelList:
     from diptych.cli.shared.labels import distinct
     from diptych.zeroshot.label_files import read_labels_file
 
     names = read_labels_file(file) if file is not None else []
     if words and isinstance(names, dict):
-        raise InputError(f"{file} names labels with their texts: labels on the line cannot be added to it")
+        raise InputError(
+            f"{file} has texts for each label, so --label cannot add to it: leave one of them out"
+        )
     if not isinstance(names, dict):
         names = distinct([*names, *words])
-    # A name for all lists alike would make the second one take the first one's tags away.
-    return _Asked(names, origin or (file.stem if file is not None else ", ".join(words)))
+    # With one default name for all lists, a second list would replace the tags of the first.
+    return _LabelList(names, origin or (file.stem if file is not None else ", ".join(words)))
 
 
 def _rule(least: float, top: int | None, one: bool) -> TagRule:
     from diptych.catalog.tags.tagging import TagRule
 
     if one and top is not None:
-        raise typer.BadParameter("--one gives one tag a picture: leave out --top")
+        raise typer.BadParameter("--one gives each picture one tag: leave out --top")
     return TagRule(least, top, one)
 
 
@@ -257,16 +259,16 @@ def _clear(store: Store, origin: str) -> dict[str, Any]:
 
     origins = dict.fromkeys(entry.origin for entry in count_tags(store.database))
     if origin.strip() in ORIGINS_READ:
-        raise InputError(f"tags of {origin.strip()!r} are read from files: change them there")
+        raise InputError(f"tags of {origin.strip()!r} come from the files: change them in the files")
     if origin.strip() not in origins:
-        raise InputError(f"no tags are from {origin!r}; there are {', '.join(origins) or 'no tags at all'}")
+        raise InputError(f"no list is called {origin!r}; there are {', '.join(origins) or 'no tags at all'}")
     return {"origin": origin, "tags": clear_tags(store.database, origin.strip())}
 
 
-def _give(
+def _tag(
     store: Store,
     encoder: Encoder,
-    asked: _Asked,
+    labels: _LabelList,
     templates: str,
     rule: TagRule,
     where: Filter,
@@ -274,7 +276,7 @@ def _give(
     write: bool,
     quiet: bool,
 ) -> TaggingReport:
-    """Judge and tag."""
+    """Fit a multi-label classifier to the labels and tag the pictures that pass the filter."""
     from diptych.catalog import Searcher
     from diptych.catalog.tags.tagging import group_members, tag_pictures
     from diptych.cli.shared.labels import prompts_for
@@ -282,29 +284,30 @@ def _give(
 
     searcher = Searcher(store, encoder)
     auto = templates == "auto"
-    # Beside a background for every model: the sigmoids of SigLIP are low even where a label fits.
+    # Softmax against a background prompt for every model: the sigmoids of SigLIP are low even for a label
+    # that fits.
     classifier = ZeroShotClassifier(
         encoder, templates=None if auto else templates, activation="softmax", multi_label=True
     )
-    classifier.fit(prompts_for(asked.names) if auto else asked.names)
+    classifier.fit(prompts_for(labels.names) if auto else labels.names)
     with progress("tagging", len(store), unit="pictures", quiet=quiet) as advance:
         return tag_pictures(
             searcher,
             classifier,
-            asked.origin,
+            labels.origin,
             rule,
-            groups=group_members(asked.names),
+            groups=group_members(labels.names),
             where=where,
             write=write,
             progress=advance,
         )
 
 
-def _sidecars(store: Store, style: str, where: Filter, *, undo: bool, quiet: bool) -> dict[str, Any]:
+def _write_sidecars(store: Store, style: str, where: Filter, *, undo: bool, quiet: bool) -> dict[str, Any]:
     from diptych.catalog.tags.sidecars import write_sidecars
 
     with progress("sidecars", len(store), unit="pictures", quiet=quiet) as advance:
-        outcome = write_sidecars(store, style, where=where, undo=undo, progress=advance)  # type: ignore[arg-type] # checked there
+        outcome = write_sidecars(store, style, where=where, undo=undo, progress=advance)  # type: ignore[arg-type] # checked by the callee
     return {
         "written": outcome.written,
         "unchanged": outcome.unchanged,
@@ -315,35 +318,36 @@ def _sidecars(store: Store, style: str, where: Filter, *, undo: bool, quiet: boo
     }
 
 
-def _plain(store: Store, origin: str, found: TaggingReport, *, dry_run: bool) -> dict[str, Any]:
-    """What tagging gave, as JSON has it."""
+def _to_json(store: Store, origin: str, tagged: TaggingReport, *, dry_run: bool) -> dict[str, Any]:
+    """Counts and best pictures of each tag, as --json prints them."""
     from diptych.catalog import read_entries
 
-    shown = [content for best in found.examples.values() for _, content in best]
+    shown = [content for best in tagged.examples.values() for _, content in best]
     names = {entry.content: entry.name for entry in read_entries(store.database, sorted(set(shown)))}
     return {
         "origin": origin,
         "dry_run": dry_run,
-        "judged": found.judged,
-        "tagged": found.tagged,
-        "changed": found.changed,
+        "judged": tagged.judged,
+        "tagged": tagged.tagged,
+        "changed": tagged.changed,
         "labels": [
             {
                 "tag": tag,
                 "pictures": count,
                 "examples": [
                     {"id": content, "path": names.get(content, ""), "score": score}
-                    for score, content in found.examples[tag]
+                    for score, content in tagged.examples[tag]
                 ],
             }
-            for tag, count in sorted(found.counts.items(), key=lambda one: -one[1])
+            for tag, count in sorted(tagged.counts.items(), key=lambda item: -item[1])
         ],
     }
 
 
-def _tags(store: Store) -> list[dict[str, Any]]:
+def _count_tags(store: Store) -> list[dict[str, Any]]:
     from diptych.catalog.annotations.tags import count_tags
 
     return [
-        {"origin": one.origin, "tag": one.tag, "pictures": one.pictures} for one in count_tags(store.database)
+        {"origin": count.origin, "tag": count.tag, "pictures": count.pictures}
+        for count in count_tags(store.database)
     ]

@@ -1,4 +1,4 @@
-"""`diptych tag --add`, `--remove` and `--rate`: what a person says of chosen pictures."""
+"""`diptych tag --add`, `--remove` and `--rate`: tags and ratings given by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.shared.console import clean, complain
+from diptych.cli.shared.console import clean, print_message
 from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from diptych.catalog import Filter, Store
 
 _BY_HAND = "By hand"
-SHOWN = 10  # unknown paths named one by one
+SHOWN = 10  # unknown paths that are named one by one
 
 Pictures = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="PICTURE",
-        help="With --add, --remove, --rate: pictures, and folders of them, that are indexed.",
+        help="With --add, --remove, --rate: indexed pictures, or folders of them.",
         show_default=False,
     ),
 ]
 Add = Annotated[
     list[str] | None,
-    typer.Option("--add", metavar="TAG", help="Give pictures this tag.", rich_help_panel=_BY_HAND),
+    typer.Option("--add", metavar="TAG", help="Add this tag to the pictures.", rich_help_panel=_BY_HAND),
 ]
 Remove = Annotated[
     list[str] | None,
     typer.Option(
         "--remove",
         metavar="TAG",
-        help="Take this tag away from pictures, by whatever list it was given.",
+        help="Remove this tag from the pictures, whichever list it came from.",
         rich_help_panel=_BY_HAND,
     ),
 ]
@@ -44,7 +44,7 @@ Rate = Annotated[
     typer.Option(
         "--rate",
         metavar="0-5|reject|none",
-        help="Rate pictures; none takes the rating away again.",
+        help="Rate the pictures; none removes the rating.",
         rich_help_panel=_BY_HAND,
     ),
 ]
@@ -59,14 +59,14 @@ def annotate_pictures(
     remove: Sequence[str],
     rate: str | None,
 ) -> dict[str, Any]:
-    """Tag and rate by hand; what was done, as JSON has it."""
+    """Add tags, remove tags and rate; returns the counts that --json prints."""
     from diptych.catalog.annotations import tags
 
     rating = parse_rating(rate) if rate is not None else None
     added, removed = ([tags.check_tag(tag) for tag in names] for names in (add, remove))
     if both := sorted(set(added) & set(removed)):
-        raise typer.BadParameter(f"{both[0]!r} is both to be added and to be removed")
-    contents, unknown = _chosen(store, paths, where)
+        raise typer.BadParameter(f"--add and --remove both name {both[0]!r}: leave one of them out")
+    contents, unknown = _select(store, paths, where)
     done: dict[str, Any] = {"pictures": len(contents), "unknown": [str(path) for path in unknown]}
     if added:
         done["tagged"] = tags.add_tags(store.database, contents, added)
@@ -78,7 +78,7 @@ def annotate_pictures(
 
 
 def parse_rating(text: str) -> int | None:
-    """A rating as it is typed; None for "none".
+    """Read a rating; None for "none".
 
     Examples
     --------
@@ -87,38 +87,38 @@ def parse_rating(text: str) -> int | None:
     """
     named = {"none": None, "reject": -1, **{str(number): number for number in range(-1, 6)}}
     if text.strip().lower() not in named:
-        raise InputError(f"{text!r} is no rating: expected 0 to 5, reject or none")
+        raise InputError(f"{text!r} is not a rating: expected 0 to 5, reject or none")
     return named[text.strip().lower()]
 
 
 def print_annotated(done: dict[str, Any]) -> None:
-    """Say it in words, and which paths are not in the catalogue."""
+    """Print the counts, and the paths that are not in the catalogue."""
     parts = [f"{counted(done['pictures'], 'picture')} chosen"]
     parts += [
-        f"{done[key]:,} {what}"
-        for key, what in (
+        f"{done[key]:,} {label}"
+        for key, label in (
             ("tagged", "newly tagged"),
-            ("untagged", "tags taken away"),
-            ("rated", "rated anew"),
+            ("untagged", "tags removed"),
+            ("rated", "newly rated"),
         )
         if key in done
     ]
     typer.echo(", ".join(parts))
     if not done["pictures"] and not done["unknown"]:
-        complain("nothing done", "no picture of the catalogue fits what was asked for")
+        print_message("nothing done", "no picture of the catalogue passes the filters")
     for path in done["unknown"][:SHOWN]:
-        complain("unknown", clean(f"{path} is not in the catalogue: run diptych index on it first"))
+        print_message("unknown", clean(f"{path} is not in the catalogue: run diptych index on it first"))
     if len(done["unknown"]) > SHOWN:
-        complain("unknown", f"and {len(done['unknown']) - SHOWN:,} more")
+        print_message("unknown", f"and {len(done['unknown']) - SHOWN:,} more")
 
 
-def _chosen(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[int], list[Path]]:
-    """Contents that were chosen, and paths that the catalogue does not know."""
+def _select(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[int], list[Path]]:
+    """Ids of the selected pictures, and the paths that the catalogue does not hold."""
     from diptych.catalog.store.filters import allowed_rows, contents_at
 
     if not paths and not where:
         raise typer.BadParameter(
-            "name the pictures, or choose them: diptych tag --add holiday ~/Pictures/2024 --after 2024-06-01"
+            "name pictures or give filters: diptych tag --add holiday ~/Pictures/2024 --after 2024-06-01"
         )
     named: set[int] = set()
     unknown: list[Path] = []
@@ -130,5 +130,5 @@ def _chosen(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[in
         return sorted(named), unknown
     if store.active is None:
         return [], unknown
-    fitting = set(store.active.contents_of(allowed_rows(store.active, where).tolist()).values())
-    return sorted(fitting & named if paths else fitting), unknown
+    passing = set(store.active.contents_of(allowed_rows(store.active, where).tolist()).values())
+    return sorted(passing & named if paths else passing), unknown

@@ -1,4 +1,4 @@
-"""`diptych compare`: what differs between two results beyond noise."""
+"""`diptych compare`: test whether two results differ beyond noise."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.evaluate.reporting import ReportDir, tell
+from diptych.cli.evaluate.reporting import ReportDir, print_report
 from diptych.cli.shared import options
 from diptych.cli.shared.console import progress
 from diptych.errors import InputError
 
-Results = Annotated[Path, typer.Argument(metavar="RESULT", show_default=False)]
+Results = Annotated[
+    Path, typer.Argument(metavar="RESULT", help="A result file of evaluate.", show_default=False)
+]
 
 
 def compare(
     first: Results,
     second: Results,
     level: Annotated[
-        float, typer.Option(metavar="P", help="Chance of even one wrong verdict, over all rows.")
+        float,
+        typer.Option(metavar="P", help="Probability of a wrong verdict in any row (family-wise error rate)."),
     ] = 0.05,
     report: ReportDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare two results of the same data picture by picture: what differs beyond noise.
+    """Compare two results of the same data picture by picture, with significance tests.
 
-    Files are those of evaluate's --out, or the report.json of --report. The
-    mean difference decides: its sign says better or worse, flips of the signs
-    of the differences give p (McNemar's exact test where they are hits and
-    misses; DeLong's for ROC AUC), Holm's rule holds the verdicts together.
+    RESULT files come from evaluate's --out, or from --report (report.json). The
+    sign of the mean difference says better or worse. p comes from a sign-flip
+    permutation test (McNemar's exact test for hits and misses, DeLong's for ROC
+    AUC), corrected by Holm's method over all rows.
 
     [bold]Examples[/bold]
 
@@ -46,15 +49,15 @@ def compare(
     if not 0 < level < 1:
         raise InputError(f"--level {level:g}: expected a probability between 0 and 1, such as 0.05")
     with progress("comparing", None, unit="steps", quiet=quiet):
-        found = compare_results(
+        comparison = compare_results(
             read_results(first), read_results(second), names=_names(first, second), level=level
         )
     facts = {"Command": options.command(), "First": str(first), "Second": str(second)}
-    tell(found.report(facts), report, json=json, quiet=quiet)
+    print_report(comparison.report(facts), report, json=json, quiet=quiet)
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
-    """What the two files are called: their stems, or their folders where the stems are one.
+    """Names for the two files: their stems, with the folder if the stems are equal.
 
     Examples
     --------
@@ -63,5 +66,5 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
     """
     if first.stem != second.stem:
         return first.stem, second.stem
-    one, other = (f"{path.resolve().parent.name}/{path.stem}" for path in (first, second))
-    return (one, other) if one != other else (str(first), str(second))
+    name, other = (f"{path.resolve().parent.name}/{path.stem}" for path in (first, second))
+    return (name, other) if name != other else (str(first), str(second))

@@ -1,4 +1,4 @@
-"""`diptych evaluate compositional`: Winoground, ARO and SugarCrepe in the files they were released in."""
+"""`diptych evaluate compositional`: Winoground, ARO and SugarCrepe in their released files."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.evaluate.evaluate import Out, print_results, result_files, results_as_json, write_report
-from diptych.cli.evaluate.measuring import Measuring, measuring
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.evaluate.reporting import print_table
-from diptych.cli.shared.console import note, progress, tell_failures
+from diptych.cli.shared.console import exit_on_failures, note, progress
 from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.evaluation import Result, Settings
 
-_MOST_CATEGORIES = 12  # longer tables are for the report
+_MOST_CATEGORIES = 12  # longer tables are only in the report
 
 Folder = Annotated[
     Path,
-    typer.Argument(metavar="PATH", show_default=False, help="Its folder, or Winoground in Parquet."),
+    typer.Argument(
+        metavar="PATH", show_default=False, help="The folder of a benchmark, or Winoground in Parquet."
+    ),
 ]
 Images = Annotated[
     Path | None,
     typer.Option(
         "--images",
         metavar="PATH",
-        help="Folder or archive of the pictures, e.g. coco/val2017.",
+        help="The folder or archive of pictures, e.g. coco/val2017.",
         show_default="beside the files",
     ),
 ]
@@ -39,14 +41,14 @@ def compositional(
     images: Images = None,
     out: Out = None,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Choose the caption of a picture among similar ones: Winoground, ARO and SugarCrepe.
+    """Measure the choice of the right caption among similar ones: Winoground, ARO, SugarCrepe.
 
     The benchmark is recognised by its files: examples.jsonl or Parquet
     (Winoground), visual_genome_relation.json and visual_genome_attribution.json
-    (ARO), add_att.json to swap_obj.json (SugarCrepe). Pictures are read in
-    their folder, zip or tar. A tie is wrong. --limit counts test cases.
+    (ARO), add_att.json to swap_obj.json (SugarCrepe). Pictures may be in a
+    folder, zip or tar. A tie counts as wrong. --limit counts test cases.
 
     [bold]Examples[/bold]
 
@@ -58,33 +60,34 @@ def compositional(
     from diptych.evaluation import evaluate_compositional
 
     benchmarks = load_compositional(data, images=images)
-    if asked.limit is not None:
-        benchmarks = tuple(one.sample(asked.limit) for one in benchmarks)
-    tasks = [task for one in benchmarks for task in one.tasks]
-    encoder, settings = asked.encoder(), asked.settings()
+    if common.limit is not None:
+        benchmarks = tuple(benchmark.sample(common.limit) for benchmark in benchmarks)
+    tasks = [task for benchmark in benchmarks for task in benchmark.tasks]
+    encoder, settings = common.encoder(), common.settings()
     results: list[Result] = []
     files = [] if out is None else result_files(out, [task.name for task in tasks])
     try:
-        for one in benchmarks:
-            with progress(one.name, len(one.pictures), unit="pictures", quiet=asked.quiet) as advance:
-                shown: Settings = {**settings, "progress": advance}
-                measured = evaluate_compositional(encoder, one, **shown)
+        for benchmark in benchmarks:
+            count = len(benchmark.pictures)
+            with progress(benchmark.name, count, unit="pictures", quiet=common.quiet) as advance:
+                with_progress: Settings = {**settings, "progress": advance}
+                measured = evaluate_compositional(encoder, benchmark, **with_progress)
             for result, file in zip(measured, files[len(results) :], strict=False):
-                result.save(file)  # at once: what comes later may fail, or be stopped
-                note(f"written: {file}", quiet=asked.quiet)
+                result.save(file)  # save at once: a later benchmark may fail, or the command be stopped
+                note(f"written: {file}", quiet=common.quiet)
             results += measured
-        write_report(results, encoder, settings, tasks, asked)
+        write_report(results, encoder, settings, tasks, common)
     finally:
-        if results and not asked.json:
+        if results and not common.json:
             print_results(results)
-            _print_categories(results, quiet=asked.quiet)
-    if asked.json:
+            _print_categories(results, quiet=common.quiet)
+    if common.json:
         results_as_json(results)
-    tell_failures(results)
+    exit_on_failures(results)
 
 
 def _print_categories(results: list[Result], *, quiet: bool) -> None:
-    """Print the tables of categories that are short; --report and --json have all of them."""
+    """Print the short tables of categories; --report and --json have all of them."""
     from diptych.evaluation.results.results_report import category_tables
 
     longer = 0

@@ -1,4 +1,4 @@
-"""`diptych evaluate`: how well a model names and finds pictures, with chance beside every figure."""
+"""`diptych evaluate`: zero-shot classification and retrieval; every metric is shown beside chance."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.evaluate.measuring import Measuring, measuring
-from diptych.cli.evaluate.reporting import print_section, write
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
+from diptych.cli.evaluate.reporting import print_section, save_report
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clear_progress, note, print_json, progress, tell_failures
+from diptych.cli.shared.console import clear_progress, exit_on_failures, note, print_json, progress
 from diptych.encoder import LanguageEncoder
 from diptych.errors import DataError, InputError
 
@@ -25,34 +25,38 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure a model: zero-shot, retrieval, probes, few-shot curves; chance beside each figure.",
+    help="Measure a model: zero-shot, retrieval, probes, few-shot curves; each result beside chance.",
 )
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH", show_default=False)]
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATH", help="Folders or archives of pictures.", show_default=False)
+]
 Out = Annotated[
     Path | None,
-    typer.Option(
-        "--out", "-o", metavar="FILE", help="Write CLIP_benchmark's JSON; of several data sets, a file each."
-    ),
+    typer.Option("--out", "-o", metavar="FILE", help="Write CLIP_benchmark's JSON, one file per data set."),
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="Known data sets in PATH, by CLIP_benchmark's names."),
+    typer.Option(
+        metavar="NAME", help="A known data set in PATH, by CLIP_benchmark's name; repeat it for several."
+    ),
 ]
-Part = Annotated[str, typer.Option(metavar="test|train|val", help="Which part, where there are several.")]
+Part = Annotated[
+    str, typer.Option(metavar="test|train|val", help="The split to measure on, if there are several.")
+]
 Language = Annotated[
     str,
     typer.Option(
         metavar="CODE",
-        help="Of names and prompts: en, de, es, fr, ..., or a JSON file (language, templates, names). "
-        "NLLB-CLIP's tokenizer is set to it.",
+        help="Language of class names and prompts: en, de, es, fr, ..., or a JSON file (language, templates, "
+        "names). Sets the tokenizer of NLLB-CLIP.",
     ),
 ]
 Templates = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|TEXT",
-        help="Prompts, e.g. imagenet80; by default those of the data set, or plain.",
+        help="Prompt templates, e.g. imagenet80. Default: those of the data set, or plain.",
         show_default=False,
     ),
 ]
@@ -64,10 +68,13 @@ def zero_shot(
     data: Paths,
     names: options.Names = None,
     only: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="These classes alone, one a line.")
+        Path | None, typer.Option(metavar="FILE", help="Measure only the classes in this file, one per line.")
     ] = None,
     domain: Annotated[
-        str | None, typer.Option(metavar="NAME|each", help="A folder above the classes; 'each': one by one.")
+        str | None,
+        typer.Option(
+            metavar="NAME|each", help="Measure one folder above the classes; 'each': every one separately."
+        ),
     ] = None,
     dataset: Names = None,
     part: Part = "test",
@@ -75,13 +82,13 @@ def zero_shot(
     language: Language = "en",
     out: Out = None,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Name labelled pictures from the class names alone; the folder a picture lies in is its class.
+    """Measure zero-shot classification: classify labelled pictures by the class names alone.
 
-    MNIST's and CIFAR's files, CLIP_benchmark's folders and Parquet are read
-    where they lie. With --dataset, PATH is a folder that holds known data sets:
-    see [bold]diptych evaluate datasets PATH[/bold].
+    PATH holds a folder per class, MNIST's or CIFAR's files, or CLIP_benchmark's
+    folders or Parquet. With --dataset, PATH is a folder of known data sets: see
+    [bold]diptych evaluate datasets PATH[/bold].
 
     [bold]Examples[/bold]
 
@@ -93,11 +100,11 @@ def zero_shot(
 
       diptych evaluate zero-shot data --dataset cifar10 --language es
     """
-    from diptych.cli.evaluate.labelled_data import Choice, open_known, open_own
+    from diptych.cli.evaluate.labelled_data import DataOptions, open_known, open_own
 
-    choice = Choice(names, templates, only, domain, part)
+    choice = DataOptions(names, templates, only, domain, part)
     measures = open_known(data, dataset, choice) if dataset else open_own(data, choice)
-    _measure(_in_language(measures, language, templates), out, asked)
+    _measure(_in_language(measures, language, templates), out, common)
 
 
 @app.command("retrieval")
@@ -108,7 +115,7 @@ def retrieval(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Field of KEY.json with the captions.",
+            help="The field of KEY.json that holds the captions.",
             show_default="captions, or captions_CODE of --language",
         ),
     ] = None,
@@ -116,15 +123,17 @@ def retrieval(
         str,
         typer.Option(
             metavar="CODE",
-            help="Of the captions, such as de; NLLB-CLIP's tokenizer is set to it.",
+            help="Language of the captions, such as de. Sets the tokenizer of NLLB-CLIP.",
         ),
     ] = "en",
     part: Part = "test",
     out: Out = None,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Find the picture of a caption and the caption of a picture; all shards together are one data set.
+    """Measure retrieval: find pictures by caption and captions by picture.
+
+    All shards together are one data set.
 
     [bold]Examples[/bold]
 
@@ -138,41 +147,43 @@ def retrieval(
 
     wanted = field or ("captions" if language == "en" else f"captions_{language}")
     dataset = load_captioned(data, field=wanted, part=part_of(part))
-    # Where that field is missing, load_captioned takes another one, most often of English captions.
+    # If that field is missing, load_captioned reads another one, usually of English captions.
     if field is None and language != "en":
-        usual = None
-        with suppress(DataError):  # nothing but captions in that language
-            usual = load_captioned(data, field="captions", part=part_of(part))
-        if usual is not None and dataset.captions == usual.captions:
+        default = None
+        with suppress(DataError):  # the data set may hold only captions in that language
+            default = load_captioned(data, field="captions", part=part_of(part))
+        if default is not None and dataset.captions == default.captions:
             raise DataError(
-                f"{dataset.name} has no field {wanted!r}; if all its captions are in {language!r}, say "
+                f"{dataset.name} has no field {wanted!r}; if all its captions are in {language!r}, give "
                 "--field captions"
             )
-    _measure([Measure(dataset, language=language)], out, asked)
+    _measure([Measure(dataset, language=language)], out, common)
 
 
 def _in_language(measures: Sequence[Measure], language: str, templates: str | None) -> list[Measure]:
-    """The measures with names and prompts in another language; --templates still decides the prompts."""
+    """Translate class names and prompts of the measures; --templates overrides the prompts."""
     if language == "en":
         return list(measures)
     from diptych.zeroshot.languages import load_language
 
     words = load_language(language)
-    found = [one.translated(words) for one in measures]
-    return found if templates is None else [replace(one, templates=templates) for one in found]
+    translated = [measure.translated(words) for measure in measures]
+    if templates is None:
+        return translated
+    return [replace(measure, templates=templates) for measure in translated]
 
 
-def _reading(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool) -> Encoder:
-    """The encoder with its tokenizer set to the language of the measures.
+def _with_language(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool) -> Encoder:
+    """Set the tokenizer of the encoder to the language of the measures.
 
-    Prints a note where the encoder has no such setting and its description does not name the language.
+    Prints a note if the encoder has no such setting and its description does not list the language.
 
     Raises
     ------
     InputError
-        Texts of this model begin with a token of their language, and it has none for this one.
+        Texts of this model begin with a language token, and this runtime cannot set it.
     """
-    languages = sorted({one.language for one in measures} - {"en"})  # one at most: that of --language
+    languages = sorted({measure.language for measure in measures} - {"en"})  # at most one: that of --language
     if not languages:
         return encoder
     (language,) = languages
@@ -180,16 +191,15 @@ def _reading(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool) -> E
     if getattr(tokenizer, "takes_language", False):
         if not isinstance(encoder, LanguageEncoder):
             raise InputError(
-                "texts of this model begin with a token of their language, and this runtime cannot set it to "
-                f"{language!r}: choose --runtime onnx"
+                f"texts of this model begin with a language token, and this runtime cannot set it to "
+                f"{language!r}: use --runtime onnx"
             )
         return encoder.with_language(language)
     known = getattr(getattr(encoder, "spec", None), "languages", ()) or ("en",)
     if language not in known and "mul" not in known:
         note(
-            f"note: this model reads {', '.join(known)} and not {language}, as far as its "
-            "description says: figures near chance are to be expected. A multilingual model is "
-            "ViT-B-16-SigLIP2 (webli).",
+            f"note: according to its description, this model reads {', '.join(known)} and not {language}: "
+            "expect results near chance. A multilingual model is ViT-B-16-SigLIP2 (webli).",
             quiet=quiet,
         )
     return encoder
@@ -198,29 +208,30 @@ def _reading(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool) -> E
 def _measure(
     measures: Sequence[Measure],
     out: Path | None,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Measure one after another, print the table or the JSON, and leave with the right status."""
-    measures = [replace(one, dataset=asked.limited(one.dataset)) for one in measures]
-    if len(measures) > 1:  # nothing is taught here: copies are told, and count in the means over data sets
-        compare_contents([one.dataset for one in measures], allow=True, quiet=asked.quiet)
-    encoder, settings = _reading(measures, asked.encoder(), quiet=asked.quiet), asked.settings()
+    """Run the measures one by one, print the table or JSON, and exit with status 1 after failures."""
+    measures = [replace(measure, dataset=common.limited(measure.dataset)) for measure in measures]
+    datasets = [measure.dataset for measure in measures]
+    if len(measures) > 1:  # nothing is trained, so shared pictures only give a warning
+        compare_contents(datasets, allow=True, quiet=common.quiet)
+    encoder, settings = _with_language(measures, common.encoder(), quiet=common.quiet), common.settings()
     results: list[Result] = []
-    files = [] if out is None else result_files(out, [one.name for one in measures])
+    files = [] if out is None else result_files(out, [measure.name for measure in measures])
     try:
-        for number, one in enumerate(measures):
-            with progress(one.name, len(one.dataset), unit="pictures", quiet=asked.quiet) as advance:
-                results.append(one(encoder, **{**settings, "progress": advance}))
-            if files:  # at once: what comes later may fail, or be stopped
+        for number, measure in enumerate(measures):
+            with progress(measure.name, len(measure.dataset), unit="pictures", quiet=common.quiet) as advance:
+                results.append(measure(encoder, **{**settings, "progress": advance}))
+            if files:  # save at once: a later data set may fail, or the command be stopped
                 results[-1].save(files[number])
-                note(f"written: {files[number]}", quiet=asked.quiet)
-        write_report(results, encoder, settings, [one.dataset for one in measures], asked)
+                note(f"written: {files[number]}", quiet=common.quiet)
+        write_report(results, encoder, settings, datasets, common)
     finally:
-        if results and not asked.json:
+        if results and not common.json:
             print_results(results)
-    if asked.json:
+    if common.json:
         results_as_json(results)
-    tell_failures(results)
+    exit_on_failures(results)
 
 
 def write_report(
@@ -228,21 +239,21 @@ def write_report(
     encoder: Encoder,
     settings: Settings,
     datasets: Sequence[MeasuredData],
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Write the page of results where --report asks for it."""
-    if asked.report is None:
+    """Save the report of the results if --report is given."""
+    if common.report is None:
         return
     from diptych.evaluation.protocols.settings import Setup
     from diptych.evaluation.results.results_report import results_report
 
     facts = Setup.of(**settings).facts(encoder, *datasets)
-    report = results_report(results, title=f"Evaluation of {asked.model}", facts=facts)
-    write(report, asked.report, quiet=asked.quiet)
+    report = results_report(results, title=f"Evaluation of {common.model}", facts=facts)
+    save_report(report, common.report, quiet=common.quiet)
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Print the table of all figures, and means over collections of data sets."""
+    """Print the table of all metrics, and means over collections of data sets."""
     from diptych.evaluation.results.averages import collection_means, means_section
     from diptych.evaluation.results.results_report import overview
 
@@ -252,14 +263,14 @@ def print_results(results: Sequence[Result]) -> None:
 
 
 def results_as_json(results: Sequence[Result]) -> None:
-    """Print the JSON of one result, or a list of several."""
+    """Print one result as a JSON object, several as a list."""
     clear_progress()
-    told = [result.to_dict() for result in results]
-    print_json(told if len(told) > 1 else told[0], indent=1)
+    values = [result.to_dict() for result in results]
+    print_json(values if len(values) > 1 else values[0], indent=1)
 
 
 def result_files(path: Path, names: Sequence[str]) -> list[Path]:
-    """One file a data set, no two the same: the path itself, or with the data sets' names after its stem.
+    """A distinct file for each data set: the path itself for one, else with the name after its stem.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`diptych evaluate few-shot`: what k labelled pictures of each class teach, beside zero-shot."""
+"""`diptych evaluate few-shot`: linear classifiers trained on k pictures per class, beside zero-shot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.evaluate import transfer
-from diptych.cli.evaluate.measuring import Measuring, measuring
-from diptych.cli.evaluate.reporting import tell
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
+from diptych.cli.evaluate.reporting import print_report
 from diptych.cli.shared import options
-from diptych.cli.shared.console import tell_failures
+from diptych.cli.shared.console import exit_on_failures
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from diptych.evaluation import Settings
     from diptych.evaluation.probes.few_shot_report import FewShotRun
 
-Pairs = Annotated[list[Path], typer.Argument(metavar="TRAIN TEST", show_default=False)]
-Shots = Annotated[str, typer.Option(metavar="K,K,...", help="Labelled pictures of each class.")]
-Seeds = Annotated[int, typer.Option(metavar="N", help="Draws of each number, by seeds 0, 1, ...")]
+Pairs = Annotated[
+    list[Path],
+    typer.Argument(metavar="TRAIN TEST", help="Pairs of training and test data.", show_default=False),
+]
+Shots = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of training pictures per class.")]
+Seeds = Annotated[
+    int, typer.Option(metavar="N", help="Number of random draws for each K, with seeds 0, 1, ...")
+]
 Full = Annotated[
-    bool, typer.Option("--full/--no-full", help="The linear probe on all of TRAIN beside the curve.")
+    bool, typer.Option("--full/--no-full", help="Also measure the linear probe on all of TRAIN.")
 ]
 
 
@@ -40,13 +45,13 @@ def few_shot(
     templates: options.Templates = "plain",
     allow_overlap: options.AllowOverlap = False,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Learn linear classifiers from a few pictures of each class of TRAIN and name the pictures of TEST.
+    """Measure few-shot accuracy: train on a few pictures per class of TRAIN, test on TEST.
 
-    Beside the curve stands zero-shot, and how many labelled pictures it is
-    worth. Several pairs of TRAIN and TEST give a curve each and their mean;
-    --val and --names are for one pair.
+    The report compares the curve with zero-shot, and says how many labelled
+    pictures zero-shot is worth. Several pairs of TRAIN and TEST give a curve
+    each and their mean; --val and --names need a single pair.
 
     [bold]Examples[/bold]
 
@@ -54,78 +59,82 @@ def few_shot(
 
       diptych evaluate few-shot a/train a/test b/train b/test --seeds 10
     """
-    wanted = _shots(shots)
+    numbers = _read_shots(shots)
     pairs = _pairs(data)
     if len(pairs) > 1 and (val is not None or names is not None):
-        raise InputError("--val and --names are for one pair of TRAIN and TEST: measure each pair by itself")
-    parts = transfer.distinct([transfer.read(*pair, val, names, asked.limit) for pair in pairs])
-    for one in parts:
-        transfer.compare_contents(one.parts, allow=allow_overlap, quiet=asked.quiet, roles=one.roles)
-    encoder = asked.encoder()
+        raise InputError(
+            "--val and --names need a single pair of TRAIN and TEST: measure each pair separately"
+        )
+    parts = transfer.with_distinct_names(
+        [transfer.load_parts(*pair, val, names, common.limit) for pair in pairs]
+    )
+    for data_pair in parts:
+        transfer.compare_contents(
+            data_pair.parts, allow=allow_overlap, quiet=common.quiet, roles=data_pair.roles
+        )
+    encoder = common.encoder()
     from diptych.evaluation.probes.few_shot_report import few_shot_report, own_metric
     from diptych.evaluation.protocols.settings import Setup
 
-    plan = {"shots": wanted, "seeds": seeds, "features": features}
-    with transfer.kept(asked.cache) as store:
-        settings = asked.settings(store)
+    plan = {"shots": numbers, "seeds": seeds, "features": features}
+    with transfer.feature_store(common.cache) as store:
+        settings = common.settings(store)
         settings["allow_overlap"] = allow_overlap
         runs = [
             replace(
-                _run(encoder, one, plan, full, templates, asked.quiet, settings),
+                _run(encoder, data_pair, plan, full, templates, common.quiet, settings),
                 metric=own_metric(test.name, test.resolve().parent.name),
             )
-            for one, (_, test) in zip(parts, pairs, strict=True)
+            for data_pair, (_, test) in zip(parts, pairs, strict=True)
         ]
-    facts = Setup.of(**settings).facts(encoder, *(part for one in parts for part in one.parts))
-    tell(few_shot_report(runs, facts), asked.report, json=asked.json, quiet=asked.quiet)
-    tell_failures([run.curve for run in runs])
+    facts = Setup.of(**settings).facts(encoder, *(part for data_pair in parts for part in data_pair.parts))
+    print_report(few_shot_report(runs, facts), common.report, json=common.json, quiet=common.quiet)
+    exit_on_failures([run.curve for run in runs])
 
 
 def _run(
     encoder: Encoder,
-    data: transfer.Data,
+    data: transfer.TransferData,
     plan: dict[str, Any],
     full: bool,
     templates: str,
     quiet: bool,
     settings: Settings,
 ) -> FewShotRun:
-    """One pair of data sets: the curve, zero-shot, the probe on everything."""
+    """Measure one pair of data sets: the curve, zero-shot, and the probe on all of TRAIN."""
     from diptych.evaluation import evaluate_few_shot, evaluate_linear_probe
     from diptych.evaluation.probes.few_shot_report import FewShotRun
 
-    transfer.encode(encoder, data, plan["features"], quiet, settings)
-    given = {"validation": data.validation, "features": plan["features"], **settings}
+    transfer.embed_parts(encoder, data, plan["features"], quiet, settings)
+    arguments = {"validation": data.validation, "features": plan["features"], **settings}
     curve = evaluate_few_shot(
-        encoder, data.train, data.test, shots=plan["shots"], seeds=plan["seeds"], **given
+        encoder, data.train, data.test, shots=plan["shots"], seeds=plan["seeds"], **arguments
     )
-    level = transfer.zero_shot(encoder, data, templates, quiet, settings)
+    zero_shot = transfer.measure_zero_shot(encoder, data, templates, quiet, settings)
     if not full:
-        return FewShotRun(curve, level)
-    return FewShotRun(curve, level, evaluate_linear_probe(encoder, data.train, data.test, **given))
+        return FewShotRun(curve, zero_shot)
+    return FewShotRun(curve, zero_shot, evaluate_linear_probe(encoder, data.train, data.test, **arguments))
 
 
-def _shots(text: str) -> list[int]:
-    """Numbers of shots from a list.
+def _read_shots(text: str) -> list[int]:
+    """Read the numbers of shots.
 
     Examples
     --------
-    >>> _shots("1, 2,16")
+    >>> _read_shots("1, 2,16")
     [1, 2, 16]
     """
     try:
-        found = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if not found or min(found) < 1:
+        numbers = []
+    if not numbers or min(numbers) < 1:
         raise InputError(f"--shots {text!r}: expected numbers of pictures of each class, such as 1,2,4,8,16")
-    return found
+    return numbers
 
 
 def _pairs(paths: list[Path]) -> list[tuple[Path, Path]]:
-    """TRAIN and TEST, by turns."""
+    """Group the paths into pairs of TRAIN and TEST."""
     if len(paths) % 2:
-        raise InputError(
-            f"{len(paths)} data sets: expected TRAIN and TEST, or several such pairs one after another"
-        )
+        raise InputError(f"expected TRAIN TEST, or several such pairs, not {len(paths)} data sets")
     return list(zip(paths[::2], paths[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""`diptych evaluate interpolate`: between a model and its fine-tuned self, what is gained and what kept."""
+"""`diptych evaluate interpolate`: measure interpolations between a model and its fine-tuned version."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.measuring import SharedOptions, limited, measuring
-from diptych.cli.evaluate.reporting import write
+from diptych.cli.evaluate.measuring import RunOptions, limited, measuring
+from diptych.cli.evaluate.reporting import save_report
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clear_progress, note, print_json, progress, screen, tell_failures
+from diptych.cli.shared.console import (
+    clear_progress,
+    exit_on_failures,
+    note,
+    print_json,
+    progress,
+    stdout_console,
+)
 from diptych.cli.shared.labels import class_texts
-from diptych.errors import DataError, InputError, MissingExtraError
+from diptych.errors import DataError, InputError, MissingExtraError, counted
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -26,28 +33,45 @@ if TYPE_CHECKING:
 _STEPS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 _FILE = "curve.json"
 
-Model = Annotated[str, typer.Argument(metavar="START", help="Before fine-tuning.", show_default=False)]
-End = Annotated[str, typer.Argument(metavar="END", help="After it: a run or a model.", show_default=False)]
+Model = Annotated[
+    str, typer.Argument(metavar="START", help="The model before fine-tuning.", show_default=False)
+]
+End = Annotated[
+    str,
+    typer.Argument(metavar="END", help="The model after fine-tuning: a run or a model.", show_default=False),
+]
 Target = Annotated[
     Path,
-    typer.Argument(metavar="DATA", help="The new task, as for zero-shot or retrieval.", show_default=False),
+    typer.Argument(
+        metavar="DATA", help="Data of the new task, as for zero-shot or retrieval.", show_default=False
+    ),
 ]
 KeepUp = Annotated[
     list[Path] | None,
-    typer.Option("--keep-up", metavar="DATA", help="What is not to be forgotten; more than one is fine."),
+    typer.Option(
+        "--keep-up",
+        metavar="DATA",
+        help="Data of an old task that must not get worse; repeat it for several.",
+    ),
 ]
 Shares = Annotated[
-    str, typer.Option(metavar="LIST", help="Shares of the way, 0 is START.", show_default="0,0.1,...,1")
+    str,
+    typer.Option(
+        metavar="LIST", help="Mixing weights of END: 0 is START, 1 is END.", show_default="0,0.1,...,1"
+    ),
 ]
-Keep = Annotated[float | None, typer.Option(metavar="SHARE", help="Save the model at this share in --out.")]
+Keep = Annotated[
+    float | None, typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out.")
+]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="For curve.json, the plots and the model.")
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="The folder for curve.json, the plots and the model."),
 ]
 
 
 @dataclass(frozen=True)
-class _InterpolateOptions(SharedOptions):
-    """Options of a measurement between two models."""
+class _InterpolateOptions(RunOptions):
+    """Options of a measurement of models between two others."""
 
     pretrained: options.Pretrained = None
     limit: options.Limit = None
@@ -66,14 +90,14 @@ def interpolate(
     allow_overlap: options.AllowOverlap = False,
     out: Out = None,
     *,
-    asked: _InterpolateOptions,
+    common: _InterpolateOptions,
 ) -> None:
-    """Measure the models between START and END, by the mean of their weights (WiSE-FT).
+    """Measure models whose weights are interpolated between START and END (WiSE-FT).
 
-    Between a model and its fine-tuned self there is often one that learned most
-    of the new task and forgot little of the rest. Nothing is trained. --names
-    and --templates are for DATA, --pretrained for START; both ends may be named
-    NAME,TAG. Points that --out holds are not measured again.
+    Between a model and its fine-tuned version there is often one that is good
+    at the new task and nearly as good as before at the old ones. Nothing is
+    trained. --names and --templates are for DATA, --pretrained for START; both
+    models may be given as NAME,TAG. Points in --out are not measured again.
 
     [bold]Examples[/bold]
 
@@ -84,77 +108,77 @@ def interpolate(
       diptych classify rose.jpg rose tulip --model half
     """
     if keep is not None and out is None:
-        raise InputError("--keep saves a model: say where, with --out DIR")
-    wanted = _read_shares(shares)
+        raise InputError("--keep saves a model: add --out DIR")
+    weights = _read_weights(shares)
     if keep is not None and not 0 <= keep <= 1:
-        raise InputError(f"--keep {keep:g} is no share of the way: expected 0 (START) to 1 (END)")
-    if asked.runtime not in (None, "auto", "torch"):
-        raise InputError(f"--runtime {asked.runtime}: weights are mixed here, which torch alone can do")
+        raise InputError(f"--keep {keep:g}: expected a number from 0 (START) to 1 (END)")
+    if common.runtime not in (None, "auto", "torch"):
+        raise InputError(f"--runtime {common.runtime}: this command mixes weights, which needs torch")
     from diptych.weights import load_checkpoint
 
-    measures = _measures(data, keep_up or [], names, templates, asked.limit)
-    compare_contents([one.dataset for one in measures], allow=allow_overlap, quiet=asked.quiet)
-    named = [options.model_and_tag(start, asked.pretrained), options.model_and_tag(end)]
-    ends = [load_checkpoint(*one) for one in named]
-    mixed = _mixer(ends)
-    torch_only = replace(asked, runtime="torch")
+    measures = _measures(data, keep_up or [], names, templates, common.limit)
+    compare_contents([measure.dataset for measure in measures], allow=allow_overlap, quiet=common.quiet)
+    references = [options.model_and_tag(start, common.pretrained), options.model_and_tag(end)]
+    ends = [load_checkpoint(*reference) for reference in references]
+    interpolated = _interpolator(ends)
+    torch_only = replace(common, runtime="torch")
 
-    found = _walk(
-        lambda share: torch_only.open(mixed(share), None),
-        wanted,
+    curve = _measure_curve(
+        lambda weight: torch_only.open(interpolated(weight), None),
+        weights,
         measures,
         (ends[0].identity, ends[1].identity),
-        {**asked.settings(), "allow_overlap": allow_overlap},
+        {**common.settings(), "allow_overlap": allow_overlap},
         out,
-        asked.quiet,
+        common.quiet,
     )
-    _tell(found, asked, out, f"{start} to {end}")
+    _print_curve(curve, common, out, f"{start} to {end}")
     if out is not None and keep is not None:
-        _save(mixed(keep), keep, out, asked.quiet)
-    tell_failures(found.points[0].results)
+        _save(interpolated(keep), keep, out, common.quiet)
+    exit_on_failures(curve.points[0].results)
 
 
-def _tell(found: Interpolation, asked: _InterpolateOptions, out: Path | None, title: str) -> None:
-    """The table or the JSON; the page of --report; the plots of --out."""
+def _print_curve(curve: Interpolation, common: _InterpolateOptions, out: Path | None, title: str) -> None:
+    """Print the table or JSON; write the page of --report and the plots of --out."""
     clear_progress()
-    if asked.json:
-        print_json(found.to_dict(), indent=1)
+    if common.json:
+        print_json(curve.to_dict(), indent=1)
     else:
-        _table(found)
-    if asked.report is not None:
+        _table(curve)
+    if common.report is not None:
         from diptych.evaluation.results.results_report import results_report
 
-        results = [result for point in found.points for result in point.results]
-        write(
-            results_report(results, title=title, facts={"Command": found.command}),
-            asked.report,
-            quiet=asked.quiet,
+        results = [result for point in curve.points for result in point.results]
+        save_report(
+            results_report(results, title=title, facts={"Command": curve.command}),
+            common.report,
+            quiet=common.quiet,
         )
     if out is not None:
-        _draw(found, out, title, asked.quiet)
+        _draw(curve, out, title, common.quiet)
 
 
-def _read_shares(text: str) -> list[float]:
-    """Shares of the way from a list.
+def _read_weights(text: str) -> list[float]:
+    """Read the mixing weights of END.
 
     Examples
     --------
-    >>> _read_shares("0, 0.5,1")
+    >>> _read_weights("0, 0.5,1")
     [0.0, 0.5, 1.0]
     """
     try:
-        found = [float(part) for part in text.split(",")]
+        weights = [float(part) for part in text.split(",")]
     except ValueError:
-        found = []
-    if not found or not all(0 <= share <= 1 for share in found):
+        weights = []
+    if not weights or not all(0 <= weight <= 1 for weight in weights):
         raise InputError(f"--shares {text!r}: expected numbers from 0 (START) to 1 (END), such as 0,0.5,1")
-    return found
+    return weights
 
 
 def _measures(
     data: Path, keep_up: Sequence[Path], names: str | None, templates: str, limit: int | None
 ) -> list[Measure]:
-    """The target's measure, with words for its classes, and those of what is to be kept."""
+    """The measures of the new task, with class names, and of the old tasks."""
     from diptych.datasets import ImageDataset, load_labelled
     from diptych.evaluation import Measure, open_measure
     from diptych.evaluation.protocols.measures import distinct
@@ -169,126 +193,130 @@ def _measures(
         named = {name: texts[name] for name in dataset.class_names} if texts else None
         target = Measure(dataset, named, templates)
     opened = [target, *map(open_measure, keep_up)]
-    return distinct([replace(one, dataset=limited(one.dataset, limit)) for one in opened])
+    return distinct([replace(measure, dataset=limited(measure.dataset, limit)) for measure in opened])
 
 
-def _save(model: Checkpoint, share: float, out: Path, quiet: bool) -> None:
+def _save(model: Checkpoint, weight: float, out: Path, quiet: bool) -> None:
     from diptych.weights import to_diptych
 
     to_diptych(model, out / "model")
-    note(f"model: {out}/model, {share:g} of the way  (--model {out})", quiet=quiet)
+    note(f"model: {out}/model, {weight:g} of the way  (--model {out})", quiet=quiet)
 
 
-def _mixer(ends: Sequence[Checkpoint]) -> Callable[[float], Checkpoint]:
-    """From a share of the way to the model there; the ends are tried first, for they may not fit."""
+def _interpolator(ends: Sequence[Checkpoint]) -> Callable[[float], Checkpoint]:
+    """A function from the weight of END to the interpolated model; raises at once if the ends differ."""
     from diptych.weights import combine
 
-    def mixed(share: float) -> Checkpoint:
-        return combine(ends, [1 - share, share])
+    def interpolated(weight: float) -> Checkpoint:
+        return combine(ends, [1 - weight, weight])
 
-    mixed(1.0)
-    return mixed
+    interpolated(1.0)  # raises if the architectures differ
+    return interpolated
 
 
-def _walk(
+def _measure_curve(
     encoder_at: Callable[[float], Encoder],
-    shares: Sequence[float],
+    weights: Sequence[float],
     measures: Sequence[Measure],
     identities: tuple[str, str],
     settings: Settings,
     out: Path | None,
     quiet: bool,
 ) -> Interpolation:
-    """Measure point by point; each is saved at once, and taken from there when the command comes again."""
+    """Measure point by point; each is saved at once, and reused when the command is repeated."""
     from diptych.evaluation import Interpolation
-    from diptych.evaluation import interpolate as walk
+    from diptych.evaluation import interpolate as measure_points
 
     file = None if out is None else out / _FILE
     metrics = [measure.metric for measure in measures]
     points: list[InterpolationPoint] = []
 
-    def gauge(measure: Measure, encoder: Any, share: float) -> Result:
-        told = f"{share:g} of the way: {measure.name}"
-        with progress(told, len(measure.dataset), unit="pictures", quiet=quiet) as advance:
-            return measure(encoder, **{**settings, "progress": advance, "model": f"{share:g} of the way"})
+    def run_measure(measure: Measure, encoder: Any, weight: float) -> Result:
+        name = f"{weight:g} of the way"
+        with progress(
+            f"{name}: {measure.name}", len(measure.dataset), unit="pictures", quiet=quiet
+        ) as advance:
+            return measure(encoder, **{**settings, "progress": advance, "model": name})
 
-    known = _known(file, identities, settings["command"])
+    known = _saved_points(file, identities, settings["command"])
     if known:
-        note(f"{file} has {len(known)} of the points", quiet=quiet)
-    found = Interpolation(*identities, metrics, points, settings["command"])
+        note(f"{counted(len(known), 'point')} reused from {file}", quiet=quiet)
+    curve = Interpolation(*identities, metrics, points, settings["command"])
     allow = settings["allow_overlap"]
-    for point in walk(encoder_at, shares, measures, gauge, known, allow_overlap=allow):
+    for point in measure_points(encoder_at, weights, measures, run_measure, known, allow_overlap=allow):
         points.append(point)
         if file is not None:
-            rest = [one for one in known if one.alpha > point.alpha]
+            rest = [saved for saved in known if saved.alpha > point.alpha]
             Interpolation(*identities, metrics, [*points, *rest], settings["command"]).save(file)
-    return found
+    return curve
 
 
-def _known(file: Path | None, identities: tuple[str, str], command: str) -> Sequence[InterpolationPoint]:
-    """What the same command has measured before."""
+def _saved_points(
+    file: Path | None, identities: tuple[str, str], command: str
+) -> Sequence[InterpolationPoint]:
+    """Points that an earlier run of the same command measured."""
     from diptych.evaluation import Interpolation
 
     if file is None or not file.exists():
         return ()
     before = Interpolation.read(file)
-    ends = [before.start, before.end, _deciding(before.command)]
-    if ends != [*identities, _deciding(command)]:
+    previous = [before.start, before.end, _relevant_words(before.command)]
+    if previous != [*identities, _relevant_words(command)]:
         raise DataError(
-            f"{file} is of other models or another command ({before.command}): choose another --out, or "
-            "remove it"
+            f"{file} was written for other models or by another command ({before.command}): choose another "
+            "--out, or remove the file"
         )
     return before.points
 
 
-def _deciding(command: str) -> list[str]:
-    """The words of a command that decide its figures.
+def _relevant_words(command: str) -> list[str]:
+    """The words of a command that affect its results.
 
     Examples
     --------
-    >>> _deciding("diptych evaluate interpolate a b data --shares 0,1 --json -o way --fast")
+    >>> _relevant_words("diptych evaluate interpolate a b data --shares 0,1 --json -o way --fast")
     ['diptych', 'evaluate', 'interpolate', 'a', 'b', 'data', '--fast']
     """
     words = iter(shlex.split(command))
-    found = []
+    relevant = []
     for word in words:
         if word in ("--shares", "--keep", "--out", "-o", "--report", "--cache"):
             next(words, None)
         elif word not in ("--json", "--quiet", "-q"):
-            found.append(word)
-    return found
+            relevant.append(word)
+    return relevant
 
 
-def _table(found: Interpolation) -> None:
-    """One line a share; chance last."""
+def _table(curve: Interpolation) -> None:
+    """Print one line per point, and chance last."""
     from rich.table import Table
 
     from diptych.evaluation.results.result import short_name
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("share", no_wrap=True)
-    for number, name in enumerate(found.names):
-        metric = found.metrics[number]
+    for number, name in enumerate(curve.names):
+        metric = curve.metrics[number]
         kind = "accuracy" if metric == "acc1" else short_name(metric)
         table.add_column(f"{name}\n{kind}", justify="right", overflow="fold")
-    for point in found.points:
-        cells = [_cell(result, metric) for result, metric in zip(point.results, found.metrics, strict=True)]
+    for point in curve.points:
+        cells = [_cell(result, metric) for result, metric in zip(point.results, curve.metrics, strict=True)]
         table.add_row(f"{point.alpha:g}", *cells)
-    first = zip(found.points[0].results, found.metrics, strict=True)
+    first = zip(curve.points[0].results, curve.metrics, strict=True)
     table.add_row("chance", *(f"{result.chance[metric]:.3f}{' ' * 15}" for result, metric in first))
-    screen().print(table)
+    stdout_console().print(table)
 
 
 def _cell(result: Result, metric: str) -> str:
-    """A figure and its 95 % interval."""
+    """A metric with its 95 % interval."""
     low, high = result.intervals[metric]
     return f"{result.metrics[metric]:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _draw(found: Interpolation, out: Path, title: str, quiet: bool) -> None:
+def _draw(curve: Interpolation, out: Path, title: str, quiet: bool) -> None:
     written = [out / _FILE]
     try:
-        written += found.plot(out, title)
+        written += curve.plot(out, title)
     except MissingExtraError as error:
         note(f"no plots: {error}")
     note(f"written: {', '.join(path.name for path in written)} in {out}", quiet=quiet)

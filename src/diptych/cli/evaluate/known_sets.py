@@ -1,4 +1,4 @@
-"""`diptych evaluate datasets`: the data sets known by name, and which of them a folder holds."""
+"""`diptych evaluate datasets`: list known data sets, and those in a folder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,19 @@ _WORDS = {
     "image_retrieval_recall@1": "recall@1",
 }
 Root = Annotated[
-    Path | None, typer.Argument(metavar="[ROOT]", help="A folder of data sets.", show_default=False)
+    Path | None,
+    typer.Argument(
+        metavar="[ROOT]",
+        help="A folder of data sets; without it all known data sets are listed.",
+        show_default=False,
+    ),
 ]
 
 
 def datasets(root: Root = None, json: options.Json = False) -> None:
-    """List the known data sets: their classes, prompts and metric; with ROOT, those it holds.
+    """List known data sets with classes, prompts and metric; with ROOT, those in that folder.
 
-    Files are recognised by their names and not opened: cifar10-test.tar.gz,
+    Data sets are recognised by file names; no file is opened: cifar10-test.tar.gz,
     cifar-10-batches-py, MNIST/raw, wds_vtab-cifar10.
 
     [bold]Examples[/bold]
@@ -47,21 +52,21 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
     from diptych.reports import Table
 
     if root is not None and not root.is_dir():
-        raise DataError(f"{root} is not a folder: expected one that holds data sets")
-    rows = [_row(DatasetLocation(one, {})) for one in KNOWN.values()]
+        raise DataError(f"{root} is not a folder: expected a folder of data sets")
+    rows = [_row(DatasetLocation(known, {})) for known in KNOWN.values()]
     if root is not None:
-        rows = [_row(place) for place in available_datasets(root)]
+        rows = [_row(location) for location in available_datasets(root)]
     if json:
         print_json(rows, indent=1)
     elif not rows:
-        typer.echo(f"{root} holds no known data set; names: diptych evaluate datasets")
+        typer.echo(f"{root} holds no known data set; to list their names: diptych evaluate datasets")
     elif root is None:
         cells = [[row["name"], row["classes"], row["prompts"] or "", _WORDS[row["metric"]]] for row in rows]
-        caption = "No number of classes: the files tell. No prompts: those of the files, or plain."
+        caption = "No number of classes: see the files. No prompts: those of the files, or plain."
         print_table(Table(["data set", "classes", "prompts", "metric"], cells, caption))
     else:
         cells = [
-            [row["name"], row["classes"], _WORDS[row["metric"]], part, _told(root, row[part])]
+            [row["name"], row["classes"], _WORDS[row["metric"]], part, _path_summary(root, row[part])]
             for row in rows
             for part in PARTS
             if row[part]
@@ -69,31 +74,34 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
         print_table(Table(["data set", "classes", "metric", "part", "where"], cells))
         for row in rows:
             if row["unused"]:
-                note(f"{row['name']}: not read, for the above stand for it: {', '.join(row['unused'])}")
+                note(
+                    f"{row['name']}: not used, since the paths above hold the same data: "
+                    f"{', '.join(row['unused'])}"
+                )
 
 
-def _row(place: DatasetLocation) -> dict[str, Any]:
-    """Plain values of a data set."""
+def _row(location: DatasetLocation) -> dict[str, Any]:
+    """A data set as JSON values."""
     from diptych.datasets.parts import PARTS
 
-    one = place.known
+    known = location.known
     return {
-        "name": one.name,
-        "task": one.task,
-        "classes": one.classes,
-        "prompts": one.prompts,
-        "metric": one.metric,
-        **{part: [str(path) for path in place.parts.get(part, ())] for part in PARTS},
-        "unused": [str(path) for path in place.unused],
+        "name": known.name,
+        "task": known.task,
+        "classes": known.classes,
+        "prompts": known.prompts,
+        "metric": known.metric,
+        **{part: [str(path) for path in location.parts.get(part, ())] for part in PARTS},
+        "unused": [str(path) for path in location.unused],
     }
 
 
-def _told(root: Path, paths: Sequence[str]) -> str:
-    """The first path below the root, and how many more.
+def _path_summary(root: Path, paths: Sequence[str]) -> str:
+    """The first path relative to the root, and the number of further ones.
 
     Examples
     --------
-    >>> _told(Path("d"), ["d/a-0.tar", "d/a-1.tar"]), _told(Path("d"), ["d"])
+    >>> _path_summary(Path("d"), ["d/a-0.tar", "d/a-1.tar"]), _path_summary(Path("d"), ["d"])
     ('a-0.tar and 1 more', '.')
     """
     first = Path(paths[0]).relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""What `diptych evaluate zero-shot` measures on: own pictures in any layout, or data sets known by name."""
+"""The data of `diptych evaluate zero-shot`: own pictures in any layout, or data sets known by name."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the command line says of the pictures and their names."""
+class DataOptions:
+    """Options of the command line that choose pictures, class names and prompts."""
 
     names: str | None
     templates: str | None
@@ -30,80 +30,84 @@ class Choice:
     part: str
 
 
-def open_own(paths: Sequence[Path], choice: Choice) -> list[Measure]:
-    """A measure for each path, or for each of its domains; prompts of the files, unless others are given."""
+def open_own(paths: Sequence[Path], choice: DataOptions) -> list[Measure]:
+    """A measure for each path, or for each of its domains; by default with the prompts of the files."""
     from diptych.datasets import load_labelled
     from diptych.datasets.multilabel import multi_label_parts
     from diptych.evaluation import Measure
 
     words, texts = class_texts(choice.names)
-    found: list[Measure] = []
+    measures: list[Measure] = []
     for path in paths:
         if path.is_dir() and multi_label_parts(path):
-            found.append(_multi_label(path, choice))
+            measures.append(_multi_label(path, choice))
             continue
-        _hint(path, choice)
-        for one in _domains(path) if choice.domain == "each" else [choice.domain]:
-            dataset = load_labelled(path, class_names=words, domain=one, part=part_of(choice.part))
+        _note_known_name(path, choice)
+        for domain in _domains(path) if choice.domain == "each" else [choice.domain]:
+            dataset = load_labelled(path, class_names=words, domain=domain, part=part_of(choice.part))
             dataset = _only(dataset, choice.only)
             named = {name: texts[name] for name in dataset.class_names} if texts else None
-            found.append(Measure(dataset, named, choice.templates or dataset.templates or "plain"))
-    return found
+            measures.append(Measure(dataset, named, choice.templates or dataset.templates or "plain"))
+    return measures
 
 
-def _multi_label(path: Path, choice: Choice) -> Measure:
-    """The measure of pictures with several classes each: VOC's folder, or shards."""
+def _multi_label(path: Path, choice: DataOptions) -> Measure:
+    """The measure of a multi-label data set: VOC's folder, or shards."""
     from diptych.datasets import load_multi_label
     from diptych.evaluation import Measure
 
     if choice.only is not None or choice.domain is not None or choice.names is not None:
         raise InputError(
-            f"{path} has several classes a picture, named by its lists: leave --names, --only, --domain out"
+            f"{path} has several classes per picture and names them itself: leave out --names, --only, "
+            "--domain"
         )
     dataset = load_multi_label(path, part=part_of(choice.part))
     return Measure(dataset, templates=choice.templates or "plain")
 
 
-def _hint(path: Path, choice: Choice) -> None:
-    """Say that a data set is known where its own class names and prompts would give another figure."""
+def _note_known_name(path: Path, choice: DataOptions) -> None:
+    """Print a note if a path has the name of a known data set, whose prompts would give other results."""
     from diptych.datasets.discovery import recognise
 
     known = recognise(path.name)
     if known is None or not (known.prompts or known.words):
-        return  # --dataset would take the names of the folders, too
+        return  # --dataset would use the names of the folders, too
     if choice.names is None and choice.templates is None and choice.only is None:
         words = "the class names and prompts of the paper" if known.prompts else "class names of its own"
         note(
-            f"{path.name} has the name of a known data set, {known.name}: --dataset {known.name} takes "
-            f"{words}, and gives other figures than the names of its folders"
+            f"{path.name} has the name of a known data set: --dataset {known.name} uses {words}, and gives "
+            "other results than the names of the folders"
         )
 
 
-def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: Choice) -> list[Measure]:
+def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: DataOptions) -> list[Measure]:
     """A measure for each known data set, or for each of its domains."""
     from diptych.datasets import domains, find_dataset
     from diptych.evaluation import measure_known
 
     if len(roots) != 1:
-        raise InputError(f"--dataset looks in one folder, and {len(roots)} were given: run it for each")
+        raise InputError(f"--dataset takes one folder, but {len(roots)} were given: run the command for each")
     if choice.names is not None or choice.only is not None:
         raise InputError(
-            "--dataset brings its own class names: leave --names and --only out, or give the path of the "
-            "pictures without --dataset"
+            "--dataset sets the class names: leave out --names and --only, or give the path of the pictures "
+            "without --dataset"
         )
-    found, part = [], part_of(choice.part)
-    for place in [find_dataset(roots[0], name) for name in wanted]:  # all of them, before any is opened
-        each = [choice.domain]
-        if choice.domain is not None and not place.known.domains:
-            raise DataError(f"{place.known.name} has no domains: leave --domain out")
+    measures, part = [], part_of(choice.part)
+    locations = [find_dataset(roots[0], name) for name in wanted]  # a missing one raises before any is opened
+    for location in locations:
+        chosen = [choice.domain]
+        if choice.domain is not None and not location.known.domains:
+            raise DataError(f"{location.known.name} has no domains: leave out --domain")
         if choice.domain == "each":
-            each = [one for path in place.parts.get(part, ()) for one in domains(path)]
-        found += [measure_known(place, part, domain=one, templates=choice.templates) for one in each]
-    return found
+            chosen = [domain for path in location.parts.get(part, ()) for domain in domains(path)]
+        measures += [
+            measure_known(location, part, domain=domain, templates=choice.templates) for domain in chosen
+        ]
+    return measures
 
 
 def part_of(part: str) -> Part:
-    """The value of --part, checked."""
+    """Check the value of --part."""
     from diptych.datasets.parts import PARTS
 
     if part not in PARTS:
@@ -112,16 +116,16 @@ def part_of(part: str) -> Part:
 
 
 def _domains(path: Path) -> tuple[str, ...]:
-    """The folders above the classes, of which there must be some."""
+    """The folders above the class folders; at least one."""
     from diptych.datasets import domains
 
-    found = domains(path)
-    if not found:
+    names = domains(path)
+    if not names:
         raise DataError(
-            f"{path} has no folders above its classes, so --domain each has nothing to go through: expected "
-            "<domain>/<class>/<file>; leave --domain out to measure all pictures together"
+            f"{path} has no domains for --domain each: expected <domain>/<class>/<file>; leave out --domain "
+            "to measure all pictures together"
         )
-    return found
+    return names
 
 
 def _only(dataset: ImageDataset, path: Path | None) -> ImageDataset:

@@ -1,4 +1,4 @@
-"""`diptych evaluate probe` and `diptych evaluate knn`: learn from TRAIN, name the pictures of TEST."""
+"""`diptych evaluate probe` and `diptych evaluate knn`: train on TRAIN, classify the pictures of TEST."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.evaluate import transfer
-from diptych.cli.evaluate.measuring import Measuring, measuring
-from diptych.cli.evaluate.reporting import tell
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
+from diptych.cli.evaluate.reporting import print_report
 from diptych.cli.shared import options
-from diptych.cli.shared.console import tell_failures
+from diptych.cli.shared.console import exit_on_failures
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -19,13 +19,23 @@ if TYPE_CHECKING:
 
 Strength = Annotated[
     float | None,
-    typer.Option("--strength", metavar="C", help="1 / lambda of L2; else the paper's search finds it."),
+    typer.Option(
+        "--strength",
+        metavar="C",
+        help="Inverse L2 strength (1 / lambda). Default: found by the paper's search.",
+    ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Which part of TRAIN chooses the strength of L2.")]
-Neighbours = Annotated[int, typer.Option("--neighbours", "-k", metavar="K", help="How many vote.")]
+Seed = Annotated[
+    int, typer.Option(metavar="N", help="Random seed of the part of TRAIN that chooses the L2 strength.")
+]
+Neighbours = Annotated[
+    int, typer.Option("--neighbours", "-k", metavar="K", help="Number of neighbours that vote.")
+]
 Temperature = Annotated[
     float | None,
-    typer.Option(metavar="T", help="Votes weigh exp(cosine / T), as in DINO (0.07); else all the same."),
+    typer.Option(
+        metavar="T", help="Weight votes by exp(cosine / T), as DINO does (0.07). Default: equal weights."
+    ),
 ]
 
 
@@ -41,13 +51,13 @@ def probe(
     templates: options.Templates = "plain",
     allow_overlap: options.AllowOverlap = False,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Learn a linear classifier on the encoder's features of TRAIN and name the pictures of TEST.
+    """Measure a linear probe: train a linear classifier on features of TRAIN, test it on TEST.
 
     The protocol is the paper's: logistic regression on features before the
-    projection; the strength of L2 is looked for on a fifth of TRAIN, or on
-    --val. --names and --templates are for the zero-shot figures beside.
+    projection; the L2 strength is chosen on a fifth of TRAIN, or on --val.
+    --names and --templates are for the zero-shot result shown beside it.
 
     [bold]Examples[/bold]
 
@@ -55,10 +65,10 @@ def probe(
 
       diptych evaluate probe flowers/train flowers/test --val flowers/val
     """
-    (data,) = transfer.distinct([transfer.read(train, test, val, names, asked.limit)])
-    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet, roles=data.roles)
+    (data,) = transfer.with_distinct_names([transfer.load_parts(train, test, val, names, common.limit)])
+    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=common.quiet, roles=data.roles)
     also = transfer.own_metrics(test, data.test)
-    encoder = asked.encoder()
+    encoder = common.encoder()
 
     def measure(**settings: Any) -> Result:
         from diptych.evaluation import evaluate_linear_probe
@@ -68,18 +78,18 @@ def probe(
             data.train,
             data.test,
             validation=data.validation,
-            features=features,  # type: ignore[arg-type]  # checked there
+            features=features,  # type: ignore[arg-type]  # checked by the callee
             c=strength,
             seed=seed,
             also=also,
             **settings,
         )
 
-    with transfer.kept(asked.cache) as store:
-        settings = asked.settings(store)
+    with transfer.feature_store(common.cache) as store:
+        settings = common.settings(store)
         settings["allow_overlap"] = allow_overlap
-        transfer.encode(encoder, data, features, asked.quiet, settings)
-        _measure(encoder, data, measure, templates, also, settings, asked)
+        transfer.embed_parts(encoder, data, features, common.quiet, settings)
+        _measure(encoder, data, measure, templates, also, settings, common)
 
 
 @measuring
@@ -93,9 +103,9 @@ def knn(
     templates: options.Templates = "plain",
     allow_overlap: options.AllowOverlap = False,
     *,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Name the pictures of TEST by their nearest neighbours in TRAIN; nothing is learnt.
+    """Classify the pictures of TEST by their nearest neighbours in TRAIN, without training.
 
     [bold]Examples[/bold]
 
@@ -103,10 +113,10 @@ def knn(
 
       diptych evaluate knn flowers/train flowers/test -k 5 --temperature 0.07
     """
-    (data,) = transfer.distinct([transfer.read(train, test, None, names, asked.limit)])
-    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=asked.quiet, roles=data.roles)
+    (data,) = transfer.with_distinct_names([transfer.load_parts(train, test, None, names, common.limit)])
+    transfer.compare_contents(data.parts, allow=allow_overlap, quiet=common.quiet, roles=data.roles)
     also = transfer.own_metrics(test, data.test)
-    encoder = asked.encoder()
+    encoder = common.encoder()
 
     def measure(**settings: Any) -> Result:
         from diptych.evaluation import evaluate_knn
@@ -117,33 +127,33 @@ def knn(
             data.test,
             k=neighbours,
             temperature=temperature,
-            features=features,  # type: ignore[arg-type]  # checked there
+            features=features,  # type: ignore[arg-type]  # checked by the callee
             also=also,
             **settings,
         )
 
-    with transfer.kept(asked.cache) as store:
-        settings = asked.settings(store)
+    with transfer.feature_store(common.cache) as store:
+        settings = common.settings(store)
         settings["allow_overlap"] = allow_overlap
-        transfer.encode(encoder, data, features, asked.quiet, settings)
-        _measure(encoder, data, measure, templates, also, settings, asked)
+        transfer.embed_parts(encoder, data, features, common.quiet, settings)
+        _measure(encoder, data, measure, templates, also, settings, common)
 
 
 def _measure(
     encoder: Encoder,
-    data: transfer.Data,
+    data: transfer.TransferData,
     measure: Callable[..., Result],
     templates: str,
     also: Sequence[str],
     settings: Settings,
-    asked: Measuring,
+    common: MeasureOptions,
 ) -> None:
-    """Measure, with zero-shot beside, and tell."""
+    """Measure the classifier and zero-shot beside it, and print the report."""
     from diptych.evaluation.probes.probe_report import probe_report
     from diptych.evaluation.protocols.settings import Setup
 
     result = measure(**settings)
-    level = transfer.zero_shot(encoder, data, templates, asked.quiet, settings, also)
+    zero_shot = transfer.measure_zero_shot(encoder, data, templates, common.quiet, settings, also)
     facts = Setup.of(**settings).facts(encoder, *data.parts)
-    tell(probe_report(result, level, facts), asked.report, json=asked.json, quiet=asked.quiet)
-    tell_failures([result])
+    print_report(probe_report(result, zero_shot, facts), common.report, json=common.json, quiet=common.quiet)
+    exit_on_failures([result])

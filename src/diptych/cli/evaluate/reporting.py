@@ -1,7 +1,4 @@
-"""How a report reaches people: printed in the terminal, as JSON for pipes, as a page with its files.
-
-What is in it is `diptych.evaluation`'s and `diptych.audits`' business.
-"""
+"""Output of reports: tables in the terminal, JSON for pipes, and a page with its files."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.shared.console import clean, clear_progress, json_text, note, screen
+from diptych.cli.shared.console import clean, clear_progress, json_text, note, stdout_console
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -21,13 +18,13 @@ if TYPE_CHECKING:
 ReportDir = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="DIR", help="Write a page (index.html), JSON, CSV and plots into a folder."
+        "--report", metavar="DIR", help="Write a page (index.html), JSON, CSV and plots into this folder."
     ),
 ]
 
 
-def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> None:
-    """Print a report, or its JSON, and write its files where a folder is given."""
+def print_report(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> None:
+    """Print a report or its JSON, and save its files if a folder is given."""
     clear_progress()
     if json:
         print(json_text(report.to_json()), end="")
@@ -36,19 +33,19 @@ def tell(report: Report, folder: Path | None, *, json: bool, quiet: bool) -> Non
             print_lines(*[""][: number > 0], section.title)
             print_section(section)
             if folder is None and section.plots and not section.tables:
-                print_lines("(The picture is drawn with --report DIR.)")
+                print_lines("(--report DIR writes the plot.)")
     if folder is not None:
-        write(report, folder, quiet=quiet)
+        save_report(report, folder, quiet=quiet)
 
 
-def write(report: Report, folder: Path, *, quiet: bool) -> None:
-    """Write a report's files and say where."""
+def save_report(report: Report, folder: Path, *, quiet: bool) -> None:
+    """Save the files of a report and print where they are."""
     files = report.save(folder)
     note(f"report: {files[0]}, and {counted(len(files) - 1, 'file')} beside it", quiet=quiet)
 
 
 def print_section(section: Section) -> None:
-    """Statements and tables."""
+    """Print the statements and tables of a section."""
     clear_progress()
     print_lines(*section.text)
     for table in section.tables.values():
@@ -56,21 +53,21 @@ def print_section(section: Section) -> None:
 
 
 def print_lines(*lines: str) -> None:
-    """Paragraphs, wrapped to the screen."""
+    """Print paragraphs, wrapped to the width of the terminal."""
     from rich.text import Text
 
     for line in lines:
-        screen().print(Text(clean(line)), soft_wrap=False)
+        stdout_console().print(Text(clean(line)), soft_wrap=False)
 
 
 def print_table(table: Table) -> None:
-    """A table without lines, numbers to the right, its caption below; names fold at their separators."""
+    """Print a table with its caption below; numbers are right-aligned, long names are folded."""
     from rich.table import Table as RichTable
 
     from diptych.reports import Estimate
 
-    shown = RichTable(box=None, pad_edge=False, header_style="bold")
-    console, rows = screen(), [[clean(cell) for cell in cells] for cells in table.texts()]
+    rich_table = RichTable(box=None, pad_edge=False, header_style="bold")
+    console, rows = stdout_console(), [[clean(cell) for cell in cells] for cells in table.texts()]
     numbers = [
         all(cell is None or isinstance(cell, int | float | Estimate) for cell in column)
         for column in (zip(*table.rows, strict=True) if table.rows else [() for _ in table.columns])
@@ -83,24 +80,24 @@ def print_table(table: Table) -> None:
         ]
     widths = _text_widths(names, rows, numbers, console.width)
     for name, right in zip(names, numbers, strict=True):
-        shown.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        rich_table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in rows:
-        shown.add_row(
+        rich_table.add_row(
             *(
                 cell if width is None else _folded(cell, width)
                 for cell, width in zip(cells, widths, strict=True)
             )
         )
-    console.print(shown)
+    console.print(rich_table)
     if table.caption:
         print_lines(table.caption)
 
 
 _GAP = 2  # spaces between columns
-_ENOUGH = 16  # letters of a name that are worth an interval on a line of its own
+_MIN_TEXT_WIDTH = 16  # letters; if text columns get less, intervals move to a second line
 
 
-def _natural(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+def _natural_widths(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     """Width of the longest line of each column."""
     columns = ([name, *(row[number] for row in rows)] for number, name in enumerate(names))
     return [max(len(line) for cell in column for line in cell.splitlines() or [""]) for column in columns]
@@ -109,10 +106,10 @@ def _natural(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
 def _is_cramped(
     names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool], width: int
 ) -> bool:
-    """Whether columns of texts would have less than `_ENOUGH` letters each, where they need them."""
+    """Whether a text column would get fewer letters than it needs, or than `_MIN_TEXT_WIDTH`."""
     wanted = [
-        size if right else min(size, _ENOUGH)
-        for size, right in zip(_natural(names, rows), numbers, strict=True)
+        size if right else min(size, _MIN_TEXT_WIDTH)
+        for size, right in zip(_natural_widths(names, rows), numbers, strict=True)
     ]
     return sum(wanted) + _GAP * (len(wanted) - 1) > width
 
@@ -120,27 +117,29 @@ def _is_cramped(
 def _text_widths(
     names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool], width: int
 ) -> list[int | None]:
-    """Width of each column of texts so that a table fits; None for a column of numbers, which is never cut.
+    """Widths of the text columns so that the table fits; None for a column of numbers, which is not cut.
 
-    The widest column gives way first, and none becomes narrower than the longest word of its heading.
+    The widest column shrinks first, and none becomes narrower than the longest word of its heading.
 
     Examples
     --------
     >>> _text_widths(["name", "protocol", "n"], [["x" * 30, "zero-shot", "12"]], [False, False, True], 30)
     [15, 9, None]
     """
-    widths = _natural(names, rows)
-    least = [max(map(len, name.split() or [""])) for name in names]
+    widths = _natural_widths(names, rows)
+    min_widths = [max(map(len, name.split() or [""])) for name in names]
     for _ in range(sum(widths) + _GAP * (len(widths) - 1) - width):
-        wide = [number for number, size in enumerate(widths) if not numbers[number] and size > least[number]]
-        if not wide:
+        shrinkable = [
+            number for number, size in enumerate(widths) if not numbers[number] and size > min_widths[number]
+        ]
+        if not shrinkable:
             break
-        widths[max(wide, key=lambda number: widths[number])] -= 1
+        widths[max(shrinkable, key=lambda number: widths[number])] -= 1
     return [None if right else size for right, size in zip(numbers, widths, strict=True)]
 
 
 def _folded(text: str, width: int) -> str:
-    """A text on lines of at most `width` letters, folded after spaces, "/", "_" and "-" where it has some.
+    """Fold a text into lines of at most `width` letters, if possible after a space, "/", "_" or "-".
 
     Examples
     --------
@@ -150,10 +149,10 @@ def _folded(text: str, width: int) -> str:
     ['xxxx', 'xxxx', 'xx']
     """
     lines = [""]
-    for piece in re.findall(r"[^\s/_-]*[\s/_-]|[^\s/_-]+", text):
-        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+    for segment in re.findall(r"[^\s/_-]*[\s/_-]|[^\s/_-]+", text):
+        if lines[-1] and len(lines[-1]) + len(segment.rstrip()) > width:
             lines.append("")
-        lines[-1] += piece
+        lines[-1] += segment
         while len(lines[-1].rstrip()) > width:
             lines[-1:] = [lines[-1][:width], lines[-1][width:]]
     return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""`diptych evaluate robustness`: accuracy where pictures are unlike those of the reference."""
+"""`diptych evaluate robustness`: accuracy under distribution shift."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.measuring import SharedOptions, limited, measuring
-from diptych.cli.evaluate.reporting import tell
+from diptych.cli.evaluate.measuring import RunOptions, limited, measuring
+from diptych.cli.evaluate.reporting import print_report
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared import options
-from diptych.cli.shared.console import note, progress, tell_failures
+from diptych.cli.shared.console import exit_on_failures, note, progress
 from diptych.cli.shared.labels import class_texts
 from diptych.errors import DataError, InputError
 
@@ -22,38 +22,48 @@ if TYPE_CHECKING:
     from diptych.evaluation import Settings, ShiftGroup, ShiftResults
     from diptych.evaluation.protocols.scorers import Scorer
 
-Data = Annotated[Path, typer.Argument(metavar="REFERENCE", help="Labelled pictures.", show_default=False)]
+Data = Annotated[
+    Path, typer.Argument(metavar="REFERENCE", help="Labelled pictures of the reference.", show_default=False)
+]
 Shift = Annotated[
     list[Path] | None,
-    typer.Option("--shift", metavar="DATA", help="Other pictures of its classes; more than one is fine."),
+    typer.Option(
+        "--shift", metavar="DATA", help="Shifted pictures of the same classes; repeat it for several."
+    ),
 ]
 Reference = Annotated[
     str | None,
     typer.Option(
         "--reference",
         metavar="DOMAIN",
-        help="This folder above the classes is the reference, the others shifts.",
+        help="Use this folder above the classes as the reference, the others as shifts.",
     ),
 ]
 Corrupt = Annotated[
-    bool, typer.Option("--corruptions", metavar="", help="The shifts are 15 corruptions of its pictures.")
+    bool, typer.Option("--corruptions", metavar="", help="Use 15 corruptions of the pictures as shifts.")
 ]
-Severities = Annotated[str, typer.Option(metavar="LIST", help="Of corruptions, 1 (mild) to 5.")]
+Severities = Annotated[
+    str, typer.Option(metavar="LIST", help="Severities of the corruptions, 1 (mild) to 5.")
+]
 Side = Annotated[
     int | None,
-    typer.Option(metavar="PIXELS", help="Corrupt at this size at most.", show_default="as the models see"),
+    typer.Option(
+        metavar="PIXELS",
+        help="Reduce pictures to this size before corrupting them.",
+        show_default="the models' input size",
+    ),
 ]
 Shared = Annotated[
-    bool, typer.Option("--shared-classes", metavar="", help="Compare among the classes that both have.")
+    bool, typer.Option("--shared-classes", metavar="", help="Compare only classes that both data sets have.")
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Of the sample and of the corruptions.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the sample and of the corruptions.")]
 Model = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
         "-m",
         metavar="NAME",
-        help="As elsewhere, or a run that learned labels; several are fine, with a tag as NAME,TAG.",
+        help="The model, or a run trained on labels; NAME,TAG for a tag; repeat it for several.",
         rich_help_panel="Model",
     ),
 ]
@@ -62,17 +72,21 @@ Ordinary = Annotated[
     typer.Option(
         "--ordinary",
         metavar="NAME",
-        help="A model trained in the ordinary way, for the line; two or more. Also as NAME,TAG.",
+        help="A standard model that defines the baseline line; give two or more. NAME,TAG for a tag.",
     ),
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="For relative robustness.", show_default="the first --ordinary"),
+    typer.Option(
+        metavar="NAME",
+        help="The model that relative robustness refers to.",
+        show_default="the first --ordinary",
+    ),
 ]
 
 
 @dataclass(frozen=True)
-class _RobustnessOptions(SharedOptions):
+class _RobustnessOptions(RunOptions):
     """Options of a measurement of several models."""
 
     model: Model = None
@@ -80,15 +94,15 @@ class _RobustnessOptions(SharedOptions):
     limit: options.Limit = None
 
     def models(self, ordinary: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-        """Name of each model as it was given -> its name and tag; --pretrained is for a single --model."""
-        asked = self.model or ["default"]
-        if self.pretrained is not None and len(asked) > 1:
+        """Name as typed -> (name, tag) of each model; --pretrained needs a single --model."""
+        names = self.model or ["default"]
+        if self.pretrained is not None and len(names) > 1:
             raise InputError(
-                f"--pretrained {self.pretrained} with {len(asked)} models: say which one it belongs to, as "
-                f"--model {asked[0]},{self.pretrained}"
+                f"--pretrained {self.pretrained} with {len(names)} models: name the model it belongs to, as "
+                f"--model {names[0]},{self.pretrained}"
             )
-        found = {name: options.model_and_tag(name, self.pretrained) for name in asked}
-        return {**{name: options.model_and_tag(name) for name in ordinary}, **found}
+        chosen = {name: options.model_and_tag(name, self.pretrained) for name in names}
+        return {**{name: options.model_and_tag(name) for name in ordinary}, **chosen}
 
 
 @measuring
@@ -107,15 +121,15 @@ def robustness(
     templates: options.Templates = "plain",
     allow_overlap: options.AllowOverlap = False,
     *,
-    asked: _RobustnessOptions,
+    common: _RobustnessOptions,
 ) -> None:
-    """Measure a model on a reference and where its pictures shift; with --ordinary, against their line.
+    """Measure robustness: accuracy on a reference and on shifted pictures.
 
     The shifts are other data sets (--shift), the other domains of the reference
-    (--reference), or its own pictures corrupted (--corruptions). Models that
-    learned labels are told by their run; all others answer zero-shot. Effective
-    robustness is what a model has beyond the line of the ordinary ones; what
-    is said of it is corrected for the number of models compared (Holm).
+    (--reference), or its own pictures corrupted (--corruptions). Runs trained
+    on labels answer by their head, all other models zero-shot. Effective
+    robustness is accuracy above the line through the --ordinary models; its
+    tests are corrected for the number of models (Holm).
 
     [bold]Examples[/bold]
 
@@ -130,27 +144,29 @@ def robustness(
     from diptych.evaluation import compare_robustness, measure_shifts, robustness_report
 
     words, texts = class_texts(names)
-    models = asked.models(ordinary or [])
-    base, shifts = _data(data, shift or [], reference, corruptions, words, asked.limit, seed)
-    compare_contents([base, *shifts], allow=allow_overlap, quiet=asked.quiet)
+    models = common.models(ordinary or [])
+    base, shifts = _data(data, shift or [], reference, corruptions, words, common.limit, seed)
+    compare_contents([base, *shifts], allow=allow_overlap, quiet=common.quiet)
     classes = {name: texts[name] for name in base.class_names} if texts else list(base.class_names)
     scorers = {
-        name: _scorer(*named, base.class_names, classes, templates, asked) for name, named in models.items()
+        name: _scorer(*model, base.class_names, classes, templates, common) for name, model in models.items()
     }
     group = _group(base, shifts, corruptions, severities, side, seed, shared_classes, scorers)
-    settings: Settings = {**asked.settings(), "allow_overlap": allow_overlap}
+    settings: Settings = {**common.settings(), "allow_overlap": allow_overlap}
     model_results: dict[str, ShiftResults] = {}
     for name, scorer in scorers.items():
         total = sum(map(len, (group.reference, *group.shifts)))
-        with progress(name, total, unit="pictures", quiet=asked.quiet) as advance:
-            shown: Settings = {**settings, "model": name, "progress": advance}
-            model_results[name] = measure_shifts(scorer, group, **shown)
-    usual = [model_results[name] for name in dict.fromkeys(ordinary or [])]
-    others = [one for name, one in model_results.items() if name not in (ordinary or [])]
-    found = compare_robustness(group, others, usual, baseline=baseline or "", seed=seed)
-    report = robustness_report(found, facts=_facts(settings["command"], group, found.model_results))
-    tell(report, asked.report, json=asked.json, quiet=asked.quiet)
-    tell_failures(result for each in model_results.values() for result in (each.reference, *each.shifts))
+        with progress(name, total, unit="pictures", quiet=common.quiet) as advance:
+            with_progress: Settings = {**settings, "model": name, "progress": advance}
+            model_results[name] = measure_shifts(scorer, group, **with_progress)
+    baselines = [model_results[name] for name in dict.fromkeys(ordinary or [])]
+    others = [results for name, results in model_results.items() if name not in (ordinary or [])]
+    comparison = compare_robustness(group, others, baselines, baseline=baseline or "", seed=seed)
+    report = robustness_report(comparison, facts=_facts(settings["command"], group, comparison.model_results))
+    print_report(report, common.report, json=common.json, quiet=common.quiet)
+    exit_on_failures(
+        result for standing in model_results.values() for result in (standing.reference, *standing.shifts)
+    )
 
 
 def _data(
@@ -162,32 +178,34 @@ def _data(
     limit: int | None,
     seed: int,
 ) -> tuple[ImageDataset, list[ImageDataset]]:
-    """The reference and its shifts; no shifts for corruptions, which need to know the models first."""
+    """Load the reference and its shifts; corruptions are made later, at the models' input size."""
     from diptych.datasets import domains, load_labelled
 
     if [bool(shift), reference is not None, corruptions].count(True) != 1:
         raise InputError(
-            "what is the shift? Give one of --shift DATA (other data sets), --reference DOMAIN (its other "
-            "domains) and --corruptions"
+            "give exactly one of --shift DATA (other data sets), --reference DOMAIN (its other domains) and "
+            "--corruptions"
         )
-    found = [load_labelled(path, class_names=words, domain=reference)]
-    found += [load_labelled(one, class_names=words or _words_for(one, found[0])) for one in shift]
+    loaded = [load_labelled(path, class_names=words, domain=reference)]
+    loaded += [load_labelled(data, class_names=words or _words_for(data, loaded[0])) for data in shift]
     if reference is not None:
         others = [domain for domain in domains(path) if domain != reference]
         if not others:
-            raise DataError(f"{path} has no domain but {reference!r}: expected <domain>/<class>/<file>")
-        found += [load_labelled(path, class_names=words, domain=domain) for domain in others]
-    base, *shifts = (limited(one, limit, seed) for one in found)
+            raise DataError(
+                f"{path} has no other domain than {reference!r}: expected <domain>/<class>/<file>"
+            )
+        loaded += [load_labelled(path, class_names=words, domain=domain) for domain in others]
+    base, *shifts = (limited(dataset, limit, seed) for dataset in loaded)
     return base, shifts
 
 
 def _words_for(path: Path, reference: ImageDataset) -> str | None:
-    """ImageNet's words for ObjectNet's classes, where the reference has ImageNet's; else the shift's own."""
+    """ImageNet's class names for ObjectNet, if the reference has them; None for the data's own names."""
     from diptych.datasets.formats.released import is_objectnet
     from diptych.zeroshot import class_names
 
-    has_imagenets = set(reference.class_names) <= set(class_names("imagenet"))
-    return "imagenet" if has_imagenets and is_objectnet(path) else None
+    is_imagenet = set(reference.class_names) <= set(class_names("imagenet"))
+    return "imagenet" if is_imagenet and is_objectnet(path) else None
 
 
 def _group(
@@ -204,12 +222,12 @@ def _group(
 
     if not corruptions:
         return ShiftGroup(base, shifts, shared)
-    most = max(scorer.input_size for scorer in scorers.values()) if side is None else side
-    return ShiftGroup(*corruptions_of(base, severities=_severities(severities), seed=seed, side=most))
+    input_size = max(scorer.input_size for scorer in scorers.values()) if side is None else side
+    return ShiftGroup(*corruptions_of(base, severities=_severities(severities), seed=seed, side=input_size))
 
 
 def _severities(text: str) -> list[int]:
-    """Severities from a list.
+    """Read the severities.
 
     Examples
     --------
@@ -228,37 +246,37 @@ def _scorer(
     columns: Sequence[str],
     classes: Any,
     templates: str,
-    asked: SharedOptions,
+    common: RunOptions,
 ) -> Scorer:
-    """A model by its name: a run that learned labels answers by its head, any other by the class names."""
+    """The scorer of a model: the head of a run trained on labels, else zero-shot by class names."""
     from diptych.backends import load_supervised, supervised_classes
     from diptych.evaluation import ZeroShotScorer
 
     if pretrained is None and supervised_classes(name):
-        _refuse_unsupervised_options(name, asked)
-        batch = options.count(asked.batch_size, "--batch-size") or 64
-        threads = options.count(asked.threads, "--threads")
-        return load_supervised(name, columns, device=asked.device, batch_size=batch, threads=threads)
-    encoder = asked.open(name, pretrained)
-    with progress(f"{name}: prompts", None, unit="prompts", quiet=asked.quiet) as advance:
+        _refuse_unsupervised_options(name, common)
+        batch = options.count(common.batch_size, "--batch-size") or 64
+        threads = options.count(common.threads, "--threads")
+        return load_supervised(name, columns, device=common.device, batch_size=batch, threads=threads)
+    encoder = common.open(name, pretrained)
+    with progress(f"{name}: prompts", None, unit="prompts", quiet=common.quiet) as advance:
         return ZeroShotScorer(encoder, classes, templates=templates, progress=advance)
 
 
-def _refuse_unsupervised_options(name: str, asked: SharedOptions) -> None:
-    """Raise for options that a run with a head for labels cannot follow; say what --fast means for it."""
+def _refuse_unsupervised_options(name: str, common: RunOptions) -> None:
+    """Refuse options that a run trained on labels cannot use; print what --fast means for it."""
     for option, value, possible in (
-        ("--runtime", asked.runtime, ("auto", "torch", None)),
-        ("--precision", asked.precision, ("auto", "float32")),
+        ("--runtime", common.runtime, ("auto", "torch", None)),
+        ("--precision", common.precision, ("auto", "float32")),
     ):
         if value not in possible:
             raise InputError(
-                f"{option} {value}: {name} learned labels, and such a run is computed with torch in float32 "
-                f"only; leave {option} out, or measure it in a command of its own"
+                f"{option} {value}: {name} was trained on labels and runs only with torch in float32; leave "
+                f"out {option}, or measure it in a separate command"
             )
-    if asked.fast:
+    if common.fast:
         note(
-            f"note: {name} learned labels and is computed in float32; --fast scales its pictures only",
-            quiet=asked.quiet,
+            f"note: {name} was trained on labels and runs in float32; --fast only reduces its pictures",
+            quiet=common.quiet,
         )
 
 
@@ -268,7 +286,7 @@ def _facts(command: str, group: ShiftGroup, model_results: Sequence[ShiftResults
     shifts = group.shifts[:1] if group.paired else group.shifts
     return {
         "Command": command,
-        **{f"Model {one.model}": one.reference.identity for one in model_results},
-        **{f"Data, {one.name}": f"{one.fingerprint}, {one.extent}" for one in (group.reference, *shifts)},
+        **{f"Model {standing.model}": standing.reference.identity for standing in model_results},
+        **{f"Data, {data.name}": f"{data.fingerprint}, {data.extent}" for data in (group.reference, *shifts)},
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

@@ -1,4 +1,4 @@
-"""`diptych evaluate suite`: the whole evaluation of a model on a folder of data sets, in one command."""
+"""`diptych evaluate suite`: the full evaluation of a model on a folder of data sets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.measuring import Measuring, measuring
-from diptych.cli.evaluate.reporting import print_lines, print_section, write
+from diptych.cli.evaluate.measuring import MeasureOptions, measuring
+from diptych.cli.evaluate.reporting import print_lines, print_section, save_report
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clear_progress, json_text, note, progress, tell_failures
+from diptych.cli.shared.console import clear_progress, exit_on_failures, json_text, note, progress
 from diptych.errors import InputError, counted
 from diptych.files.disk import user_cache
 
@@ -23,30 +23,46 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     Path,
-    typer.Option("--data", metavar="ROOT", help="A folder of data sets, as evaluate datasets lists them."),
+    typer.Option(
+        "--data", metavar="ROOT", help="The folder of data sets; evaluate datasets ROOT lists them."
+    ),
 ]
 Only = Annotated[
-    list[str] | None, typer.Option("--dataset", metavar="NAME", help="This one; more than one is fine.")
+    list[str] | None,
+    typer.Option("--dataset", metavar="NAME", help="Use only this data set; repeat it for several."),
 ]
 Skip = Annotated[
     list[str] | None,
-    typer.Option("--skip", metavar="PART", help="Leave out zero-shot, retrieval, probes or robustness."),
+    typer.Option(
+        "--skip",
+        metavar="PART",
+        help="Leave out zero-shot, retrieval, probes or robustness; repeat it for several.",
+    ),
 ]
 Out = Annotated[
-    Path, typer.Option("--report", metavar="DIR", help="Page, JSON, CSV, plots, and results to go on from.")
+    Path,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        help="The folder for the page, JSON, CSV, plots, and results to resume from.",
+    ),
 ]
-TrainLimit = Annotated[int, typer.Option(metavar="N", min=10, help="As --limit, of training parts.")]
+TrainLimit = Annotated[int, typer.Option(metavar="N", min=10, help="Like --limit, for training splits.")]
 Corrupt = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Whose pictures are corrupted.", show_default="cifar10, or the first"),
+    typer.Option(
+        metavar="NAME",
+        help="The data set whose pictures are corrupted.",
+        show_default="cifar10, or the first",
+    ),
 ]
-CorruptLimit = Annotated[int, typer.Option(metavar="N", min=10, help="As --limit, of what is corrupted.")]
+CorruptLimit = Annotated[int, typer.Option(metavar="N", min=10, help="Like --limit, for corrupted pictures.")]
 ListOnly = Annotated[bool, typer.Option("--dry-run", metavar="", help="List the steps and measure nothing.")]
 
 
 @dataclass(frozen=True)
-class _Asked(Measuring):
-    """A suite always writes a report."""
+class _SuiteOptions(MeasureOptions):
+    """Options of a suite, which always writes a report."""
 
     report: Out = Path("suite")
 
@@ -62,14 +78,14 @@ def suite(
     dry_run: ListOnly = False,
     allow_overlap: options.AllowOverlap = False,
     *,
-    asked: _Asked,
+    common: _SuiteOptions,
 ) -> None:
-    """Measure everything that a folder of data sets allows, and write one report.
+    """Run all evaluations that a folder of data sets allows, and write one report.
 
     Zero-shot classification and retrieval; linear probes, few-shot curves and
-    neighbours where there is a training part; domains and corruptions. Exact
-    decoding and float32. What was measured before of the same model and
-    pictures is taken from the folders of --report and --cache.
+    k nearest neighbours for data sets with a training split; domains and
+    corruptions. Exact decoding and float32. Results of the same model and
+    pictures in the folders of --report and --cache are reused.
 
     [bold]Examples[/bold]
 
@@ -79,19 +95,19 @@ def suite(
     """
     from diptych.evaluation.suite import plan
 
-    steps = plan(data, _options(dataset, skip, train_limit, corrupt, corrupt_limit, asked.limit))
+    steps = plan(data, _options(dataset, skip, train_limit, corrupt, corrupt_limit, common.limit))
     if dry_run:
         for step in steps:
             print_lines(f"{step.title}: {counted(step.pictures, 'picture')}")
         return
     from diptych.evaluation import FeatureStore
 
-    store = FeatureStore(asked.cache or user_cache() / "rows")
-    settings: Settings = {**asked.settings(store), "allow_overlap": allow_overlap}
-    encoder = asked.encoder()
-    done = _walk(steps, encoder, asked.report, settings, asked.quiet)
-    _tell(done, encoder, settings, asked)
-    tell_failures([result for _, results in done for result in results])
+    store = FeatureStore(common.cache or user_cache() / "rows")
+    settings: Settings = {**common.settings(store), "allow_overlap": allow_overlap}
+    encoder = common.encoder()
+    done = _run_steps(steps, encoder, common.report, settings, common.quiet)
+    _print_results(done, encoder, settings, common)
+    exit_on_failures([result for _, results in done for result in results])
 
 
 def _options(
@@ -105,7 +121,7 @@ def _options(
     from diptych.evaluation.suite import PARTS, SuiteOptions
 
     if unknown := [part for part in skip or () if part not in PARTS]:
-        raise InputError(f"--skip {unknown[0]!r} is none of the parts: {', '.join(PARTS)}")
+        raise InputError(f"--skip takes {', '.join(PARTS)}, not {unknown[0]!r}")
     parts = [part for part in PARTS if part not in (skip or ())]
     return SuiteOptions(
         parts=parts,
@@ -117,44 +133,44 @@ def _options(
     )
 
 
-def _walk(
+def _run_steps(
     steps: Sequence[Step], encoder: Any, out: Path, settings: Settings, quiet: bool
 ) -> list[tuple[Step, Sequence[Result]]]:
-    """Measure step by step; each is saved at once, so that the same command goes on."""
+    """Run the steps in order; each is saved at once, so that the same command resumes."""
     from diptych.evaluation.suite import run_step
 
     done: list[tuple[Step, Sequence[Result]]] = []
     for number, step in enumerate(steps, start=1):
         start = time.monotonic()
         with progress(step.title, step.pictures, unit="pictures", quiet=quiet) as advance:
-            told: Settings = {**settings, "progress": advance}
-            results, taken = run_step(step, encoder, out / "results", **told)
-        spent = "as before" if taken else f"{time.monotonic() - start:.1f} s"
+            with_progress: Settings = {**settings, "progress": advance}
+            results, reused = run_step(step, encoder, out / "results", **with_progress)
+        spent = "as before" if reused else f"{time.monotonic() - start:.1f} s"
         note(f"{number}/{len(steps)}  {step.title}  {spent}", quiet=quiet)
         done.append((step, results))
     return done
 
 
-def _tell(
+def _print_results(
     done: Sequence[tuple[Step, Sequence[Result]]],
     encoder: Any,
     settings: Settings,
-    asked: _Asked,
+    common: _SuiteOptions,
 ) -> None:
-    """The overview in the terminal, everything in the report."""
+    """Print the overview, and save the report with everything."""
     from diptych.evaluation.protocols.settings import Setup
     from diptych.evaluation.results.averages import MEANS
     from diptych.evaluation.results.results_report import FIGURES
     from diptych.evaluation.suite import SHIFTS, suite_report
 
-    datasets = {one.name: one for step, _ in done for one in step.datasets}.values()
+    datasets = {dataset.name: dataset for step, _ in done for dataset in step.datasets}.values()
     facts = Setup.of(**settings).facts(encoder, *datasets)
-    found = suite_report(done, title=f"Evaluation of {settings['model']}", facts=facts)
-    if asked.json:
+    report = suite_report(done, title=f"Evaluation of {settings['model']}", facts=facts)
+    if common.json:
         clear_progress()
-        print(json_text(found.to_json()), end="")
+        print(json_text(report.to_json()), end="")
     else:
-        for section in found.sections:
+        for section in report.sections:
             if section.title in (FIGURES, MEANS, SHIFTS):
                 print_section(section)
-    write(found, asked.report, quiet=asked.quiet)
+    save_report(report, common.report, quiet=common.quiet)

@@ -1,7 +1,4 @@
-"""What commands share that learn from one data set and answer on another: the data, the model, the settings.
-
-The commands are `probe` (with knn) and `few_shot`.
-"""
+"""Shared parts of the commands that train on one data set and test on another: probe, knn, few-shot."""
 
 from __future__ import annotations
 
@@ -25,20 +22,23 @@ if TYPE_CHECKING:
     from diptych.encoder import Encoder
     from diptych.evaluation import FeatureStore, Result, Settings
 
-Train = Annotated[Path, typer.Argument(metavar="TRAIN", show_default=False)]
-Test = Annotated[Path, typer.Argument(metavar="TEST", show_default=False)]
+Train = Annotated[Path, typer.Argument(metavar="TRAIN", help="Training data.", show_default=False)]
+Test = Annotated[Path, typer.Argument(metavar="TEST", help="Test data.", show_default=False)]
 Validation = Annotated[
     Path | None,
-    typer.Option("--val", metavar="PATH", help="Chooses the strength of L2; else a part of TRAIN does."),
+    typer.Option(
+        "--val", metavar="PATH", help="Validation data to choose the L2 strength. Default: a part of TRAIN."
+    ),
 ]
 Features = Annotated[
-    str, typer.Option(metavar="tower|embeddings", help="Before the projection, or the shared space.")
+    str,
+    typer.Option(metavar="tower|embeddings", help="Features before the projection, or the embeddings."),
 ]
 
 
 @dataclass(frozen=True)
-class Data:
-    """What was read: the parts, all with the classes of the training part, and the texts of these."""
+class TransferData:
+    """Training, test and validation data with the classes of the training data, and their texts."""
 
     train: ImageDataset
     test: ImageDataset
@@ -47,42 +47,42 @@ class Data:
 
     @property
     def named(self) -> dict[str, list[str]] | None:
-        """Texts for the zero-shot classifier, where there are several of a class."""
+        """Texts of each class for the zero-shot classifier, if a class has several."""
         return {name: self.texts[name] for name in self.test.class_names} if self.texts else None
 
     @property
     def roles(self) -> Sequence[str]:
-        """What messages call each of `parts`."""
+        """The name of each of `parts` in messages."""
         from diptych.evaluation.probes.transfer import ROLES
 
         return ROLES[: len(self.parts)]
 
     @property
     def parts(self) -> list[ImageDataset]:
-        """All there are."""
+        """Training, test and, if given, validation data."""
         return [self.train, self.test, *([] if self.validation is None else [self.validation])]
 
 
-def read(
+def load_parts(
     train: Path, test: Path, validation: Path | None, names: str | None, limit: int | None = None
-) -> Data:
-    """Open the data sets and see that their classes match, before a model is loaded.
+) -> TransferData:
+    """Open the data sets and check that their classes match, before a model is loaded.
 
-    Of a folder that holds several parts, TRAIN takes the training part, TEST the test part and --val the
-    validation part; with --val, TRAIN leaves that part out where the data set tells it apart.
+    If a folder holds several splits, TRAIN uses the training split, TEST the test split and --val the
+    validation split; with --val, TRAIN excludes the validation split if the data set separates it.
     """
     from diptych.datasets import load_labelled
     from diptych.evaluation.probes.transfer import align_classes
 
     words, texts = class_texts(names)
-    teaching = "train" if validation is None else "train_only"
-    taught = load_labelled(train, class_names=words, part=teaching)
+    training_part = "train" if validation is None else "train_only"
+    training = load_labelled(train, class_names=words, part=training_part)
     others = [(path, part) for path, part in ((test, "test"), (validation, "val")) if path is not None]
     parts = [
-        align_classes(taught, load_labelled(path, class_names=words, part=part)) for path, part in others
+        align_classes(training, load_labelled(path, class_names=words, part=part)) for path, part in others
     ]
-    taught, *parts = (limited(part, limit) for part in (taught, *parts))
-    return Data(taught, parts[0], parts[1] if len(parts) > 1 else None, texts)
+    training, *parts = (limited(part, limit) for part in (training, *parts))
+    return TransferData(training, parts[0], parts[1] if len(parts) > 1 else None, texts)
 
 
 def compare_contents(
@@ -91,32 +91,32 @@ def compare_contents(
     """Refuse data sets that share many pictures, before a model is loaded; see `check_overlaps`."""
     from diptych.datasets.overlap import check_overlaps
 
-    for one in datasets:
-        with progress(f"{one.name}, contents", len(one), unit="pictures", quiet=quiet) as advance:
-            one.digests(advance)
+    for dataset in datasets:
+        with progress(f"{dataset.name}, contents", len(dataset), unit="pictures", quiet=quiet) as advance:
+            dataset.digests(advance)  # cached in the data set
     check_overlaps(datasets, allow=allow, roles=roles)
 
 
-def distinct(data: Sequence[Data]) -> list[Data]:
-    """The same with names told apart: train/flowers and test/flowers would be one in a report."""
-    taken: Counter[str] = Counter()
+def with_distinct_names(data: Sequence[TransferData]) -> list[TransferData]:
+    """Number equal names, since reports could not distinguish train/flowers and test/flowers."""
+    used: Counter[str] = Counter()
 
-    def named(part: ImageDataset | None) -> Any:
+    def renamed(part: ImageDataset | None) -> Any:
         if part is None:
             return None
-        taken[part.name] += 1
-        return replace(part, name=f"{part.name} ({taken[part.name]})") if taken[part.name] > 1 else part
+        used[part.name] += 1
+        return replace(part, name=f"{part.name} ({used[part.name]})") if used[part.name] > 1 else part
 
-    tests = [named(one.test) for one in data]
+    tests = [renamed(item.test) for item in data]  # first, so that test data keep their names
     return [
-        Data(named(one.train), test, named(one.validation), one.texts)
-        for one, test in zip(data, tests, strict=True)
+        TransferData(renamed(item.train), test, renamed(item.validation), item.texts)
+        for item, test in zip(data, tests, strict=True)
     ]
 
 
 @contextlib.contextmanager
-def kept(cache: Path | None) -> Iterator[FeatureStore]:
-    """Where rows are kept: the folder of --cache, or one that is gone when the command ends."""
+def feature_store(cache: Path | None) -> Iterator[FeatureStore]:
+    """A store for features: the folder of --cache, or a temporary folder."""
     from diptych.evaluation import FeatureStore
 
     if cache is not None:
@@ -126,21 +126,22 @@ def kept(cache: Path | None) -> Iterator[FeatureStore]:
         yield FeatureStore(folder)
 
 
-def encode(encoder: Encoder, data: Data, features: str, quiet: bool, settings: Settings) -> None:
-    """Put the rows of all parts into the store, with a bar: what learns from them shows another."""
+def embed_parts(encoder: Encoder, data: TransferData, features: str, quiet: bool, settings: Settings) -> None:
+    """Put the features of all parts into the store, with a progress bar for each."""
     from diptych.evaluation.probes.transfer import embed_part
     from diptych.evaluation.protocols.settings import Setup
 
     for part in data.parts:
         with progress(part.name, len(part), unit="pictures", quiet=quiet) as advance:
-            shown: Settings = {**settings, "progress": advance}
-            embed_part(Setup.of(**shown), encoder, data.train, part, features)  # type: ignore[arg-type]  # checked there
+            with_progress: Settings = {**settings, "progress": advance}
+            setup = Setup.of(**with_progress)
+            embed_part(setup, encoder, data.train, part, features)  # type: ignore[arg-type]  # checked by the callee
 
 
 def own_metrics(path: Path, test: ImageDataset) -> tuple[str, ...]:
-    """The paper's metric of a known data set, where every result has not got it anyway (`also`).
+    """The paper's metric of a known data set, if it is not among the metrics of every result.
 
-    Left out where these pictures do not define it, such as a part of Kinetics with five classes.
+    Empty if the metric is undefined for these pictures, such as top 5 of five classes.
     """
     from diptych.datasets.discovery import paper_metric
 
@@ -152,18 +153,19 @@ def own_metrics(path: Path, test: ImageDataset) -> tuple[str, ...]:
     return (metric,) if defined.get(metric) else ()
 
 
-def zero_shot(
+def measure_zero_shot(
     encoder: Encoder,
-    data: Data,
+    data: TransferData,
     templates: str,
     quiet: bool,
     settings: Settings,
     also: Sequence[str] = (),
 ) -> Result:
-    """The same model on the same test pictures, from the class names alone."""
+    """Zero-shot classification by the same model on the same test pictures."""
     from diptych.evaluation import evaluate_zero_shot
 
-    told = f"{data.test.name}, zero-shot"
-    with progress(told, len(data.test), unit="pictures", quiet=quiet) as advance:
-        shown: Settings = {**settings, "progress": advance}
-        return evaluate_zero_shot(encoder, data.test, data.named, templates=templates, also=also, **shown)
+    with progress(f"{data.test.name}, zero-shot", len(data.test), unit="pictures", quiet=quiet) as advance:
+        with_progress: Settings = {**settings, "progress": advance}
+        return evaluate_zero_shot(
+            encoder, data.test, data.named, templates=templates, also=also, **with_progress
+        )

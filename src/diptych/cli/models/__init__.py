@@ -1,1 +1,1 @@
-"""Commands about models: list, export, embed, means of weights, runtimes."""
+"""Commands about models: list, show, convert, export, embed, runtimes, mean of results."""

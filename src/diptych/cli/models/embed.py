@@ -1,4 +1,4 @@
-"""`diptych embed`: pictures or texts to files of vectors and metadata that other programs read."""
+"""`diptych embed`: embed pictures or texts into files that other programs read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import typer
 
 from diptych.cli.collection import catalogs
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, complain, note, progress
+from diptych.cli.shared.console import clean, note, print_message, progress
+from diptych.cli.shared.option_groups import with_group
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.embedding import EmbeddingSummary
@@ -27,43 +29,46 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Pictures, folders, archives ('s/{000..099}.tar'), tables (.csv, .tsv, .parquet), or texts, "
-        "one a line (.txt).",
+        help="Pictures, folders, archives ('s/{000..099}.tar'), tables (.csv, .tsv, .parquet), or files of "
+        "texts, one per line (.txt).",
         show_default=False,
     ),
 ]
 To = Annotated[
     Path,
-    typer.Option("--to", "-o", metavar="DIR", help="Where the vectors go.", show_default=False),
+    typer.Option("--to", "-o", metavar="DIR", help="The folder for the embeddings.", show_default=False),
 ]
 Texts = Annotated[
-    bool, typer.Option("--texts", metavar="", help="Of tables that hold pictures and texts, take the texts.")
+    bool,
+    typer.Option("--texts", metavar="", help="Embed the texts of tables that hold both pictures and texts."),
 ]
 Captions = Annotated[
     bool,
     typer.Option(
-        "--captions", metavar="", help="Embed pictures and their captions; those without are left out."
+        "--captions", metavar="", help="Embed pictures and their captions; skip pictures without a caption."
     ),
 ]
 ImageColumn = Annotated[
-    str, typer.Option(metavar="NAME", help="A table's column of pictures; else by its name.")
+    str, typer.Option(metavar="NAME", help="The table's column of pictures. Default: by its name.")
 ]
 CaptionColumn = Annotated[
-    str, typer.Option(metavar="NAME", help="A table's column of texts; else by its name.")
+    str, typer.Option(metavar="NAME", help="The table's column of texts. Default: by its name.")
 ]
-Dtype = Annotated[str, typer.Option(metavar="float16|float32", help="Of the vectors on disk.")]
+Dtype = Annotated[str, typer.Option(metavar="float16|float32", help="Data type of the embeddings on disk.")]
 UnitRows = Annotated[
     int,
-    typer.Option(metavar="N", min=1, help="Files or rows of one part; an archive is always one part."),
+    typer.Option(
+        metavar="N", min=1, help="Number of files or rows in one part; an archive is always one part."
+    ),
 ]
 Retry = Annotated[
-    bool, typer.Option("--retry", metavar="", help="Read again the parts where something failed.")
+    bool, typer.Option("--retry", metavar="", help="Read again the parts in which something failed.")
 ]
-Share = Annotated[
+ShareOption = Annotated[
     str,
     typer.Option(
         metavar="I/N",
-        help="Do the I-th of N shares only, counted from 0: one of N processes, as of a Slurm array.",
+        help="Embed only part I of N, counted from 0, as one of N processes such as a Slurm array.",
         rich_help_panel=_CLUSTER,
     ),
 ]
@@ -71,7 +76,7 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Let a Ray cluster do it: local, auto or an address. Every machine has to see the files.",
+        help="Run on a Ray cluster: local, auto or an address. Every machine needs access to the files.",
         show_default=False,
         rich_help_panel=_CLUSTER,
     ),
@@ -81,13 +86,14 @@ Workers = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Of the Ray cluster; by default one for each GPU, else each processor.",
+        help="Number of Ray workers. Default: one per GPU, or one per processor without GPUs.",
         show_default=False,
         rich_help_panel=_CLUSTER,
     ),
 ]
 
 
+@with_group("encoding")
 def embed(
     sources: Sources,
     to: To,
@@ -98,24 +104,18 @@ def embed(
     dtype: Dtype = "float16",
     unit_rows: UnitRows = 10_000,
     retry: Retry = False,
-    share: Share = "0/1",
+    share: ShareOption = "0/1",
     ray: Ray = None,
     workers: Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    model: catalogs.Model = None,
-    pretrained: options.Pretrained = None,
-    exact: options.Exact = False,
-    runtime: options.Runtime = "auto",
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
-    batch_size: options.BatchSize = "auto",
+    *,
+    encoding: catalogs.EmbeddingOptions,
 ) -> None:
-    """Embed pictures or texts into files of vectors (.npy) and metadata (Parquet).
+    """Embed pictures or texts into files of embeddings (.npy) and metadata (Parquet).
 
-    The layout is clip-retrieval's. It may be stopped at any instant: the same
-    command goes on.
+    The layout is clip-retrieval's. The command may be stopped at any time: run
+    it again to continue.
 
     [bold]Examples[/bold]
 
@@ -135,61 +135,55 @@ def embed(
     if dtype not in DTYPES:
         raise typer.BadParameter(f"--dtype takes {' or '.join(DTYPES)}, not {dtype!r}")
     if workers is not None and ray is None:
-        raise typer.BadParameter("--workers belongs to --ray; for this process there is --threads")
+        raise typer.BadParameter("--workers needs --ray; use --threads to set the threads of this process")
     start = time.monotonic()
-    begun = read_manifest(to)
-    machine = {
-        "runtime": runtime,
-        "device": device,
-        "precision": precision,
-        "threads": threads,
-        "batch_size": batch_size,
-        "exact": exact,
-    }
-    kept = "default" if begun is None else begun.model
-    tell = functools.partial(note, quiet=quiet)
-    encoder, name = catalogs.named_encoder(model or kept, pretrained, settle=tell, **machine)
-    counts = options.count(threads, "--threads"), options.count(batch_size, "--batch-size")
+    manifest = read_manifest(to)
+    name = encoding.model or ("default" if manifest is None else manifest.model)
+    encoder, reference = catalogs.load_encoder(name, encoding, autotune=functools.partial(note, quiet=quiet))
+    threads, batch_size = encoding.counts()
     outcome = embed_to_folder(
         encoder,
         sources,
         to,
-        model=name,
+        model=reference.stored,
         modality="texts" if texts else None,
         columns=Columns(image_column, caption_column),
         unit_rows=unit_rows,
-        settings=EmbeddingSettings(exact, captions, dtype, counts[1] or 32, counts[0]),
-        shard=_share(share),
+        settings=EmbeddingSettings(encoding.exact, captions, dtype, batch_size, threads),
+        shard=_read_share(share),
         retry=retry,
-        runner=None if ray is None else _cluster(ray, workers, name, machine),
+        runner=None if ray is None else _ray_runner(ray, workers, reference, encoding.machine),
         stage=functools.partial(_stage, quiet=quiet),
     )
-    _tell(outcome, to, time.monotonic() - start, json=json)
+    _print_outcome(outcome, to, time.monotonic() - start, json=json)
 
 
-def _share(text: str) -> tuple[int, int]:
-    number, _, of = text.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise typer.BadParameter(f"--share takes I/N with I from 0 to N - 1, as in 0/4, not {text!r}")
-    return int(number), int(of)
+def _read_share(text: str) -> tuple[int, int]:
+    """Read "I/N" as (I, N)."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise typer.BadParameter(f"--share takes I/N with I from 0 to N - 1, such as 0/4, not {text!r}")
+    return int(index), int(count)
 
 
-def _cluster(address: str, workers: int | None, name: str, machine: dict[str, Any]) -> Runner:
+def _ray_runner(
+    address: str, workers: int | None, reference: catalogs.ModelReference, machine: dict[str, Any]
+) -> Runner:
+    """A runner whose workers each load the model once."""
     from diptych.embedding.cluster import ray_runner
 
-    model, _, pretrained = name.partition("\t")
-    opening = functools.partial(options.open_model, model, pretrained or None, **machine)
-    return ray_runner(opening, address=address, workers=workers)
+    load = functools.partial(options.open_model, reference.name, reference.tag, **machine)
+    return ray_runner(load, address=address, workers=workers)
 
 
-def _stage(what: str, total: int | None, *, quiet: bool) -> AbstractContextManager[Progress]:
-    looking = what == "sources"
-    return progress("looking" if looking else f"embedding {what}", total, unit=what, quiet=quiet)
+def _stage(unit: str, total: int | None, *, quiet: bool) -> AbstractContextManager[Progress]:
+    description = "listing sources" if unit == "sources" else f"embedding {unit}"
+    return progress(description, total, unit=unit, quiet=quiet)
 
 
-def _tell(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool) -> None:
+def _print_outcome(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool) -> None:
     if json:
-        told = {
+        summary = {
             "folder": str(folder),
             "rows": outcome.rows,
             "parts": outcome.parts,
@@ -199,7 +193,7 @@ def _tell(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool
             "failed": [{"key": key, "reason": reason} for key, reason in outcome.failures],
             "seconds": round(seconds, 3),
         }
-        typer.echo(jsonlib.dumps(told))
+        typer.echo(jsonlib.dumps(summary))
     else:
         rate = f" ({outcome.embedded / seconds:,.0f}/s)" if outcome.embedded and seconds > 1 else ""
         new = f"{outcome.embedded:,} embedded in {seconds:.1f} s{rate}" if outcome.embedded else "nothing new"
@@ -207,8 +201,9 @@ def _tell(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool
     if outcome.failures:
         first = "; ".join(f"{key}: {reason}" for key, reason in outcome.failures[:SHOWN_FAILURES])
         more = ", ..." if len(outcome.failures) > SHOWN_FAILURES else ""
-        complain(
-            "failed", f"{len(outcome.failures):,} items, listed in {folder / 'failures.csv'}: {first}{more}"
+        print_message(
+            "failed",
+            f"{counted(len(outcome.failures), 'item')}, listed in {folder / 'failures.csv'}: {first}{more}",
         )
     if outcome.failures or outcome.units_left:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`diptych export`: a model as a folder that needs no torch."""
+"""`diptych export`: write a model as a folder that can be used without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, note, print_json, screen
+from diptych.cli.shared.console import clean, note, print_json, stdout_console
 from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -16,26 +16,34 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-MOST = 400  # pictures read to calibrate with
+MOST_CALIBRATION = 400  # pictures read to calibrate with
 
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A name, a folder, hf-hub:ORG/REPO or local-dir:PATH.", show_default=False
+        metavar="MODEL",
+        help="The model: a name, a folder, hf-hub:ORG/REPO or local-dir:PATH.",
+        show_default=False,
     ),
 ]
 To = Annotated[
     Path,
-    typer.Option("--to", metavar="DIR", help="Where to write; new or empty.", show_default=False),
+    typer.Option(
+        "--to", metavar="DIR", help="The folder to write; must be new or empty.", show_default=False
+    ),
 ]
 Int8 = Annotated[
-    bool, typer.Option("--int8", metavar="", help="Also in 8 bits, for OpenVINO: about half again as fast.")
+    bool,
+    typer.Option(
+        "--int8", metavar="", help="Also write an int8 version for OpenVINO, about 1.5 times as fast."
+    ),
 ]
 Calibrate = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Judge, and fit 8 bits, with these pictures rather than drawn ones; some hundred like your own.",
+        help="Calibrate int8 and check the export with these pictures, best some hundred of your own. "
+        "Default: synthetic pictures.",
         show_default=False,
     ),
 ]
@@ -50,11 +58,11 @@ def export(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a model as a folder that a machine without torch can load, and check it there and then.
+    """Export a model to ONNX, as a folder that needs no torch, and check it.
 
-    Both encoders as ONNX, with all that travels with them. Every runtime that
-    is installed is compared with torch in float32 and refused where it is too
-    far from it; what was measured stands in exported.json.
+    Both encoders are written with their preprocessing and tokenizer. Every
+    installed runtime is compared with torch in float32, and refused if it
+    differs too much; exported.json holds the measurements.
 
     [bold]Examples[/bold]
 
@@ -67,7 +75,7 @@ def export(
     from diptych.backends.exported.folder import is_free
 
     if not is_free(to):
-        raise InputError(f"{to} is there already and not an empty folder: name a new one")
+        raise InputError(f"{to} exists and is not an empty folder: name a new folder")
     from diptych.backends import export as export_model
     from diptych.weights import load_checkpoint
 
@@ -82,46 +90,50 @@ def export(
         note=lambda message: note(message, quiet=quiet),
     )
     if json:
-        told: dict[str, Any] = {"folder": str(to), "identity": spec.identity, "dim": spec.dim}
-        told |= {"precisions": spec.precisions, "calibration": spec.calibration or None}
-        told |= {"files": dict(spec.sizes), "checks": [dict(check) for check in spec.checks]}
-        print_json(told)
+        summary: dict[str, Any] = {"folder": str(to), "identity": spec.identity, "dim": spec.dim}
+        summary |= {"precisions": spec.precisions, "calibration": spec.calibration or None}
+        summary |= {"files": dict(spec.sizes), "checks": [dict(check) for check in spec.checks]}
+        print_json(summary)
         return
-    _table(spec.checks)
+    _print_checks(spec.checks)
     size = sum(spec.sizes.values()) / 1e6
     print(f"written: {clean(str(to))}, {size:,.0f} MB, identity {spec.identity}")
 
 
 def read_pictures(folder: Path, *, quiet: bool) -> Sequence[Image]:
-    """Up to `MOST` pictures of a folder and its subfolders, evenly taken; those that cannot be read left out.
+    """Read up to `MOST_CALIBRATION` pictures, evenly spaced, of a folder and its subfolders.
+
+    Pictures that cannot be read are left out.
 
     Raises
     ------
     InputError
-        Nothing in it can be read.
+        None of them can be read.
     """
     from diptych.errors import ImageError
     from diptych.media import find_images, load_image
 
     paths = find_images([folder])
-    paths = paths[:: max(1, len(paths) // MOST)][:MOST]
+    paths = paths[:: max(1, len(paths) // MOST_CALIBRATION)][:MOST_CALIBRATION]
     pictures = []
     for path in paths:
         try:
-            # Scaled while decoding, and small in memory: no model sees more than a few hundred pixels.
-            picture = load_image(path, target=512)
+            # Decode at reduced size to save memory: models use a few hundred pixels.
+            image = load_image(path, target=512)
         except (ImageError, ImportError, OSError):
             continue
-        picture.thumbnail((1024, 1024))
-        pictures.append(picture)
+        image.thumbnail((1024, 1024))
+        pictures.append(image)
     if not pictures:
-        raise InputError(f"none of the {len(paths)} pictures in {folder} could be read to calibrate with")
-    note(f"read {counted(len(pictures), 'picture')} of {folder}", quiet=quiet)
+        raise InputError(
+            f"calibration needs pictures, but none of the {len(paths)} in {folder} could be read"
+        )
+    note(f"read {counted(len(pictures), 'picture')} from {folder}", quiet=quiet)
     return pictures
 
 
-def _table(checks: Sequence[Mapping[str, Any]]) -> None:
-    """How near each runtime is to float32."""
+def _print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    """Print how close each runtime is to float32."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -133,5 +145,8 @@ def _table(checks: Sequence[Mapping[str, Any]]) -> None:
         keys = ("image_mean", "image_worst", "text_mean", "text_worst", "order")
         figures = [f"{check[key]:.5f}" for key in keys if key in check]
         table.add_row(check["runtime"], check["precision"] + " refused" * bool(check["refused"]), *figures)
-    screen().print(table)
-    note("cosines to torch in float32; order: Spearman's coefficient of pictures listed for a text")
+    stdout_console().print(table)
+    note(
+        "cosine similarity to torch in float32; order: Spearman correlation of the ranking of pictures for a "
+        "text"
+    )

@@ -1,4 +1,4 @@
-"""What `diptych models` says of ONNX graphs, exported or released: no weights to read, no torch."""
+"""Descriptions of ONNX graphs, exported or released, for `diptych models`; needs no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def find_graphs(model: str) -> Path | ReleasedModel | None:
-    """What a name means if it means ONNX graphs: an exported folder, or a released model; else None."""
+    """Find the ONNX graphs that a name stands for: an exported folder or a released model; else None."""
     from diptych.backends.exported.finding import find_released
     from diptych.backends.exported.folder import is_exported
     from diptych.weights.names import named_path
@@ -22,17 +22,17 @@ def find_graphs(model: str) -> Path | ReleasedModel | None:
     return folder if folder is not None and is_exported(folder) else find_released(model)
 
 
-def describe_graphs(found: Path | ReleasedModel) -> dict[str, Any]:
-    """Graphs as plain values, in the order in which one asks."""
+def describe_graphs(graphs: Path | ReleasedModel) -> dict[str, Any]:
+    """Facts about ONNX graphs as JSON values, the most important first."""
     from diptych.backends.exported.folder import read_export
 
-    if isinstance(found, Path):
-        spec, layout, files = read_export(found), "diptych export", dict(read_export(found).sizes)
+    if isinstance(graphs, Path):
+        spec, layout, files = read_export(graphs), "diptych export", dict(read_export(graphs).sizes)
     else:
-        spec, layout = found.spec, found.layout
-        paths = dict.fromkeys([*found.image.graph.files, *found.text.graph.files])
-        files = {path.relative_to(found.folder).as_posix(): path.stat().st_size for path in paths}
-    told: dict[str, Any] = {
+        spec, layout = graphs.spec, graphs.layout
+        paths = dict.fromkeys([*graphs.image.graph.files, *graphs.text.graph.files])
+        files = {path.relative_to(graphs.folder).as_posix(): path.stat().st_size for path in paths}
+    facts: dict[str, Any] = {
         "name": spec.name,
         "identity": spec.identity,
         "licence": spec.licence,
@@ -47,37 +47,39 @@ def describe_graphs(found: Path | ReleasedModel) -> dict[str, Any]:
         "tokenizer": spec.tokenizer.to_dict(),
         "architecture": dict(spec.architecture),
     }
-    if not isinstance(found, Path):
-        towers = {"image": found.image, "text": found.text}
-        told["graphs"] = {
+    if not isinstance(graphs, Path):
+        towers = {"image": graphs.image, "text": graphs.text}
+        facts["graphs"] = {
             name: f"{', '.join(map(str, tower.graph.inputs))} -> {tower.signature.output}"
             for name, tower in towers.items()
         }
-    return told
+    return facts
 
 
-def verify_graphs(found: Path | ReleasedModel) -> ExportedEncoder:
-    """Graphs opened and computed once: a picture and two texts, which have to differ.
+def verify_graphs(graphs: Path | ReleasedModel) -> ExportedEncoder:
+    """Open the graphs and encode two pictures and two texts, whose embeddings must differ.
 
     Raises
     ------
     WeightsError
-        A runtime refuses them, or every input gives the same row.
+        The runtime refuses them, or both inputs give the same embedding.
     """
     from diptych.backends import ExportedEncoder
     from diptych.backends.conversion.samples import TEXTS, drawn_pictures
 
-    encoder = ExportedEncoder(found)
+    encoder = ExportedEncoder(graphs)
     images = encoder.encode_images(drawn_pictures(2, side=encoder.input_size))
     texts = encoder.encode_texts(TEXTS[:2])
-    for name, rows in (("image", images), ("text", texts)):
-        if abs(rows[0] - rows[1]).max() < 1e-6:
-            raise WeightsError(f"the {name} tower of {encoder.spec.name} gives one row for every input")
+    for name, embeddings in (("image", images), ("text", texts)):
+        if abs(embeddings[0] - embeddings[1]).max() < 1e-6:
+            raise WeightsError(
+                f"the {name} tower of {encoder.spec.name} gives the same embedding for every input"
+            )
     return encoder
 
 
 def immich_rows() -> list[dict[str, Any]]:
-    """One row for each model that Immich offers."""
+    """One dictionary for each model that Immich offers."""
     from dataclasses import asdict
 
     from diptych.backends.exported.immich import list_immich_models

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.evaluate.reporting import ReportDir, tell
+from diptych.cli.evaluate.reporting import ReportDir, print_report
 from diptych.cli.shared import options
 from diptych.errors import counted
 
-Results = Annotated[list[Path], typer.Argument(metavar="RESULT", show_default=False)]
+Results = Annotated[
+    list[Path], typer.Argument(metavar="RESULT", help="Result files of evaluate.", show_default=False)
+]
 
 
 def mean(
@@ -20,10 +22,10 @@ def mean(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Average results over the paper's 27 data sets, VTAB+ or SugarCrepe; say which are missing.
+    """Average results over the paper's 27 data sets, VTAB+ or SugarCrepe, and list missing ones.
 
-    Files are those of evaluate's --out, the report.json of --report, or the
-    ones in a suite's folder of results. Each model has a mean of its own.
+    RESULT files come from evaluate's --out, from --report (report.json), or
+    from a suite's folder of results. Each model gets its own mean.
 
     [bold]Examples[/bold]
 
@@ -41,13 +43,13 @@ def mean(
     read = [result for path in results for result in read_results(path)]
     means = collection_means(read)
     if not means:
-        named = ", ".join(sorted({one.dataset for one in read}))
+        named = ", ".join(sorted({result.dataset for result in read}))
         raise DataError(
             f"{counted(len(read), 'result')}, of {named}: expected zero-shot accuracy, a "
-            f"linear probe or caption selection on two data sets at least of {' or '.join(COLLECTIONS)}"
+            f"linear probe or caption selection on at least two data sets of {' or '.join(COLLECTIONS)}"
         )
-    values = {"means": [asdict(one) | {"text": one.text} for one in means]}
+    values = {"means": [asdict(item) | {"text": item.text} for item in means]}
     facts = {"Command": options.command(), "Results": ", ".join(map(str, results))}
-    tell(
+    print_report(
         Report("Means over data sets", [means_section(means)], values, facts), report, json=json, quiet=quiet
     )

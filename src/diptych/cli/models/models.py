@@ -1,4 +1,4 @@
-"""`diptych models`: which models there are, what one is made of, converting it, its card, checking it."""
+"""`diptych models`: list, show, convert and verify models, and write model cards."""
 
 from __future__ import annotations
 
@@ -8,44 +8,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, note, print_json, progress, screen
-from diptych.errors import InputError, UnknownModelError
+from diptych.cli.shared.console import clean, note, print_json, progress, stdout_console
+from diptych.errors import InputError, UnknownModelError, counted
 
 if TYPE_CHECKING:
     from diptych.weights import Checkpoint
     from diptych.weights.registry import Release
 
-app = typer.Typer(no_args_is_help=True, help="List, show, convert and verify models.")
+app = typer.Typer(no_args_is_help=True, help="List, show, convert and verify models, and write model cards.")
 
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A name, a folder, hf-hub:ORG/REPO or local-dir:PATH.", show_default=False
+        metavar="MODEL",
+        help="The model: a name, a folder, hf-hub:ORG/REPO or local-dir:PATH.",
+        show_default=False,
     ),
 ]
 Form = Annotated[
-    str, typer.Option("--to", metavar="diptych|open_clip|transformers", help="The form to write.")
+    str, typer.Option("--to", metavar="diptych|open_clip|transformers", help="The file format to write.")
 ]
 
 
 @app.command("list")
 def list_(
     pattern: Annotated[
-        str, typer.Argument(metavar="WORD", help="Only names that contain this.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="WORD", help="Show only models whose entry contains WORD.", show_default=False
+        ),
     ] = "",
     open_clip: Annotated[
         bool,
-        typer.Option("--open-clip", metavar="", help="Every name of open_clip's, and why some do not load."),
+        typer.Option(
+            "--open-clip",
+            metavar="",
+            help="List all names of open_clip, with the reason for those that do not load.",
+        ),
     ] = False,
     immich: Annotated[
         bool,
-        typer.Option(
-            "--immich", metavar="", help="The ONNX models of the photo server Immich, by its names."
-        ),
+        typer.Option("--immich", metavar="", help="List the ONNX models of the photo server Immich."),
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Models and tags by the names that open_clip gave them.
+    """List models and their tags, by the names of open_clip.
 
     [bold]Examples[/bold]
 
@@ -66,7 +73,7 @@ def list_(
     rows = immich_rows() if immich else _open_clip_rows() if open_clip else released
     rows = [row for row in rows if pattern.lower() in " ".join(map(str, row.values())).lower()]
     if not rows:
-        raise InputError(f"no model's name contains {pattern!r}; `diptych models list` shows them all")
+        raise InputError(f"no model contains {pattern!r}; `diptych models list` shows all of them")
     if json:
         print_json(rows)
         return
@@ -74,17 +81,17 @@ def list_(
 
 
 def _immich_table(rows: list[dict[str, Any]]) -> None:
-    """One line a model; ONNX Runtime or OpenVINO runs it, without torch."""
+    """Print one line per model; ONNX Runtime or OpenVINO runs it, without torch."""
     table = _columns("name", "width", "pixels", "languages", right=("width", "pixels"))
     for row in rows:
         languages = "many" if row["languages"] == "mul" else "English"
         table.add_row(row["name"], str(row["dim"]), str(row["image_size"]), languages)
-    screen().print(table)
-    note("load one with --model NAME; its ONNX graphs come from the hub's immich-app, once")
+    stdout_console().print(table)
+    note("load one with --model NAME; its ONNX graphs are downloaded once, from immich-app on the hub")
 
 
 def _open_clip_rows() -> list[dict[str, Any]]:
-    """One row a name of open_clip's."""
+    """One dictionary per name of open_clip."""
     from diptych.model.config import TimmConfig
     from diptych.model.presets.table import PRESETS, QUICK
     from diptych.weights.open_clip.names import open_clip_names
@@ -106,7 +113,7 @@ def _open_clip_rows() -> list[dict[str, Any]]:
 
 
 def _open_clip_table(rows: list[dict[str, Any]]) -> None:
-    """One line a name; below the table, which names do not load and why."""
+    """Print one line per name, and below the table which names do not load and why."""
     table = _columns("name", "tags", "loads", "licence", right=("tags",))
     for row in rows:
         if not row["loads"]:
@@ -116,28 +123,28 @@ def _open_clip_table(rows: list[dict[str, Any]]) -> None:
         else:
             loads = "with timm" if row["extra"] else "yes"
         table.add_row(row["name"], str(len(row["tags"])), loads, row["licence"])
-    screen().print(table)
+    stdout_console().print(table)
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if not row["loads"]:
             reasons.setdefault(row["reason"], []).append(row["name"])
     for reason, names in reasons.items():
-        screen().print(f"no: {', '.join(names)}: {reason}", highlight=False, markup=False)
-    note("tags: how many weights are released under the name; `diptych models list NAME` shows them")
+        stdout_console().print(f"no: {', '.join(names)}: {reason}", highlight=False, markup=False)
+    note("tags: number of released weights; `diptych models list NAME` shows them")
     if any(row["extra"] for row in rows):
-        note("with timm: the image tower is built by timm, pip install 'diptych[timm]'")
+        note("with timm: the image encoder needs timm, pip install 'diptych[timm]'")
     if any(row["loads"] and not row["tags"] for row in rows):
-        note("own file: no weights are released; --model NAME --pretrained FILE loads a file of yours")
+        note("own file: no released weights; --model NAME --pretrained FILE loads your own")
     loading = [row for row in rows if row["loads"]]
     released = [row for row in rows if row["tags"]]
     note(
-        f"{len(loading)} of {len(rows)} names load, {sum(row['loads'] for row in released)} of the "
-        f"{len(released)} that have released weights"
+        f"{len(loading)} of {len(rows)} names load, and {sum(row['loads'] for row in released)} of the "
+        f"{len(released)} with released weights"
     )
 
 
 def _columns(*names: str, right: tuple[str, ...] = ()) -> Any:
-    """An empty table whose names stay whole, to be copied; the last column takes several lines."""
+    """An empty table whose cells are not cut, so that names can be copied; the last column may wrap."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -148,19 +155,19 @@ def _columns(*names: str, right: tuple[str, ...] = ()) -> Any:
 
 
 def _default_row() -> list[dict[str, Any]]:
-    """The model inside the package, where this installation has it."""
+    """The model inside the package, if this installation has it."""
     from diptych.weights import load_checkpoint
 
     try:
         checkpoint = load_checkpoint("default")
     except UnknownModelError:
         return []
-    told = {"architecture": "default", "tag": "", "parameters": checkpoint.parameters}
-    return [{**told, "licence": checkpoint.spec.licence, "repository": ""}]
+    row = {"architecture": "default", "tag": "", "parameters": checkpoint.parameters}
+    return [{**row, "licence": checkpoint.spec.licence, "repository": ""}]
 
 
 def _row(model: Release) -> dict[str, Any]:
-    """What one chooses by, in the words of `diptych.load(architecture, tag)`."""
+    """A released model as a dictionary; `diptych.load(architecture, tag)` loads it."""
     return {
         "architecture": model.architecture,
         "tag": model.tag,
@@ -171,7 +178,7 @@ def _row(model: Release) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    """The tags under their architecture, one line each; where each lies is left to --json."""
+    """Print the tags below their architecture, one line each; only --json has the repository."""
     table = _columns("architecture, tags", "million", "licence", right=("million",))
     previous = ""
     for row in rows:
@@ -180,14 +187,14 @@ def _table(rows: list[dict[str, Any]]) -> None:
             table.add_row(row["architecture"], "", "")
         previous = row["architecture"]
         table.add_row(f"  {row['tag']}" if row["tag"] else previous, million, row["licence"])
-    screen().print(table)
-    note("million: parameters, picture and text tower together")
-    note('load one with --model ARCHITECTURE --pretrained TAG; "default" is inside the package')
+    stdout_console().print(table)
+    note("million: millions of parameters, image and text encoder together")
+    note('load one with --model ARCHITECTURE --pretrained TAG; "default" is part of the package')
 
 
 @app.command()
 def show(model: Name, pretrained: options.Pretrained = None, json: options.Json = False) -> None:
-    """What a model is made of: architecture, preprocessing, tokenizer, licence, identity, training.
+    """Show the architecture, preprocessing, tokenizer, licence, identity and training of a model.
 
     [bold]Examples[/bold]
 
@@ -200,12 +207,12 @@ def show(model: Name, pretrained: options.Pretrained = None, json: options.Json 
         from diptych.weights import load_checkpoint
 
         graphs = find_graphs(model) if pretrained is None else None
-        told = describe(load_checkpoint(model, pretrained)) if graphs is None else describe_graphs(graphs)
+        facts = describe(load_checkpoint(model, pretrained)) if graphs is None else describe_graphs(graphs)
     if json:
-        print_json(told, default=str)
+        print_json(facts, default=str)
         return
-    console = screen()
-    for name, value in told.items():
+    console = stdout_console()
+    for name, value in facts.items():
         if isinstance(value, dict) and value:
             console.print(name, style="bold")
             for line in _lines(value, "  "):
@@ -215,11 +222,11 @@ def show(model: Name, pretrained: options.Pretrained = None, json: options.Json 
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A checkpoint as plain values, in the order in which one asks."""
+    """Facts about a checkpoint as JSON values, the most important first."""
     spec = checkpoint.spec.to_dict()
     towers = {"picture": 0, "text": 0}
     for name, weight in checkpoint.state.items():
-        if "running_" not in name and "num_batches" not in name:  # counted by batch norms, not learned
+        if "running_" not in name and "num_batches" not in name:  # statistics of batch norms, not parameters
             towers["picture" if name.startswith("visual.") else "text"] += weight.numel()
     return {
         "name": spec["name"],
@@ -237,13 +244,13 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:
             lines += [f"{indent}{name}", *_lines(inner, indent + "  ")]
-        elif isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner):
-            for number, one in enumerate(inner, start=1):  # "mean_of": the models that were averaged
+        elif isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner):
+            for number, item in enumerate(inner, start=1):  # "mean_of": the models that were averaged
                 title = f"{name.replace('_', ' ')}, {number} of {len(inner)}"
-                lines += [f"{indent}{title}", *_lines(one, indent + "  ")]
+                lines += [f"{indent}{title}", *_lines(item, indent + "  ")]
         else:
-            told = f"{inner:,}" if isinstance(inner, int) and not isinstance(inner, bool) else str(inner)
-            lines.append(f"{indent}{name:<{max(24 - len(indent), 1)}} {clean(told)}")
+            text = f"{inner:,}" if isinstance(inner, int) and not isinstance(inner, bool) else str(inner)
+            lines.append(f"{indent}{name:<{max(24 - len(indent), 1)}} {clean(text)}")
     return lines
 
 
@@ -251,24 +258,34 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
 def convert(
     model: Name,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where to write; new or empty.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="The folder to write; must be new or empty.", show_default=False
+        ),
     ],
     to: Form = "diptych",
     half: Annotated[
-        bool, typer.Option("--half", metavar="", help="Our form in half precision: half the size.")
+        bool,
+        typer.Option("--half", metavar="", help="Write diptych's format in half precision: half the size."),
     ] = False,
     pretrained: options.Pretrained = None,
     image_size: Annotated[
         int | None,
-        typer.Option("--image-size", metavar="PIXELS", help="Another size; position tables are resized."),
+        typer.Option(
+            "--image-size", metavar="PIXELS", help="Change the image size; position embeddings are resized."
+        ),
     ] = None,
     context_length: Annotated[
         int | None,
-        typer.Option("--context-length", metavar="TOKENS", help="Cut or interpolate the texts' positions."),
+        typer.Option(
+            "--context-length",
+            metavar="TOKENS",
+            help="Change the context length of texts.",
+        ),
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a model in another form, the same numbers in it: our own, open_clip's or transformers'.
+    """Convert a model to the format of diptych, open_clip or transformers, with the same weights.
 
     [bold]Examples[/bold]
 
@@ -282,21 +299,17 @@ def convert(
     """
     forms = ("diptych", "open_clip", "transformers")
     if to not in forms:
-        raise InputError(f"--to {to!r} is none of the forms: {', '.join(forms)}")
+        raise InputError(f"--to takes {', '.join(forms)}, not {to!r}")
     if half and to != "diptych":
-        raise InputError(f"--half is for our own form; --to {to} keeps the precision of the weights")
+        raise InputError(f"--half needs --to diptych; --to {to} keeps the precision of the weights")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already and not an empty folder: name a new one")
+        raise InputError(f"{folder} exists and is not an empty folder: name a new folder")
     with progress("converting the model", None, unit="steps", quiet=quiet):
         from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transformers
 
         checkpoint = load_checkpoint(model, pretrained, image_size=image_size, context_length=context_length)
         if image_size is not None or context_length is not None:
-            note(
-                "a model of another image size or context length is a start to train from: measure it before "
-                "using it",
-                quiet=quiet,
-            )
+            note("a changed image size or context length costs accuracy: measure it before use", quiet=quiet)
         if to == "diptych":
             to_diptych(checkpoint, folder, half=half)
         else:
@@ -307,14 +320,16 @@ def convert(
 @app.command()
 def card(
     model: Name,
-    results: Annotated[list[Path], typer.Argument(metavar="RESULT", help="JSON of evaluate, of this model.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write.")] = Path(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT", help="JSON files of evaluate, of this model.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")] = Path(
         "README.md"
     ),
     pretrained: options.Pretrained = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a model card from results: figures beside chance, and headings for what only people know.
+    """Write a model card from results, each beside chance, with headings for you to fill in.
 
     [bold]Examples[/bold]
 
@@ -328,19 +343,20 @@ def card(
     from diptych.weights import load_checkpoint
 
     if out.exists():
-        raise InputError(f"{out} is there already, and may hold what people wrote: name another --out")
-    found = [result for path in results for result in read_results(path)]
+        raise InputError(f"{out} exists already and may hold text by hand: name another file with --out")
+    read = [result for path in results for result in read_results(path)]
     with progress("reading the model", None, unit="steps", quiet=quiet):
-        text = model_card(describe(load_checkpoint(model, pretrained)), found)
+        text = model_card(describe(load_checkpoint(model, pretrained)), read)
     write_bytes(out, text.encode("utf-8", errors="backslashreplace"))
     note(f"written: {out}", quiet=quiet)
 
 
 @app.command()
 def verify(model: Name, pretrained: options.Pretrained = None, json: options.Json = False) -> None:
-    """Read a model, check every hash it states, and fit it strictly to its architecture.
+    """Verify a model: every stated hash, and that its tensors fit its architecture exactly.
 
-    ONNX graphs, exported or released, are checked before a runtime opens them, and computed once.
+    ONNX graphs, exported or released, are checked before a runtime opens them,
+    and then run once.
 
     [bold]Examples[/bold]
 
@@ -352,20 +368,19 @@ def verify(model: Name, pretrained: options.Pretrained = None, json: options.Jso
     if pretrained is None and (graphs := find_graphs(model)) is not None:
         _verify_graphs(model, graphs, json=json)
         return
-    # A stated hash that does not hold is refused here, by name.
+    # load_checkpoint raises an error if a stated hash does not match.
     with progress("verifying the model", None, unit="steps", quiet=json):
         checkpoint = load_checkpoint(model, pretrained)
         fit(checkpoint.spec.architecture, checkpoint.state, source=model)
     count, checked = len(checkpoint.state), checkpoint.checked
     if json:
-        told: dict[str, Any] = {"model": model, "identity": checkpoint.identity, "tensors": count}
-        told |= {"verified": bool(checked), "checked_against": checked or None}
-        print_json(told)
+        facts: dict[str, Any] = {"model": model, "identity": checkpoint.identity, "tensors": count}
+        print_json(facts | {"verified": bool(checked), "checked_against": checked or None})
         return
     if checked:
-        print(f"{clean(model)}: every hash holds, and all {count} tensors fit its architecture")
+        print(f"{clean(model)}: every hash matches, and all {count} tensors fit its architecture")
     else:
-        print(f"{clean(model)}: no hash is stated to check against; all {count} tensors fit its architecture")
+        print(f"{clean(model)}: no hash is stated; all {count} tensors fit its architecture")
     print(f"identity {checkpoint.identity}")
 
 
@@ -375,9 +390,8 @@ def _verify_graphs(model: str, graphs: Any, *, json: bool) -> None:
     encoder = verify_graphs(graphs)
     files = describe_graphs(graphs)["files"]
     if json:
-        told = {"model": model, "identity": encoder.identity, "files": files, "runtime": encoder.runtime}
-        print_json(told)
+        print_json({"model": model, "identity": encoder.identity, "files": files, "runtime": encoder.runtime})
         return
-    count = f"{len(files)} file{'s' if len(files) > 1 else ''}"
-    print(f"{clean(model)}: {count}, {sum(files.values()):,} bytes; both graphs compute on {encoder.runtime}")
+    count = counted(len(files), "file")
+    print(f"{clean(model)}: {count}, {sum(files.values()):,} bytes; both graphs run on {encoder.runtime}")
     print(f"identity {encoder.identity}")

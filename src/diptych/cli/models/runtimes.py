@@ -1,4 +1,4 @@
-"""`diptych models runtimes`: what computes a model fastest on this machine, measured and kept."""
+"""`diptych models runtimes`: measure which runtime is fastest on this machine, and remember it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 from diptych.cli.models.export import Calibrate, Name, read_pictures
 from diptych.cli.shared import options
-from diptych.cli.shared.console import note, screen
+from diptych.cli.shared.console import note, stdout_console
 
-Again = Annotated[bool, typer.Option("--again", metavar="", help="Measure even where an answer is kept.")]
+Again = Annotated[bool, typer.Option("--again", metavar="", help="Measure again even if a result is stored.")]
 
 
 def runtimes(
@@ -22,11 +22,11 @@ def runtimes(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure torch, ONNX Runtime and OpenVINO on a model, and keep to the fastest on this machine.
+    """Measure torch, ONNX Runtime and OpenVINO on a model and remember the fastest.
 
     Each is checked against float32 first. Commands with --runtime auto, and
-    diptych.load(runtime="auto"), take the one that was fastest. 8 bits are
-    considered only with pictures to fit them to.
+    diptych.load(runtime="auto"), use the fastest one. int8 is measured only
+    with --calibrate.
 
     [bold]Examples[/bold]
 
@@ -46,10 +46,11 @@ def runtimes(
         note=lambda message: note(message, quiet=quiet),
     )
     if json:
-        told = {"model": model, "runtime": choice.runtime, "precision": choice.precision}
-        print(json_module.dumps(told | {"pictures_per_second": dict(choice.rates)}, indent=2))
+        summary = {"model": model, "runtime": choice.runtime, "precision": choice.precision}
+        print(json_module.dumps(summary | {"pictures_per_second": dict(choice.rates)}, indent=2))
         return
-    console = screen()
-    for way, rate in sorted(choice.rates.items(), key=lambda item: -item[1]):
-        kept = "   taken with --runtime auto" if way == f"{choice.runtime} {choice.precision}" else ""
-        console.print(f"{way:<20}{rate:>9,.1f} pictures/s{kept}")
+    console = stdout_console()
+    for runtime, rate in sorted(choice.rates.items(), key=lambda item: -item[1]):
+        is_chosen = runtime == f"{choice.runtime} {choice.precision}"
+        remark = "   used by --runtime auto" if is_chosen else ""
+        console.print(f"{runtime:<20}{rate:>9,.1f} pictures/s{remark}")

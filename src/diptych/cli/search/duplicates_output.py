@@ -1,4 +1,4 @@
-"""What `diptych duplicates` prints: a table by tiers, JSON, CSV, imagededup's form, names to remove."""
+"""Output of `diptych duplicates`: table by tiers, JSON, CSV, imagededup's format, paths to remove."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from diptych.cli.shared.console import complain, fitted, note, screen
+from diptych.cli.shared.console import fit_width, note, print_message, stdout_console
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 Form = Literal["table", "json", "csv", "imagededup", "remove", "null"]
 
-MOST_SHOWN = 8  # files of a group in the table, beside the kept one
+MOST_SHOWN = 8  # files of a group in the table, besides the kept one
 TITLES = {
     "bytes": "Same bytes",
     "picture": "Same picture, another file",
-    "part": "Part of another, or changed in part",
-    "scene": "Same scene, another picture: no copies",
+    "part": "Part of another picture, or partly changed",
+    "scene": "Same scene, another picture (not a copy)",
 }
 _COLUMNS = (
     *("group", "tier", "role", "path", "member", "width", "height", "bytes", "format"),
@@ -38,7 +38,7 @@ _COLUMNS = (
 
 
 def print_groups(
-    found: DuplicateGroups,
+    result: DuplicateGroups,
     form: Form,
     top: int,
     moved: TrashReport | None,
@@ -46,41 +46,43 @@ def print_groups(
     copies: Collection[Tier],
     quiet: bool,
 ) -> None:
-    """The groups on standard output, and in JSON what was moved of them; copies are those of some tiers."""
+    """Print the groups, and in JSON also the moved files; `copies` are the tiers that count as copies."""
     if form == "json":
-        typer.echo(jsonlib.dumps({**_plain(found, copies), **_plain_moves(moved)}))
+        typer.echo(jsonlib.dumps({**_to_json(result, copies), **_moves_to_json(moved)}))
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        writer.writerows(_rows(found))
+        writer.writerows(_rows(result))
     elif form == "imagededup":
-        typer.echo(jsonlib.dumps(as_imagededup(found)))
+        typer.echo(jsonlib.dumps(as_imagededup(result)))
     elif form in ("remove", "null"):
-        _print_names([os.fsencode(file.path) for file in found.to_remove(copies)], null=form == "null")
-    elif not found.groups:
-        typer.echo(f"no copies among {counted(found.pictures, 'picture')} in {counted(found.files, 'file')}")
+        _print_names([os.fsencode(file.path) for file in result.to_remove(copies)], null=form == "null")
+    elif not result.groups:
+        typer.echo(
+            f"no copies among {counted(result.pictures, 'picture')} in {counted(result.files, 'file')}"
+        )
     else:
-        _print_table(found, top)
-        if moved is None and (hint := _hint(found, copies)):
+        _print_table(result, top)
+        if moved is None and (hint := _hint(result, copies)):
             note(hint, quiet=quiet)
 
 
 def _print_names(names: list[bytes], *, null: bool) -> None:
-    """The bytes that the file system has: whoever reads them removes files of these names."""
+    """Print paths as the bytes of the file system, since another program will remove these files."""
     lines = [name for name in names if null or b"\n" not in name]
     for name in lines:
         typer.echo(name + (b"\0" if null else b"\n"), nl=False)
     if len(lines) < len(names):
-        complain(
+        print_message(
             "left out",
-            f"{counted(len(names) - len(lines), 'file')} with a line break in their names: --print0 has them",
+            f"{counted(len(names) - len(lines), 'file')} with a line break in the name; --print0 prints all",
         )
 
 
-def as_imagededup(found: DuplicateGroups) -> dict[str, list[tuple[str, float]]]:
-    """File -> its copies with their scores, 0 to 1, for every file of the tiers "bytes" and "picture"."""
+def as_imagededup(result: DuplicateGroups) -> dict[str, list[tuple[str, float]]]:
+    """Copies of each file with scores from 0 to 1, for the tiers "bytes" and "picture"."""
     mapping: dict[str, list[tuple[str, float]]] = {}
-    for group in found.groups:
+    for group in result.groups:
         if group.tier in ("bytes", "picture"):
             for member in group.members:
                 mapping[member.file.name] = [
@@ -92,12 +94,12 @@ def as_imagededup(found: DuplicateGroups) -> dict[str, list[tuple[str, float]]]:
 
 
 def score_of(member: GroupMember) -> float:
-    """How far a member's pixels agree with what speaks for it; 1 for the same bytes."""
+    """Agreement of a member's pixels with the picture it was matched to, 0 to 1; 1 for equal bytes."""
     return 1.0 if member.pair is None else member.pair.verdict.pixels
 
 
 def evidence_of(member: GroupMember) -> str:
-    """What speaks for a member, in a few words.
+    """The evidence that a member belongs to its group, in a few words.
 
     Examples
     --------
@@ -107,23 +109,23 @@ def evidence_of(member: GroupMember) -> str:
     """
     if member.pair is None:
         return "same bytes"
-    told, pair = member.pair.verdict, member.pair
-    parts = [told.change, f"pixels {told.pixels:.2f}"]
+    verdict, pair = member.pair.verdict, member.pair
+    parts = [verdict.change, f"pixels {verdict.pixels:.2f}"]
     parts += [] if pair.cosine is None else [f"cosine {pair.cosine:.2f}"]
     if pair.bits is not None and member.tier == "picture":
         parts.append(counted(pair.bits, "bit"))
-    if told.box is not None and told.change in ("cut", "framed"):
-        area = (told.box[2] - told.box[0]) * (told.box[3] - told.box[1])
+    if verdict.box is not None and verdict.change in ("cut", "framed"):
+        area = (verdict.box[2] - verdict.box[0]) * (verdict.box[3] - verdict.box[1])
         parts.append(f"{area:.0%} of it")
     return ", ".join(parts) + ("" if member.direct else " (to another of the group)")
 
 
-def _print_table(found: DuplicateGroups, top: int) -> None:
+def _print_table(result: DuplicateGroups, top: int) -> None:
     from diptych.matching.verdicts import TIERS
 
-    width = screen().width
+    width = stdout_console().width
     for tier in TIERS:
-        groups = found.of(tier)
+        groups = result.of(tier)
         if not groups:
             continue
         typer.echo(f"{TITLES[tier]}: {_counted(groups)}")
@@ -136,19 +138,19 @@ def _print_table(found: DuplicateGroups, top: int) -> None:
         typer.echo()
 
 
-def _hint(found: DuplicateGroups, copies: Collection[Tier]) -> str:
-    """What could be moved, and how."""
-    from diptych.cli.shared.console import size_of
+def _hint(result: DuplicateGroups, copies: Collection[Tier]) -> str:
+    """Which copies --trash would move, or ""."""
+    from diptych.cli.shared.console import format_size
 
-    told: list[str] = []
+    sentences: list[str] = []
     saved_again: tuple[Tier, ...] = ("picture",)
-    if files := found.to_remove(copies):
-        size = size_of(sum(file.size for file in files))
-        what = "copy" if len(files) == 1 else "copies"
-        told.append(f"--trash auto moves {len(files):,} {what} ({', '.join(copies)}), {size}")
-    if "picture" not in copies and (more := found.to_remove(saved_again)):
-        told.append(f"with --copies bytes,picture also {len(more):,} that are one picture in another file")
-    return "; ".join([*told, "nothing is deleted"] if told else [])
+    if files := result.to_remove(copies):
+        size = format_size(sum(file.size for file in files))
+        noun = "copy" if len(files) == 1 else "copies"
+        sentences.append(f"--trash auto moves {len(files):,} {noun} ({', '.join(copies)}), {size}")
+    if "picture" not in copies and (more := result.to_remove(saved_again)):
+        sentences.append(f"--copies bytes,picture also moves {len(more):,} with the same picture")
+    return "; ".join([*sentences, "nothing is deleted"] if sentences else [])
 
 
 def _counted(groups: tuple[DuplicateGroup, ...]) -> str:
@@ -157,46 +159,50 @@ def _counted(groups: tuple[DuplicateGroup, ...]) -> str:
 
 
 def _lines(group: DuplicateGroup, width: int) -> Iterator[str]:
-    """A group in lines of this width: the kept one, the others, and what speaks for each."""
+    """A group as lines of the table: the kept file, the others, and the evidence for each."""
     head = {"part": "whole", "scene": "best"}.get(group.tier, "keep")
-    yield _file(head, group.kept.file, width)
+    yield _file_line(head, group.kept.file, width)
     if group.tier != "part":
-        yield fitted(f"        {group.why}", width).rstrip()
+        yield fit_width(f"        {group.why}", width).rstrip()
     for member in group.others[:MOST_SHOWN]:
-        yield _file({"bytes": "copy", "picture": "copy"}.get(member.tier, member.tier), member.file, width)
-        yield fitted(f"        {evidence_of(member)}", width).rstrip()
+        yield _file_line(
+            {"bytes": "copy", "picture": "copy"}.get(member.tier, member.tier), member.file, width
+        )
+        yield fit_width(f"        {evidence_of(member)}", width).rstrip()
     if len(group.others) > MOST_SHOWN:
         yield f"        and {len(group.others) - MOST_SHOWN:,} more files"
 
 
-def _file(role: str, file: File, width: int) -> str:
-    from diptych.cli.shared.console import size_of
+def _file_line(role: str, file: File, width: int) -> str:
+    from diptych.cli.shared.console import format_size
 
-    facts = f"{file.width} x {file.height}  {size_of(file.size):>9}"
-    return f"  {role:<5} {fitted(file.name, width - 10 - len(facts), tail=True)}  {facts}"
+    facts = f"{file.width} x {file.height}  {format_size(file.size):>9}"
+    return f"  {role:<5} {fit_width(file.name, width - 10 - len(facts), tail=True)}  {facts}"
 
 
-def _plain(found: DuplicateGroups, tiers: Collection[Tier]) -> dict[str, Any]:
-    copies = found.to_remove(tiers)
+def _to_json(result: DuplicateGroups, tiers: Collection[Tier]) -> dict[str, Any]:
+    copies = result.to_remove(tiers)
     return {
-        "pictures": found.pictures,
-        "files": found.files,
+        "pictures": result.pictures,
+        "files": result.files,
         "copies": len(copies),
         "copied_bytes": sum(file.size for file in copies),
         "groups": [
             {
                 "tier": group.tier,
-                "kept": _plain_file(group.kept.file),
+                "kept": _file_to_json(group.kept.file),
                 "why": group.why,
-                "others": [{**_plain_file(one.file), **_plain_evidence(one)} for one in group.others],
+                "others": [
+                    {**_file_to_json(member.file), **_evidence_to_json(member)} for member in group.others
+                ],
             }
-            for group in found.groups
+            for group in result.groups
         ],
-        "failed": [{"id": content, "reason": reason} for content, reason in found.failed.items()],
+        "failed": [{"id": content, "reason": reason} for content, reason in result.failed.items()],
     }
 
 
-def _plain_moves(moved: TrashReport | None) -> dict[str, Any]:
+def _moves_to_json(moved: TrashReport | None) -> dict[str, Any]:
     if moved is None:
         return {}
     return {
@@ -206,7 +212,7 @@ def _plain_moves(moved: TrashReport | None) -> dict[str, Any]:
     }
 
 
-def _plain_file(file: File) -> dict[str, Any]:
+def _file_to_json(file: File) -> dict[str, Any]:
     return {
         "id": file.content,
         "path": str(file.path),
@@ -218,33 +224,33 @@ def _plain_file(file: File) -> dict[str, Any]:
     }
 
 
-def _plain_evidence(member: GroupMember) -> dict[str, Any]:
+def _evidence_to_json(member: GroupMember) -> dict[str, Any]:
     pair = member.pair
-    told = None if pair is None else pair.verdict
+    verdict = None if pair is None else pair.verdict
     return {
         "tier": member.tier,
-        "change": "same bytes" if told is None else told.change,
-        "pixels": None if told is None else round(told.pixels, 4),
+        "change": "same bytes" if verdict is None else verdict.change,
+        "pixels": None if verdict is None else round(verdict.pixels, 4),
         "bits": pair and pair.bits,
         "cosine": None if pair is None or pair.cosine is None else round(pair.cosine, 5),
-        "box": told and told.box and list(told.box),
+        "box": verdict and verdict.box and list(verdict.box),
         "direct": member.direct,
     }
 
 
-def _rows(found: DuplicateGroups) -> Iterator[list[Any]]:
-    for number, group in enumerate(found.groups, 1):
+def _rows(result: DuplicateGroups) -> Iterator[list[Any]]:
+    for number, group in enumerate(result.groups, 1):
         for member in group.members:
-            file, told = member.file, _plain_evidence(member)
+            file, evidence = member.file, _evidence_to_json(member)
             role = "keep" if member is group.kept else member.tier
-            facts = [told[name] for name in ("change", "pixels", "bits", "cosine")]
-            box = " ".join(map(str, told["box"])) if told["box"] else ""
+            facts = [evidence[name] for name in ("change", "pixels", "bits", "cosine")]
+            box = " ".join(map(str, evidence["box"])) if evidence["box"] else ""
             yield [
                 *(number, group.tier, role, str(file.path), file.member, file.width, file.height),
                 *(file.size, file.format),
                 *(
                     [""] * 5
                     if member is group.kept
-                    else [*("" if one is None else one for one in facts), box]
+                    else [*("" if fact is None else fact for fact in facts), box]
                 ),
             ]

@@ -1,7 +1,7 @@
-"""The groups of `diptych duplicates` as one page of HTML to look through, that needs no other file.
+"""The groups of `diptych duplicates` as one HTML page for review, which needs no other file.
 
-Thousands of groups must not stop a browser: the pictures lie in the page as text, twenty groups at a time,
-and only those that are looked at become pictures.
+A browser must cope with thousands of groups: the pictures are in the page as text, twenty groups at a time,
+and are decoded only when they are shown.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from diptych.catalog.duplicates.keeping import File
 
 PAGE = Path(__file__).parent / "data" / "duplicates.html"
-SIDE, QUALITY = 224, 72  # pixels of the longer side of a picture in the page: about 7 kB
-MOST_GROUPS, MOST_MEMBERS = 5000, 24  # in the page, and of one group with pictures
+SIDE, QUALITY = 224, 72  # of a picture in the page: pixels of the longer side, JPEG quality; about 7 kB
+MOST_GROUPS, MOST_MEMBERS = 5000, 24  # groups in the page, and pictures of one group
 PER_PAGE = 20
 
 
 def write_page(
     path: Path, groups: Sequence[DuplicateGroup], catalog: str, *, advance: Callable[[int], None]
 ) -> int:
-    """Write the page, whole or not at all; how many groups it shows.
+    """Write the page atomically; returns the number of groups that it shows.
 
     Parameters
     ----------
     path : Path
     groups : sequence of DuplicateGroup
-        By tier.
+        Sorted by tier.
     catalog : str
-        As the page names it.
+        The name of the catalogue in the page.
     advance : callable
-        Told how many more groups were written.
+        Called with the number of groups that were written since the last call.
     """
     from diptych.files.disk import write_atomically
 
@@ -65,11 +65,12 @@ def write_page(
 def _write_groups(file: BinaryIO, groups: Sequence[DuplicateGroup], advance: Callable[[int], None]) -> None:
     for tier, of_tier in groupby(groups, key=lambda group: group.tier):
         for part in _parts(list(of_tier)):
-            told = json.dumps([_group(group) for group in part], ensure_ascii=True).replace("<", "\\u003c")
+            # "<" is escaped so that a tag in a name cannot end the <script> element.
+            data = json.dumps([_group(group) for group in part], ensure_ascii=True).replace("<", "\\u003c")
             title = html.escape(TITLES[tier])
             file.write(
                 f'<script type="application/json" data-tier="{tier}" data-title="{title}" '
-                f'data-count="{len(part)}">{told}</script>\n'.encode("ascii", "backslashreplace")
+                f'data-count="{len(part)}">{data}</script>\n'.encode("ascii", "backslashreplace")
             )
             advance(len(part))
 
@@ -80,12 +81,12 @@ def _parts(groups: list[DuplicateGroup]) -> Iterator[list[DuplicateGroup]]:
 
 
 def _group(group: DuplicateGroup) -> dict[str, Any]:
-    members = [_member(one, group) for one in group.members[:MOST_MEMBERS]]
+    members = [_member(member, group) for member in group.members[:MOST_MEMBERS]]
     return {"why": group.why, "members": members, "more": max(len(group.members) - MOST_MEMBERS, 0)}
 
 
 def _member(member: GroupMember, group: DuplicateGroup) -> dict[str, Any]:
-    from diptych.cli.shared.console import size_of
+    from diptych.cli.shared.console import format_size
 
     file, kept = member.file, member is group.kept
     role = {"part": "whole", "scene": "best"}.get(group.tier, "keep") if kept else ""
@@ -94,7 +95,7 @@ def _member(member: GroupMember, group: DuplicateGroup) -> dict[str, Any]:
         "name": clean(file.name),
         "address": _address(file),
         "role": role or {"bytes": "copy", "picture": "copy"}.get(member.tier, member.tier),
-        "facts": f"{file.width} x {file.height}, {size_of(file.size)}, {file.format}",
+        "facts": f"{file.width} x {file.height}, {format_size(file.size)}, {file.format}",
         "evidence": group.why if kept else evidence_of(member),
         "box": list(pair.verdict.box) if pair is not None and pair.verdict.box else None,
         "picture": _picture(file),
@@ -102,7 +103,7 @@ def _member(member: GroupMember, group: DuplicateGroup) -> dict[str, Any]:
 
 
 def _picture(file: File) -> str:
-    """A small JPEG as text; empty where the file cannot be read any more."""
+    """A small JPEG in base64; "" if the file cannot be read any more."""
     from diptych.errors import DiptychError
     from diptych.media.images import load_file
 

@@ -1,4 +1,4 @@
-"""`diptych map`: a catalogue as a page on which like lies near like, with regions named by words."""
+"""`diptych map`: a page that shows a catalogue as a map, similar pictures side by side, regions named."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.collection import catalogs
-from diptych.cli.collection.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.collection.filtering import FilterOptions, filter_check
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, complain, progress
+from diptych.cli.shared.console import clean, print_message, progress
 from diptych.cli.shared.option_groups import with_group
-from diptych.cli.shared.own_files import Force, check_own
+from diptych.cli.shared.own_files import Force, check_overwrite
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,31 +27,35 @@ if TYPE_CHECKING:
     from diptych.catalog import CatalogEntry, Searcher
     from diptych.catalog.map.mapping import CollectionMap
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")]
-Clusters = Annotated[str, typer.Option(metavar="auto|N", help="How many regions, each of several places.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The HTML page to write.")]
+Clusters = Annotated[
+    str, typer.Option(metavar="auto|N", help="Number of regions; each holds several clusters.")
+]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="What regions may be called, one a line; by default a thousand words.",
+        help="A file of names for regions, one per line. Default: a thousand common words.",
     ),
 ]
 NoThumbnails = Annotated[
-    bool, typer.Option("--no-thumbnails", metavar="", help="Dots and names only: no picture is read.")
+    bool, typer.Option("--no-thumbnails", metavar="", help="Draw dots and names only; no picture is read.")
 ]
 Inline = Annotated[
     bool,
-    typer.Option("--inline", metavar="", help="Thumbnails inside the page, which can then be sent alone."),
+    typer.Option(
+        "--inline", metavar="", help="Put the thumbnails into the page, so that it is a single file."
+    ),
 ]
 Limit = Annotated[
-    int, typer.Option("--limit", metavar="N", min=4, help="At most so many pictures, drawn at random.")
+    int, typer.Option("--limit", metavar="N", min=4, help="Show at most N pictures, drawn at random.")
 ]
-Title = Annotated[str, typer.Option(metavar="TEXT", help="What stands above the map.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Another one gives another map of the same pictures.")]
+Title = Annotated[str, typer.Option(metavar="TEXT", help="The title of the page.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; another seed gives another layout.")]
 
 
-@with_group("filters")
+@with_group("filters", "encoding")
 def map_(
     out: Out = Path("map.html"),
     catalog: catalogs.Catalog = None,
@@ -62,20 +67,17 @@ def map_(
     title: Title = "A map of pictures",
     force: Force = False,
     seed: Seed = 0,
-    filters: FilterOptions = NO_FILTER,
+    *,
+    filters: FilterOptions,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    model: catalogs.Model = None,
-    pretrained: options.Pretrained = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
+    encoding: catalogs.ModelOptions,
 ) -> None:
-    """Draw a catalogue as a map: like lies near like, and regions are called by words.
+    """Draw a catalogue as a map: similar pictures are side by side, and regions have names.
 
-    The page works without a network. Thumbnails lie in a folder beside it,
-    FILE_files, and are loaded as one comes nearer; a hundred thousand take
-    about 60 MB.
+    The page works without a network. Thumbnails are in a folder beside it,
+    FILE_files, and are loaded on zooming in; a hundred thousand take about
+    60 MB.
 
     [bold]Examples[/bold]
 
@@ -91,68 +93,71 @@ def map_(
     from diptych.catalog.map.naming import read_words
 
     if inline and no_thumbnails:
-        raise typer.BadParameter("--inline puts thumbnails into the page: leave out --no-thumbnails")
+        raise typer.BadParameter(
+            "--inline puts thumbnails into the page, and --no-thumbnails leaves them out: give one"
+        )
     if out.is_dir():
-        raise typer.BadParameter(f"--out {out} is a folder: name the page in it, as {out / 'map.html'}")
-    check_own(out, force=force)
+        raise typer.BadParameter(f"--out {out} is a folder: name a file, such as {out / 'map.html'}")
+    check_overwrite(out, force=force)
     start = time.monotonic()
-    machine: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
     regions = options.count(clusters, "--clusters")
     vocabulary = read_words(labels)
     where = filters.filter()
-    with catalogs.searcher(catalog, model, pretrained, ready=ready_for(where), **machine) as searcher:
-        drawn = make_map(
+    with catalogs.open_searcher(catalog, encoding, check=filter_check(where)) as searcher:
+        picture_map = make_map(
             searcher,
             vocabulary,
             regions=regions,
             where=where,
             most=limit,
             seed=seed,
-            stage=lambda what, total: progress(what, total, unit="steps", quiet=quiet),
+            stage=lambda name, total: progress(name, total, unit="steps", quiet=quiet),
         )
-        page = _Page(searcher, drawn, out.absolute(), seed)
+        page = _PageWriter(searcher, picture_map, out.absolute(), seed)
         if not no_thumbnails:
             page.draw_thumbnails(inline=inline, quiet=quiet)
         page.write(title)
-    told = _plain(drawn, page, time.monotonic() - start)
-    typer.echo(jsonlib.dumps(told)) if json else _print(told)
+    summary = _to_json(picture_map, page, time.monotonic() - start)
+    typer.echo(jsonlib.dumps(summary)) if json else _print_summary(summary)
     if page.failed:
-        complain("failed", f"{len(page.failed)} pictures could not be read and are grey: {page.failed[0]}")
+        count = counted(len(page.failed), "picture")
+        print_message("failed", f"{count} could not be read, shown in grey; the first: {page.failed[0]}")
         raise typer.Exit(1)
 
 
-class _Page:
-    """A page on its way to disk, and the sheets beside it."""
+class _PageWriter:
+    """Writes the page and its sheets of thumbnails."""
 
-    def __init__(self, searcher: Searcher, drawn: CollectionMap, path: Path, seed: int) -> None:
+    def __init__(self, searcher: Searcher, picture_map: CollectionMap, path: Path, seed: int) -> None:
         from diptych.catalog import read_entries
         from diptych.catalog.map.thumbnails import levels_of, sheet_order, side_for
 
-        self.map, self.path = drawn, path
+        self.map, self.path = picture_map, path
         self.folder = path.with_name(f"{path.stem}_files")
-        self.levels: NDArray[np.uint8] = levels_of(drawn.places, seed=seed)
-        order = sheet_order(drawn.places, self.levels)
-        self.entries: list[CatalogEntry] = read_entries(
-            searcher.store.database, drawn.contents[order].tolist()
-        )
-        there = {entry.content for entry in self.entries}  # another process may have taken some out
-        self.order = order[[int(content) in there for content in drawn.contents[order]]]
+        self.levels: NDArray[np.uint8] = levels_of(picture_map.places, seed=seed)
+        order = sheet_order(picture_map.places, self.levels)
+        contents = picture_map.contents[order]
+        self.entries: list[CatalogEntry] = read_entries(searcher.store.database, contents.tolist())
+        # Another process may have removed pictures from the catalogue since the map was made.
+        present = {entry.content for entry in self.entries}
+        self.order = order[[int(content) in present for content in contents]]
         self.side = side_for(len(self.entries))
         self.sheets: Sequence[str] = ()
         self.failed: list[str] = []
         self.bytes = 0
 
     def draw_thumbnails(self, *, inline: bool, quiet: bool) -> None:
-        """Sheets into the page, or into files that are kept where a run before has made them."""
+        """Make the sheets of thumbnails, in the page or as files; sheets of an earlier run are kept."""
         from diptych.catalog.map.thumbnails import COLUMNS, fingerprint, sheets
         from diptych.files.disk import write_bytes
 
-        mark = fingerprint(self.entries, self.side)
+        digest = fingerprint(self.entries, self.side)
         count = -(-len(self.entries) // COLUMNS**2)
-        files = [self.folder / f"{mark}-{number:05d}.webp" for number in range(count)]
+        files = [self.folder / f"{digest}-{number:05d}.webp" for number in range(count)]
         made: dict[int, bytes] = {}
         with progress("thumbnails", len(self.entries), unit="pictures", quiet=quiet) as advance:
-            # What a stopped run has made is whole, and its name says of what; failures are tried again.
+            # A sheet of a stopped run is complete, and its name holds the fingerprint of its pictures.
+            # Sheets with failures are named "-part", so that the next run makes them again.
             skip = None if inline else lambda number: files[number].is_file()
             for number, sheet in sheets(self.entries, self.side, skip=skip, progress=advance):
                 self.failed += [f"{entry.name}: {reason}" for entry, reason in sheet.failed]
@@ -161,7 +166,7 @@ class _Page:
                 elif not sheet.failed:
                     write_bytes(files[number], sheet.data)
                 else:
-                    files[number] = files[number].with_name(f"{mark}-{number:05d}-part.webp")
+                    files[number] = files[number].with_name(f"{digest}-{number:05d}-part.webp")
                     write_bytes(files[number], sheet.data)
         if inline:
             self.sheets = [f"data:image/webp;base64,{_text(made[number])}" for number in range(count)]
@@ -170,15 +175,15 @@ class _Page:
             self.bytes = sum(file.stat().st_size for file in files)
 
     def write(self, title: str) -> None:
-        """The page, whole or not at all; then what only the page before has shown goes."""
+        """Write the page atomically, then delete sheets that only an earlier page used."""
         from diptych.catalog.map.thumbnails import COLUMNS, LEVELS, WIDEST
-        from diptych.cli.search.map_page import Shown, render
+        from diptych.cli.search.map_page import MapPage, render
         from diptych.files.disk import write_bytes
 
         shown = len(self.entries)
         of = f" of {self.map.total:,}" if self.map.total > shown else ""
         page = render(
-            Shown(
+            MapPage(
                 title=title,
                 subtitle=f"{shown:,}{of} pictures, {len(self.map.regions)} regions",
                 map=self.map,
@@ -204,35 +209,35 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _plain(drawn: CollectionMap, page: _Page, seconds: float) -> dict[str, Any]:
-    """What was drawn, as JSON has it."""
+def _to_json(picture_map: CollectionMap, page: _PageWriter, seconds: float) -> dict[str, Any]:
+    """The values that --json prints."""
     return {
         "page": str(page.path),
         "pictures": len(page.entries),
-        "of": drawn.total,
+        "of": picture_map.total,
         "bytes": page.bytes,
         "regions": [
             {
-                "words": list(one.words),
-                "pictures": one.size,
+                "words": list(region.words),
+                "pictures": region.size,
                 "places": [
-                    {"words": list(place.words), "pictures": place.size}
-                    for place, region in zip(drawn.clusters, drawn.region, strict=True)
-                    if region == number
+                    {"words": list(cluster.words), "pictures": cluster.size}
+                    for cluster, parent in zip(picture_map.clusters, picture_map.region, strict=True)
+                    if parent == number
                 ],
             }
-            for number, one in enumerate(drawn.regions)
+            for number, region in enumerate(picture_map.regions)
         ],
         "failed": page.failed,
         "seconds": round(seconds, 3),
     }
 
 
-def _print(told: dict[str, Any]) -> None:
-    for region in sorted(told["regions"], key=lambda one: -one["pictures"]):
+def _print_summary(summary: dict[str, Any]) -> None:
+    for region in sorted(summary["regions"], key=lambda region: -region["pictures"]):
         typer.echo(f"{region['pictures']:>9,}  {clean(', '.join(region['words'][:3]))}")
-    of = f" of {told['of']:,}" if told["of"] > told["pictures"] else ""
+    of = f" of {summary['of']:,}" if summary["of"] > summary["pictures"] else ""
     typer.echo(
-        f"{told['page']}: {told['pictures']:,}{of} pictures, {told['bytes'] / 1e6:.1f} MB with thumbnails, "
-        f"in {told['seconds']:.1f} s"
+        f"{summary['page']}: {summary['pictures']:,}{of} pictures, {summary['bytes'] / 1e6:.1f} MB with "
+        f"thumbnails, in {summary['seconds']:.1f} s"
     )

@@ -1,7 +1,7 @@
-"""The page that `diptych map` writes: the map as data, and a script that draws it, in one file.
+"""The HTML page of `diptych map`: the map as data and a script that draws it, in one file.
 
-Sheets of thumbnails lie in a folder beside it or inside it. What the map shows is
-`diptych.catalog.map.mapping`'s business, how it looks is written in `data/map.html`, `map.css` and `map.js`.
+Sheets of thumbnails are in a folder beside the page, or inside it. `diptych.catalog.map.mapping` computes the
+map; `data/map.html`, `map.css` and `map.js` draw it.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ HOME = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """What a page shows.
+class MapPage:
+    """The content of a page.
 
     Attributes
     ----------
     title, subtitle : str
     map : CollectionMap
     order : (M,) integers
-        The map's pictures in the order of their thumbnails; those that have left the catalogue are left out.
+        Indices into the map's pictures, in the order of their thumbnails, without those that have left the
+        catalogue.
     entries : sequence of M CatalogEntry
-        In that order.
+        The pictures in that order.
     levels : (N,) uint8
-        At which each of the map's pictures appears.
+        The zoom level at which each of the map's pictures appears.
     sheets : sequence of str
-        Addresses of the sheets, seen from the page; none where there are no thumbnails.
+        Addresses of the sheets, relative to the page; empty without thumbnails.
     side, columns : int
-        Of a sheet: pixels of a square, squares in a row.
+        Of a sheet: pixels of a thumbnail's side, and thumbnails in a row.
     widest : float
-        Between two thumbnails of level 0.
+        Distance between two thumbnails of level 0.
     level_count : int
     """
 
@@ -65,24 +66,25 @@ class Shown:
     level_count: int
 
 
-def render(shown: Shown) -> str:
-    """The page as text."""
+def render(page: MapPage) -> str:
+    """Render the page as HTML."""
     parts = {
-        "title": html.escape(clean(shown.title)),
-        "subtitle": html.escape(clean(shown.subtitle)),
-        "count": f"{len(shown.order):,}",
+        "title": html.escape(clean(page.title)),
+        "subtitle": html.escape(clean(page.subtitle)),
+        "count": f"{len(page.order):,}",
         "css": (HOME / "map.css").read_text(encoding="utf-8"),
         "js": (HOME / "map.js").read_text(encoding="utf-8"),
-        "data": script_json(_data(shown)),
+        "data": script_json(_data(page)),
     }
-    pieces = (HOME / "map.html").read_text(encoding="utf-8").split("{{")
-    return pieces[0] + "".join(
-        parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:])
+    # "a{{title}}b" is split into "a" and "title}}b". Values are inserted once, so "{{" in them is harmless.
+    start, *sections = (HOME / "map.html").read_text(encoding="utf-8").split("{{")
+    return start + "".join(
+        parts[name] + rest for name, _, rest in (section.partition("}}") for section in sections)
     )
 
 
 def script_json(value: Any) -> str:
-    r"""JSON that no name can break out of: a tag inside it does not end the script that holds it.
+    r"""Encode JSON so that a tag in a name cannot end the <script> element that holds it.
 
     Examples
     --------
@@ -92,45 +94,47 @@ def script_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _data(shown: Shown) -> Mapping[str, Any]:
-    drawn, order = shown.map, shown.order
+def _data(page: MapPage) -> Mapping[str, Any]:
+    picture_map, order = page.map, page.order
     folders: dict[tuple[str, int], int] = {}
-    inside = [folders.setdefault(_folder(entry), len(folders)) for entry in shown.entries]
+    inside = [folders.setdefault(_folder(entry), len(folders)) for entry in page.entries]
     return {
         "count": len(order),
-        "places": _packed(np.round(np.clip(drawn.places[order], 0, 1) * 65535), "<u2"),
-        "members": _packed(drawn.members[order], "<u2"),
-        "levels": _packed(shown.levels[order], "u1"),
+        "places": _packed(np.round(np.clip(picture_map.places[order], 0, 1) * 65535), "<u2"),
+        "members": _packed(picture_map.members[order], "<u2"),
+        "levels": _packed(page.levels[order], "u1"),
         "folders": _packed(np.array(inside), "<u4"),
         "folder_names": list(folders),
-        "names": [_name(entry) for entry in shown.entries],
+        "names": [_name(entry) for entry in page.entries],
         "clusters": [
-            _cluster(one) | {"region": int(region)}
-            for one, region in zip(drawn.clusters, drawn.region, strict=True)
+            _cluster(cluster) | {"region": int(region)}
+            for cluster, region in zip(picture_map.clusters, picture_map.region, strict=True)
         ],
-        "regions": [_cluster(one) | {"region": number} for number, one in enumerate(drawn.regions)],
-        "sheets": list(shown.sheets),
-        "side": shown.side,
-        "columns": shown.columns,
-        "widest": shown.widest,
-        "level_count": shown.level_count,
-        "deepest": float(2 ** (_deepest(shown) / 2)),
+        "regions": [
+            _cluster(region) | {"region": number} for number, region in enumerate(picture_map.regions)
+        ],
+        "sheets": list(page.sheets),
+        "side": page.side,
+        "columns": page.columns,
+        "widest": page.widest,
+        "level_count": page.level_count,
+        "deepest": float(2 ** (_deepest(page) / 2)),
     }
 
 
-def _deepest(shown: Shown) -> int:
-    """The level that nearly all thumbnails have appeared on."""
-    return int(np.quantile(shown.levels, 0.995)) if len(shown.levels) else 0
+def _deepest(page: MapPage) -> int:
+    """The zoom level at which 99.5 % of the thumbnails are visible."""
+    return int(np.quantile(page.levels, 0.995)) if len(page.levels) else 0
 
 
-def _cluster(one: Cluster) -> dict[str, Any]:
-    words = [clean(word) for word in one.words]
-    return {"words": words, "size": one.size, "x": round(one.x, 5), "y": round(one.y, 5)}
+def _cluster(cluster: Cluster) -> dict[str, Any]:
+    words = [clean(word) for word in cluster.words]
+    return {"words": words, "size": cluster.size, "x": round(cluster.x, 5), "y": round(cluster.y, 5)}
 
 
 def _folder(entry: CatalogEntry) -> tuple[str, int]:
-    """The address of a picture's folder and 0, or of the archive it is in and 1."""
-    if "://" in entry.name:  # an import's, as it was
+    """The address of a picture's folder with 0, or of its archive with 1."""
+    if "://" in entry.name:  # imported with an address as its name
         return entry.name.rpartition("/")[0], 0
     home = entry.path if entry.member else entry.path.parent
     return home.absolute().as_uri(), int(bool(entry.member))

@@ -1,7 +1,4 @@
-"""Pictures in the terminal, where it can show them: kitty's and iTerm2's protocols, else half blocks.
-
-Writes escape sequences and nothing else; which pictures is the caller's business.
-"""
+"""Show pictures in the terminal: by the protocols of kitty or iTerm2, else with half-block characters."""
 
 from __future__ import annotations
 
@@ -15,55 +12,64 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Way = Literal["kitty", "iterm", "blocks", ""]
-ROWS, COLUMNS = 10, 36  # of the terminal, for one picture
-_CELL = (10, 20)  # pixels of a cell, about: for terminals that scale by themselves
-_CHUNK = 4096  # bytes of base64 that kitty takes at once
+Protocol = Literal["kitty", "iterm", "blocks", ""]
+ROWS, COLUMNS = 10, 36  # size of a picture in the terminal
+_CELL = (
+    10,
+    20,
+)  # approximate size of a character cell in pixels, for terminals that scale pictures themselves
+_CHUNK = 4096  # largest number of base64 bytes in one escape sequence of kitty's protocol
 
 
-def way_of(environment: Mapping[str, str] | None = None, *, terminal: bool | None = None) -> Way:
-    """How this terminal shows pictures; empty when it cannot, or when the output is no terminal.
+def terminal_protocol(
+    environment: Mapping[str, str] | None = None, *, terminal: bool | None = None
+) -> Protocol:
+    """Detect how this terminal shows pictures; "" if it cannot, or if the output is not a terminal.
 
     Examples
     --------
-    >>> way_of({"TERM": "xterm-kitty"}, terminal=True), way_of({"TERM": "xterm"}, terminal=False)
-    ('kitty', '')
-    >>> way_of({"TERM_PROGRAM": "WezTerm"}, terminal=True), way_of({"COLORTERM": "truecolor"}, terminal=True)
-    ('iterm', 'blocks')
+    >>> terminal_protocol({"TERM": "xterm-kitty"}, terminal=True)
+    'kitty'
+    >>> terminal_protocol({"COLORTERM": "truecolor"}, terminal=True)
+    'blocks'
+    >>> terminal_protocol({"TERM": "xterm"}, terminal=False)
+    ''
     """
-    told = os.environ if environment is None else environment
-    if not (sys.stdout.isatty() if terminal is None else terminal) or told.get("TERM") == "dumb":
+    environ = os.environ if environment is None else environment
+    if not (sys.stdout.isatty() if terminal is None else terminal) or environ.get("TERM") == "dumb":
         return ""
-    if "TMUX" in told or told.get("TERM", "").startswith("screen"):
-        return "blocks" if told.get("COLORTERM") in ("truecolor", "24bit") else ""  # they swallow pictures
-    if "KITTY_WINDOW_ID" in told or told.get("TERM") in ("xterm-kitty", "xterm-ghostty"):
+    if "TMUX" in environ or environ.get("TERM", "").startswith("screen"):
+        return (
+            "blocks" if environ.get("COLORTERM") in ("truecolor", "24bit") else ""
+        )  # tmux and screen drop the sequences of pictures
+    if "KITTY_WINDOW_ID" in environ or environ.get("TERM") in ("xterm-kitty", "xterm-ghostty"):
         return "kitty"
-    if told.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm", "vscode", "mintty", "rio"):
+    if environ.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm", "vscode", "mintty", "rio"):
         return "iterm"
-    return "blocks" if told.get("COLORTERM") in ("truecolor", "24bit") else ""
+    return "blocks" if environ.get("COLORTERM") in ("truecolor", "24bit") else ""
 
 
-def preview(picture: Image, way: Way, *, indent: int = 6) -> str:
-    r"""A picture as text that draws it.
+def render_preview(image: Image, protocol: Protocol, *, indent: int = 6) -> str:
+    r"""Encode a picture as text that makes the terminal draw it.
 
     Examples
     --------
     >>> from PIL import Image
-    >>> preview(Image.new("RGB", (2, 2), "red"), "blocks", indent=0)
+    >>> render_preview(Image.new("RGB", (2, 2), "red"), "blocks", indent=0)
     '\x1b[38;2;255;0;0;48;2;255;0;0m▀▀\x1b[0m\n'
     """
-    if way == "blocks":
-        return _blocks(picture, indent)
-    small = picture.copy()
+    if protocol == "blocks":
+        return _blocks(image, indent)
+    small = image.copy()
     small.thumbnail((COLUMNS * _CELL[0], ROWS * _CELL[1]))
     buffer = io.BytesIO()
     small.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     margin = " " * indent
-    if way == "iterm":
+    if protocol == "iterm":
         size = len(buffer.getvalue())
         return f"{margin}\x1b]1337;File=inline=1;size={size};height={ROWS};preserveAspectRatio=1:{data}\a\n"
-    if way == "kitty":
+    if protocol == "kitty":
         parts = [data[i : i + _CHUNK] for i in range(0, len(data), _CHUNK)]
         heads = [f"a=T,f=100,r={ROWS}," if i == 0 else "" for i in range(len(parts))]
         more = [int(i < len(parts) - 1) for i in range(len(parts))]
@@ -74,9 +80,9 @@ def preview(picture: Image, way: Way, *, indent: int = 6) -> str:
     return ""
 
 
-def _blocks(picture: Image, indent: int) -> str:
-    """Two pixels a cell, one above the other: the upper half block has two colours."""
-    small = picture.convert("RGB")
+def _blocks(image: Image, indent: int) -> str:
+    """Draw two pixels per cell: the upper half block takes a foreground and a background colour."""
+    small = image.convert("RGB")
     small.thumbnail((COLUMNS, 2 * ROWS))
     if small.height % 2:
         small = small.crop((0, 0, small.width, small.height + 1))

@@ -1,7 +1,7 @@
-"""A command line whose arguments are a query: `-people` is a word of it, and no cluster of short options.
+"""Parse a command line whose arguments are a query: `-people` is a query word, not five short options.
 
-In a search engine a minus before a word asks for less of it, so that is what somebody in a hurry types. What
-is certainly an option stays one wherever it stands; everything else becomes a word of the query.
+As in a search engine, a minus in front of a word excludes it. Words that can only be options stay options,
+wherever they stand; all others become words of the query.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ _PATH_STARTS = ("/", "./", "../", "~/")
 
 
 class QueryCommand(TyperCommand):
-    """A command that takes a query."""
+    """A typer command whose arguments are a query."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As usual, once the words of the query stand behind ``--``."""
-        chosen, words = split_query(args, self.get_params(ctx))
-        return super().parse_args(ctx, [*chosen, "--", *words] if words else chosen)
+        """Move the words of the query behind ``--``, then parse as usual."""
+        option_args, words = split_query(args, self.get_params(ctx))
+        return super().parse_args(ctx, [*option_args, "--", *words] if words else option_args)
 
 
 def split_query(args: Sequence[str], parameters: Iterable[Any]) -> tuple[list[str], list[str]]:
-    """Options with their values, and the words of the query, each in the order in which they came.
+    """Separate options with their values from the words of the query; both keep their order.
 
     A word that begins with one dash is an option where it is one short option, several flags together
     (``-p0``), or a short option with a number or a path right behind it (``-k5``, ``-c./catalog``). Any other
-    word of two or more characters belongs to the query. A single unknown letter (``-n``) is left to be
-    refused, and so is everything unknown that begins with two dashes: those are slips. Behind ``--`` all is
-    query.
+    word of two or more characters belongs to the query. An unknown single letter (``-n``) and an unknown
+    word with two dashes stay options and are refused later: they are typing errors. Everything after ``--``
+    is query.
 
     Parameters
     ----------
     args : sequence of str
-    parameters : iterable of parameters
-        Of the command.
+    parameters : iterable of typer parameters
+        The parameters of the command.
 
     Returns
     -------
     (list of str, list of str)
+        Options with their values, and words of the query.
 
     Examples
     --------
@@ -50,32 +51,34 @@ def split_query(args: Sequence[str], parameters: Iterable[Any]) -> tuple[list[st
     >>> split_query(["beach", "-people", "-k", "5", "-p", "+", "sea"], search.params)
     (['-k', '5', '-p'], ['beach', '-people', '+', 'sea'])
     """
-    named = {name: one for one in parameters if isinstance(one, TyperOption) for name in one.opts}
-    named |= {name: one for one in named.values() for name in one.secondary_opts}
-    chosen: list[str] = []
+    by_name = {
+        name: option for option in parameters if isinstance(option, TyperOption) for name in option.opts
+    }
+    by_name |= {name: option for option in by_name.values() for name in option.secondary_opts}
+    option_args: list[str] = []
     words: list[str] = []
-    left = iter(args)
-    for arg in left:
+    remaining = iter(args)
+    for arg in remaining:
         if arg == "--":
-            words += left
-        elif not _is_option(arg, named):
+            words += remaining
+        elif not _is_option(arg, by_name):
             words.append(arg)
         else:
-            chosen.append(arg)
-            option = named.get(arg)  # `--top=5` is no name: its value is part of it
+            option_args.append(arg)
+            option = by_name.get(arg)  # None for `--top=5`, which holds its value
             if option is not None and _takes_value(option):
-                chosen += [value for value in [next(left, None)] if value is not None]
-    return chosen, words
+                option_args += [value for value in [next(remaining, None)] if value is not None]
+    return option_args, words
 
 
-def _is_option(arg: str, named: dict[str, TyperOption]) -> bool:
+def _is_option(arg: str, by_name: dict[str, TyperOption]) -> bool:
     if not arg.startswith("-") or arg == "-":
         return False
     if arg.startswith("--") or len(arg) == 2:
-        # "-5" and "-é" are no option of anybody; "-n" is one of some other program.
-        return arg.startswith("--") or (arg[1].isascii() and arg[1].isalpha()) or arg in named
+        # "-5" and "-é" are never options, so they are words; an unknown "-n" is a typing error.
+        return arg.startswith("--") or (arg[1].isascii() and arg[1].isalpha()) or arg in by_name
     flags = arg[1:]
-    while flags and (option := named.get(f"-{flags[0]}")) is not None:
+    while flags and (option := by_name.get(f"-{flags[0]}")) is not None:
         if _takes_value(option):
             value = flags[1:]
             return value.isdecimal() or value.startswith(_PATH_STARTS)

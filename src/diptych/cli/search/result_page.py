@@ -1,4 +1,4 @@
-"""One page of what a search found or a filter let through, as the outputs of `diptych search` need it."""
+"""One page of search results or of a listing by filters, in the form that all outputs use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ORDERS = {"date": "newest first", "name": "by path", "rating": "best rated firs
 
 @dataclass(frozen=True)
 class ResultHit:
-    """A picture of a result; without a query no figures belong to it."""
+    """A picture of a result; relevance and cosine are None in a listing without a query."""
 
     entry: CatalogEntry
     relevance: float | None = None
@@ -22,32 +22,35 @@ class ResultHit:
 
     @classmethod
     def of(cls, hit: Hit) -> ResultHit:
-        """Of a search's hit."""
+        """From a hit of a search."""
         return cls(hit.entry, hit.relevance, hit.cosine, hit.alike)
 
 
 @dataclass(frozen=True)
 class ResultPage:
-    """One page of what a search found or a filter let through.
+    """One page of search results or of a listing by filters.
 
     Attributes
     ----------
     hits : tuple of ResultHit
     query : tuple of str
-        Its terms; none for a list.
+        Terms of the query; empty for a listing.
     total : int
-        Hits on all pages; `more` where there may be more than were judged.
+        Number of hits on all pages.
+    more : bool
+        There may be further hits than those that were examined.
     searched : int
-        Pictures that could have been hits.
+        Number of pictures that were searched.
     offset : int
-        Hits on earlier pages.
+        Number of hits on earlier pages.
     cutoff : float or None
+        Smallest relevance of a hit.
     best : ResultHit or None
-        Of a search, also where it does not fit.
+        The best match of a search, even if it is below the cut-off.
     order : str
-        Of a list, in words; "" for a search.
+        The order of a listing in words; "" for a search.
     filtered : bool
-        A filter was given.
+        Whether a filter was given.
     """
 
     hits: tuple[ResultHit, ...]
@@ -63,7 +66,7 @@ class ResultPage:
 
     @classmethod
     def of_answer(cls, answer: SearchResult, offset: int, *, filtered: bool) -> ResultPage:
-        """Of a search."""
+        """From the answer of a search."""
         return cls(
             hits=tuple(map(ResultHit.of, answer.hits)),
             query=tuple(map(str, answer.query.terms)),
@@ -79,7 +82,7 @@ class ResultPage:
 
     @classmethod
     def of_listing(cls, listing: ListingPage, offset: int, sort: str, *, filtered: bool) -> ResultPage:
-        """Of a list."""
+        """From a listing."""
         return cls(
             hits=tuple(map(ResultHit, listing.entries)),
             query=(),

@@ -1,4 +1,4 @@
-"""What `diptych search` says and writes: a table, JSON, paths, a page, pictures with their maps."""
+"""Output of `diptych search`: table, JSON, CSV, paths, HTML page, pictures with heat maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from diptych.cli.shared.console import bar, clean, complain, fitted, note, plain_output, screen
+from diptych.cli.shared.console import (
+    bar,
+    clean,
+    fit_width,
+    note,
+    plain_output,
+    print_message,
+    stdout_console,
+)
 from diptych.errors import counted
 
 Form = Literal["table", "json", "csv", "paths", "null"]
@@ -25,66 +33,81 @@ if TYPE_CHECKING:
 
     from diptych.catalog import Searcher
     from diptych.cli.search.result_page import ResultHit, ResultPage
-    from diptych.cli.search.search_sheet import Shown
+    from diptych.cli.search.search_sheet import HitImage
     from diptych.encoder import FloatArray
 
 
-def pictures_of(hits: Sequence[ResultHit], heat: tuple[Searcher, FloatArray] | None = None) -> list[Shown]:
-    """The hits with their pictures and, with a searcher and a query's row, where in them the words fit."""
+def load_images(
+    hits: Sequence[ResultHit], heat_source: tuple[Searcher, FloatArray] | None = None
+) -> list[HitImage]:
+    """Load the image of each hit, and draw a heat map of the query on it if its embedding is given.
+
+    Parameters
+    ----------
+    hits : sequence of ResultHit
+    heat_source : (Searcher, (E,) array), optional
+        The searcher and the embedding of the query.
+
+    Returns
+    -------
+    list of HitImage
+        In the order of the hits; an image that cannot be read is None.
+    """
     from diptych.catalog import heat_map, load_entry, overlay
-    from diptych.cli.search.search_sheet import SIDE, Shown
+    from diptych.cli.search.search_sheet import SIDE, HitImage
     from diptych.errors import ImageError, MissingExtraError
 
-    shown = []
+    images = []
     for hit in hits:
         try:
-            picture = load_entry(hit.entry, target=SIDE)
+            image = load_entry(hit.entry, target=SIDE)
         except (ImageError, MissingExtraError) as error:
-            complain("failed", str(error))
-            shown.append(Shown(hit, None))
+            print_message("failed", str(error))
+            images.append(HitImage(hit, None))
             continue
-        marked = None
-        if heat is not None:
-            asking, row = heat
-            marked = overlay(picture, heat_map(asking.encoder, picture, row, asking.background.rows))
-        shown.append(Shown(hit, picture, marked))
-    return shown
+        heat = None
+        if heat_source is not None:
+            searcher, embedding = heat_source
+            heat = overlay(image, heat_map(searcher.encoder, image, embedding, searcher.background.rows))
+        images.append(HitImage(hit, image, heat))
+    return images
 
 
 def write_files(
-    page: ResultPage, shown: list[Shown], html: Path | None, explain: Path | None, *, quiet: bool
+    page: ResultPage, images: list[HitImage], html: Path | None, explain: Path | None, *, quiet: bool
 ) -> None:
-    """The contact sheet and the marked pictures, numbered as the table numbers them."""
+    """Write the HTML page and the pictures with heat maps, numbered as in the table."""
     from diptych.cli.search.search_sheet import render
     from diptych.files.disk import file_stem, write_bytes
 
-    for number, one in enumerate(shown, page.offset + 1):
-        if explain is not None and one.heat is not None:
+    for number, hit_image in enumerate(images, page.offset + 1):
+        if explain is not None and hit_image.heat is not None:
             buffer = io.BytesIO()
-            one.heat.save(buffer, "PNG")
-            stem = file_stem(Path(one.hit.entry.member or one.hit.entry.path).stem, spaces=True)
+            hit_image.heat.save(buffer, "PNG")
+            entry = hit_image.hit.entry
+            stem = file_stem(Path(entry.member or entry.path).stem, spaces=True)
             write_bytes(explain / f"{number:03d}-{stem}.png", buffer.getvalue())
     if html is not None:
-        write_bytes(html, render(page, shown, catalog="diptych search").encode("utf-8", "replace"))
+        write_bytes(html, render(page, images, catalog="diptych search").encode("utf-8", "replace"))
         note(f"contact sheet: {html}", quiet=quiet)
 
 
-def print_page(page: ResultPage, form: Form, shown: list[Shown], *, quiet: bool) -> None:
-    """The page on standard output; `shown` are pictures to draw beside it."""
+def print_page(page: ResultPage, form: Form, previews: list[HitImage], *, quiet: bool) -> None:
+    """Print a page of results; `previews` are images to draw in the terminal."""
     if form == "json":
-        typer.echo(jsonlib.dumps(_plain(page)))
+        typer.echo(jsonlib.dumps(_to_json(page)))
     elif form == "csv":
         _print_csv(page)
     elif form in ("paths", "null"):
         _print_paths(page, b"\0" if form == "null" else b"\n", quiet=quiet)
     elif not page.hits:
-        typer.echo(_nothing(page))
+        typer.echo(_no_results_message(page))
     else:
-        _print_table(page, shown, quiet=quiet)
+        _print_table(page, previews, quiet=quiet)
 
 
 def _print_csv(page: ResultPage) -> None:
-    """For other programs: UTF-8 whatever the terminal is, names' own bytes where they are no text."""
+    """Print CSV in UTF-8 whatever the locale is; file names that are not valid text keep their bytes."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
@@ -98,64 +121,65 @@ def _print_csv(page: ResultPage) -> None:
 
 
 def _print_paths(page: ResultPage, end: bytes, *, quiet: bool) -> None:
-    """The names' own bytes, which need not be valid text, for a program that opens them."""
+    """Print paths as the bytes of the file system, which need not be valid text."""
     out = typer.get_binary_stream("stdout")
     for hit in page.hits:
         try:
             name = os.fsencode(hit.entry.name)
-        except UnicodeEncodeError:  # of a member of an archive, on a system of few letters
+        except UnicodeEncodeError:  # a member of an archive, in a locale that cannot encode its name
             name = hit.entry.name.encode("utf-8", "surrogateescape")
         out.write(name + end)
     out.flush()
     if inside := sum(bool(hit.entry.member) for hit in page.hits):
-        note(f"{inside} of these lie inside archives, where other programs do not find them", quiet=quiet)
+        note(f"{counted(inside, 'path')} inside archives, which other programs cannot open", quiet=quiet)
 
 
-def _nothing(page: ResultPage) -> str:
+def _no_results_message(page: ResultPage) -> str:
     if not page.searched:
         return "no picture passes the filters" if page.filtered else "this catalogue holds no picture yet"
     if page.offset and page.total:
         total = f"{'more than ' * page.more}{counted(page.total, 'picture')}"
         verb = "fit" if page.total > 1 else "fits"
-        return f"{total} {verb}; this page is behind the last that was found"
+        return f"{total} {verb}; this page is after the last one"
     if page.order:
         return f"no picture passes the filters ({counted(page.searched, 'picture')} in the catalogue)"
-    told = f"nothing here fits ({counted(page.searched, 'picture')} searched)"
+    message = f"nothing here fits ({counted(page.searched, 'picture')} searched)"
     if page.best is None:
-        return told
+        return message
     best = f"{clean(page.best.entry.name)} at {page.best.relevance:.2f}"
-    return f"{told}; the best is {best} (--all shows the nearest; a sentence may say more than a word)"
+    return f"{message}; the best is {best} (--all shows the nearest; try a sentence instead of a word)"
 
 
-def _print_table(page: ResultPage, shown: list[Shown], *, quiet: bool) -> None:
-    from diptych.cli.search.preview import preview, way_of
+def _print_table(page: ResultPage, previews: list[HitImage], *, quiet: bool) -> None:
+    from diptych.cli.search.preview import render_preview, terminal_protocol
 
-    console, plain = screen(), plain_output()
-    drawn = {one.hit.entry.content: one.picture for one in shown}
-    way = way_of() if shown else ""
-    if shown and not way:
-        note("this terminal shows no pictures: --html writes a page of them", quiet=quiet)
+    console, plain = stdout_console(), plain_output()
+    images = {preview.hit.entry.content: preview.image for preview in previews}
+    protocol = terminal_protocol() if previews else ""
+    if previews and not protocol:
+        note("this terminal cannot show pictures: --html writes a page of them", quiet=quiet)
     rated = bool(page.order) and any(hit.entry.rating is not None for hit in page.hits)
     for number, hit in enumerate(page.hits, page.offset + 1):
         taken = f"{hit.entry.day:10}"
-        figure = (
+        relevance = (
             "" if hit.relevance is None else f"{hit.relevance:4.2f} {bar(hit.relevance, 8, plain=plain)}  "
         )
         stars = f"{_stars(hit.entry.rating, plain=plain)}  " if rated else ""
         more = f" +{len(hit.alike)}" if hit.alike else ""
-        room = console.width - 19 - 15 * bool(figure) - 7 * rated
-        name = fitted(hit.entry.name, room - len(more), tail=True).rstrip() + more
-        typer.echo(f"{number:>4}  {figure}{taken}  {stars}{name}")
-        picture = drawn.get(hit.entry.content)
-        if way and picture is not None:
-            typer.echo(preview(picture, way), nl=False)
+        # Columns of a line: number 4, date 10 and gaps make 19; relevance with its bar 15, stars 7.
+        room = console.width - 19 - 15 * bool(relevance) - 7 * rated
+        name = fit_width(hit.entry.name, room - len(more), tail=True).rstrip() + more
+        typer.echo(f"{number:>4}  {relevance}{taken}  {stars}{name}")
+        image = images.get(hit.entry.content)
+        if protocol and image is not None:
+            typer.echo(render_preview(image, protocol), nl=False)
     last = page.offset + len(page.hits)
     if page.total > last or page.more:
-        note(f"{last:,} {_of_how_many(page)} (--page goes on)", quiet=quiet)
+        note(f"{last:,} {_of_how_many(page)} (--page N shows more)", quiet=quiet)
 
 
 def _stars(rating: int | None, *, plain: bool) -> str:
-    """Five columns."""
+    """A rating in five columns: stars, or "x" for rejected."""
     if rating == -1:
         return "x    "
     return ("*" if plain else "★") * (rating or 0) + " " * (5 - (rating or 0))
@@ -168,7 +192,7 @@ def _of_how_many(page: ResultPage) -> str:
     return f"{'the nearest of ' if page.cutoff is None else f'of {total}'}{counted(page.searched, 'picture')}"
 
 
-def _plain(page: ResultPage) -> dict[str, Any]:
+def _to_json(page: ResultPage) -> dict[str, Any]:
     return {
         "query": list(page.query),
         "searched": page.searched,
@@ -202,5 +226,5 @@ def _plain_hit(hit: ResultHit) -> dict[str, Any]:
         "tags": list(entry.tags),
         "rating": entry.rating,
         "copies": [f"{path}/{member}" if member else str(path) for path, member in entry.copies],
-        "alike": [one.name for one in hit.alike],
+        "alike": [entry.name for entry in hit.alike],
     }

@@ -1,7 +1,7 @@
-"""What a search found as one page of HTML that needs no other file: pictures in rows, how well each fits.
+"""Search results as one HTML page that needs no other file.
 
-Draws what it is handed. The pictures are inside the page, each a link to its file; where a map of the patches
-that fit was made, it appears under the pointer.
+The pictures are embedded in the page, each a link to its file. If a heat map was made, it appears when the
+pointer is over the picture.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ SIDE = 420  # pixels of the longer side of a picture in the page
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A hit with its picture, None where it cannot be read any more, and the map of what fits."""
+class HitImage:
+    """A hit with its image, None if it cannot be read any more, and its heat map, if there is one."""
 
     hit: ResultHit
-    picture: Image | None
+    image: Image | None
     heat: Image | None = None
 
 
-def render(page: ResultPage, shown: Sequence[Shown], *, catalog: str) -> str:
-    """The page."""
-    if shown:
-        figures = "\n".join(map(_figure, shown))
+def render(page: ResultPage, images: Sequence[HitImage], *, catalog: str) -> str:
+    """Render the page as HTML."""
+    if images:
+        figures = "\n".join(map(_figure, images))
     elif page.order:
         figures = '<p class="none">No picture passes the filters.</p>'
     else:
         figures = f'<p class="none">Nothing here fits ({counted(page.searched, "picture")} searched).</p>'
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=_escaped(" ".join(page.query) or "Pictures"),
-        subtitle=_subtitle(page, len(shown)),
+        subtitle=_subtitle(page, len(images)),
         figures=figures,
         footer=f"{_escaped(catalog)}.{_footer(page)}",
     )
@@ -64,33 +64,37 @@ def _footer(page: ResultPage) -> str:
     if page.order:
         return ""
     cutoff = "left out" if page.cutoff is None else f"{page.cutoff:.2f}"
-    return f" The bar says how well a picture fits, from 0 to 1; the cut-off was {cutoff}."
+    return f" The bar shows the relevance of a picture, from 0 to 1; the cut-off was {cutoff}."
 
 
-def _figure(one: Shown) -> str:
-    entry, fit = one.hit.entry, one.hit.relevance
+def _figure(hit_image: HitImage) -> str:
+    hit = hit_image.hit
+    entry, relevance = hit.entry, hit.relevance
     ratio = entry.width / entry.height if entry.width and entry.height else 1.0
-    ratio = min(max(ratio, 0.5), 2.4)  # a panorama would have a row to itself, a strip none
-    image = _image(one.picture, clean(entry.caption or entry.name), "") if one.picture is not None else ""
-    image += _image(one.heat, "where it fits", "heat") if one.heat is not None else ""
+    ratio = min(max(ratio, 0.5), 2.4)  # else a panorama would fill a row, and a tall strip would vanish
+    tags = ""
+    if hit_image.image is not None:
+        tags += _image_tag(hit_image.image, clean(entry.caption or entry.name), "")
+    if hit_image.heat is not None:
+        tags += _image_tag(hit_image.heat, "where it fits", "heat")
     try:
         address = html.escape(entry.path.as_uri())
     except ValueError:
         address = "#"
     day = entry.day
-    alike = f" +{len(one.hit.alike)} alike" if one.hit.alike else ""
+    alike = f" +{len(hit.alike)} alike" if hit.alike else ""
     caption = f"<q>{_escaped(entry.caption)}</q>" if entry.caption else ""
     name = _escaped(entry.name)
-    figure = "" if fit is None else f'<b>{fit:.2f}</b><i style="--share:{100 * fit:.0f}%"></i>'
+    bar = "" if relevance is None else f'<b>{relevance:.2f}</b><i style="--share:{100 * relevance:.0f}%"></i>'
     return (
-        f'<figure style="--ratio:{ratio:.3f}"><a href="{address}">{image or "(cannot be read)"}</a>'
-        f"<figcaption>{figure}<span>{day}{alike}</span>"
+        f'<figure style="--ratio:{ratio:.3f}"><a href="{address}">{tags or "(cannot be read)"}</a>'
+        f"<figcaption>{bar}<span>{day}{alike}</span>"
         f'{caption}<p title="{name}"><bdi>{name}</bdi></p></figcaption></figure>'
     )
 
 
-def _image(picture: Image, alt: str, kind: str) -> str:
-    small = picture.convert("RGB")
+def _image_tag(image: Image, alt: str, kind: str) -> str:
+    small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)

@@ -1,4 +1,4 @@
-"""`diptych similar`: is this picture in the catalogue, part of one there, or one of them part of it."""
+"""`diptych similar`: find copies, parts and look-alikes of outside pictures in a catalogue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.collection import catalogs
-from diptych.cli.collection.filtering import NO_FILTER, FilterOptions, ready_for
+from diptych.cli.collection.filtering import FilterOptions, filter_check
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, complain, fitted, screen
+from diptych.cli.shared.console import clean, fit_width, print_message, stdout_console
 from diptych.cli.shared.option_groups import with_group
 
 if TYPE_CHECKING:
@@ -19,31 +19,28 @@ if TYPE_CHECKING:
 
 Pictures = Annotated[
     list[str],
-    typer.Argument(metavar="PICTURE", help="Files, folders and patterns; they need not be indexed."),
+    typer.Argument(metavar="PICTURE", help="Pictures, folders or patterns; they need not be indexed."),
 ]
 Alike = Annotated[
     int,
-    typer.Option("--top", "-k", metavar="N", min=0, help="Pictures that only look like it, at most."),
+    typer.Option("--top", "-k", metavar="N", min=0, help="Show at most N pictures that only look alike."),
 ]
 
 
-@with_group("filters")
+@with_group("filters", "encoding")
 def similar(
     pictures: Pictures,
     catalog: catalogs.Catalog = None,
     alike: Alike = 5,
-    filters: FilterOptions = NO_FILTER,
+    *,
+    filters: FilterOptions,
     json: options.Json = False,
-    model: catalogs.Model = None,
-    pretrained: options.Pretrained = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
+    encoding: catalogs.ModelOptions,
 ) -> None:
-    """Look for pictures from outside in a catalogue: the same, parts, wholes they are part of, like ones.
+    """Find copies, crops and look-alikes of pictures from outside in a catalogue.
 
-    Parts in a catalogue are found best once [bold]diptych duplicates[/bold] has
-    looked at its pictures.
+    Crops are found best after [bold]diptych duplicates[/bold] has compared the
+    pictures of the catalogue.
 
     [bold]Examples[/bold]
 
@@ -51,7 +48,7 @@ def similar(
 
       diptych similar their-website/ --top 0 --json
 
-    Exit status: 0 something was found, 1 only like ones or nothing, 2 not done.
+    Exit status: 0 a copy or crop was found, 1 only look-alikes or nothing, 2 not done.
     """
     from diptych.catalog.duplicates.similar import SimilarImageSearch
     from diptych.errors import ImageError, InputError, MissingExtraError
@@ -59,82 +56,84 @@ def similar(
 
     paths = find_images(pictures)
     if not paths:
-        raise InputError(f"there are no pictures in {', '.join(map(str, pictures))}")
-    told: list[dict[str, Any]] = []
-    found_any = False
+        raise InputError(f"no pictures found in {', '.join(map(str, pictures))}")
+    results: list[dict[str, Any]] = []
+    any_copy = False
     where = filters.filter()
-    with catalogs.opened(catalog) as store:
-        ready_for(where)(store.database)
-        encoder, _ = catalogs.encoder_for(
-            store, model, pretrained, device=device, precision=precision, threads=threads
-        )
+    with catalogs.open_catalog(catalog) as store:
+        filter_check(where)(store.database)
+        encoder, _ = catalogs.encoder_for(store, encoding)
         inquiry = SimilarImageSearch(store, encoder, where)
         try:
             for path in paths:
                 try:
-                    found = inquiry.search(path, alike=alike)
+                    matches = inquiry.search(path, alike=alike)
                 except (ImageError, MissingExtraError) as error:
-                    complain("failed", str(error))
-                    told.append({"path": str(path), "error": str(error), "found": []})
+                    print_message("failed", str(error))
+                    results.append({"path": str(path), "error": str(error), "found": []})
                     continue
-                found_any |= any(one.tier != "alike" for one in found)
-                told.append({"path": str(path), "found": [_plain(one) for one in found]})
+                any_copy |= any(match.tier != "alike" for match in matches)
+                results.append({"path": str(path), "found": [_to_json(match) for match in matches]})
                 if not json:
-                    _print(path, found, many=len(paths) > 1)
+                    _print(path, matches, with_path=len(paths) > 1)
         finally:
             inquiry.close()
     if json:
-        typer.echo(jsonlib.dumps(told))
-    if not found_any:
+        typer.echo(jsonlib.dumps(results))
+    if not any_copy:
         raise typer.Exit(1)
 
 
-def _print(path: Path, found: list[SimilarImage], *, many: bool) -> None:
-    width = screen().width
-    if many:
+def _print(path: Path, matches: list[SimilarImage], *, with_path: bool) -> None:
+    width = stdout_console().width
+    if with_path:
         typer.echo(clean(str(path)))
-    if not found:
-        typer.echo("  nothing like it")
-    for one in found:
-        name = fitted(one.entry.name, width - 37, tail=True)
-        typer.echo(f"  {fitted(says(one), 26)}  {one.cosine:5.2f}  {name}".rstrip())
+    if not matches:
+        typer.echo("  nothing similar")
+    for match in matches:
+        name = fit_width(match.entry.name, width - 37, tail=True)
+        typer.echo(f"  {fit_width(describe_similarity(match), 26)}  {match.cosine:5.2f}  {name}".rstrip())
 
 
-def says(one: SimilarImage) -> str:
-    """What a picture of the catalogue is to the one from outside, in a few words.
+def describe_similarity(match: SimilarImage) -> str:
+    """Describe how a picture of the catalogue relates to the one from outside.
 
     Examples
     --------
     >>> from diptych.catalog.duplicates.similar import SimilarImage
     >>> from diptych.matching.verdicts import Verdict
-    >>> says(SimilarImage(None, "part", 0.9, Verdict("part", "cut", 0.98, whole=1)))
+    >>> describe_similarity(SimilarImage(None, "part", 0.9, Verdict("part", "cut", 0.98, whole=1)))
     'yours is part of it: cut'
-    >>> says(SimilarImage(None, "alike", 0.9))
+    >>> describe_similarity(SimilarImage(None, "alike", 0.9))
     'looks like it'
     """
-    told = one.verdict
-    if told is None:
-        return {"bytes": "the same bytes"}.get(one.tier, "looks like it")
-    if one.tier == "picture":
-        return f"the same: {told.change}"
-    if one.tier == "scene":
+    verdict = match.verdict
+    if verdict is None:
+        return {"bytes": "the same bytes"}.get(match.tier, "looks like it")
+    if match.tier == "picture":
+        return f"the same: {verdict.change}"
+    if match.tier == "scene":
         return "the same scene"
-    whose = {0: "it is part of yours", 1: "yours is part of it"}.get(-1 if told.whole is None else told.whole)
-    if told.change == "first frame" and not whose:
+    # `whole` is the index of the larger picture: 0 the one from outside, 1 the one in the catalogue.
+    relations = {0: "it is part of yours", 1: "yours is part of it"}
+    relation = relations.get(-1 if verdict.whole is None else verdict.whole)
+    if verdict.change == "first frame" and not relation:
         return "the same first frame"
-    return f"{whose}: {told.change}" if whose else f"the same but {told.change}"
+    return f"{relation}: {verdict.change}" if relation else f"the same but {verdict.change}"
 
 
-def _plain(one: SimilarImage) -> dict[str, Any]:
-    told = one.verdict
+def _to_json(match: SimilarImage) -> dict[str, Any]:
+    verdict = match.verdict
     return {
-        "id": one.entry.content,
-        "path": str(one.entry.path),
-        "member": one.entry.member,
-        "tier": one.tier,
-        "change": told and told.change,
-        "pixels": told and round(told.pixels, 4),
-        "cosine": round(one.cosine, 5),
-        "box": told and told.box and [round(float(edge), 4) for edge in told.box],
-        "whole": None if told is None or told.whole is None else ("outside", "catalogue")[told.whole],
+        "id": match.entry.content,
+        "path": str(match.entry.path),
+        "member": match.entry.member,
+        "tier": match.tier,
+        "change": verdict and verdict.change,
+        "pixels": verdict and round(verdict.pixels, 4),
+        "cosine": round(match.cosine, 5),
+        "box": verdict and verdict.box and [round(float(edge), 4) for edge in verdict.box],
+        "whole": None
+        if verdict is None or verdict.whole is None
+        else ("outside", "catalogue")[verdict.whole],
     }

@@ -1,1 +1,1 @@
-"""What several commands share: options, console output, labels, limits."""
+"""Shared by several commands: options, console output, labels, limits."""

@@ -1,4 +1,4 @@
-"""What the terminal shows: lines on standard error, bars, fitted names, progress. Knows no command.
+"""Terminal output: messages on standard error, bars, names cut to a width, progress.
 
 Results go to standard output, everything else to standard error, so that a pipe holds results only.
 """
@@ -26,34 +26,34 @@ if TYPE_CHECKING:
 
     from diptych.embedding.batches import Failed
 
-QUIET_SECONDS = 2.0  # a job shorter than this shows no progress
-_HOME = str(Path(__file__).parents[2])  # a warning from elsewhere is not for the person at the terminal
-_STEERING = {"Cc", "Cf", "Zl", "Zp"}  # Unicode categories
-_NAMED = 3  # files in a guessed encoding that are named; the others are counted
+QUIET_SECONDS = 2.0  # a job shorter than this shows no progress bar
+_HOME = str(Path(__file__).parents[2])  # warnings from outside this package are not shown to users
+# Unicode categories of characters that a terminal may act on: control, format, line and paragraph separators.
+_UNSAFE_CATEGORIES = {"Cc", "Cf", "Zl", "Zp"}
+_NAMED = 3  # files in a guessed encoding that are named one by one; the others are only counted
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
+_guessed: list[str] = []  # names of the files that this command read in a guessed encoding
 
-_guessed: list[str] = []  # files read in a guessed encoding by this command
 
-
-def complain(kind: str, message: str) -> None:
-    """One line on standard error: `error: ...`."""
+def print_message(kind: str, message: str) -> None:
+    """Print one line on standard error, such as `error: ...`."""
     typer.echo(f"{kind}: {clean(' '.join(message.split()))}", err=True)
 
 
 def note(message: str, *, quiet: bool = False) -> None:
-    """Something worth knowing that is no result, on standard error."""
+    """Print information that is not a result, on standard error."""
     if not quiet:
         typer.echo("\n".join(clean(line) for line in message.split("\n")), err=True)
 
 
 def set_encodings() -> None:
-    r"""Make standard output UTF-8 for other programs, and safe on a terminal that knows few characters.
+    r"""Write UTF-8 into files and pipes, and escape what a terminal cannot show.
 
-    What is redirected to a file or a pipe is UTF-8 whatever the locale: a CSV in the console's code page
-    cannot be read on the next machine. A file name that is no valid text keeps its bytes there, so that it
-    can be opened; JSON has it as `\udcNN`, as `os.fsdecode` gives it. A terminal gets its own encoding, and
-    `\xNN` for what that lacks.
+    A file or a pipe gets UTF-8 whatever the locale is: a CSV in the console's code page cannot be read on
+    another machine. A file name that is not valid text keeps its bytes there, so that it can be opened; in
+    JSON it is written as `\udcNN`, as `os.fsdecode` returns it. A terminal gets its own encoding, with `\xNN`
+    for the characters that this encoding lacks.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -64,13 +64,13 @@ def set_encodings() -> None:
 
 
 def print_json(value: Any, *, indent: int | None = 2, default: Callable[[Any], Any] | None = None) -> None:
-    """A value on standard output as JSON that is valid UTF-8, whatever is in it."""
+    """Print a value as JSON that is valid UTF-8, whatever its strings hold."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=default)
     print(json_text(text))
 
 
 def json_text(text: str) -> str:
-    r"""JSON without lone surrogates: in a string of JSON their escape means the same.
+    r"""Replace lone surrogates in JSON by their escapes, which mean the same inside a JSON string.
 
     Examples
     --------
@@ -80,20 +80,20 @@ def json_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class Measured(Protocol):
-    """What was measured on pictures, some of which may have failed."""
+class HasFailures(Protocol):
+    """A result measured on pictures, some of which may have failed."""
 
     @property
     def failures(self) -> Sequence[Failed]:
-        """Those, and why."""
+        """The pictures that failed, with reasons."""
         ...
 
 
-def tell_failures(results: Iterable[Measured]) -> None:
-    """Leave with status 1, and a line that names the first, where pictures could not be measured.
+def exit_on_failures(results: Iterable[HasFailures]) -> None:
+    """If any picture failed, print how many and the first one, and exit with status 1.
 
-    A picture that several results of the same data left out counts once; corrupted copies of a data set
-    have its fingerprint, followed by what was done.
+    A picture that failed in several results of the same data counts once. Corrupted copies of a data set
+    have its fingerprint, followed by a space and the corruption.
     """
     distinct: dict[tuple[str, str], Failed] = {}
     for result in results:
@@ -101,15 +101,13 @@ def tell_failures(results: Iterable[Measured]) -> None:
         for failure in result.failures:
             distinct.setdefault((data, failure.key), failure)
     if distinct:
-        first, count = next(iter(distinct.values())), len(distinct)
-        complain(
-            "failed", f"{count} picture{'s' * (count > 1)} left out; the first: {first.key}: {first.reason}"
-        )
+        first, count = next(iter(distinct.values())), counted(len(distinct), "picture")
+        print_message("failed", f"{count} left out; the first: {first.key}: {first.reason}")
         raise typer.Exit(1)
 
 
 def show_warnings(*, all_of_them: bool) -> None:
-    """Print this package's own warnings as one line each and once, and others' only when debugging."""
+    """Print each warning of this package once, in one line; those of other packages only when debugging."""
     printed: set[str] = set()
 
     def show(
@@ -123,49 +121,51 @@ def show_warnings(*, all_of_them: bool) -> None:
         from diptych.files.text_files import TextEncodingWarning  # not at the start: it loads Pillow
 
         if all_of_them:
-            complain("warning", f"{filename}:{lineno}: {message}")
+            print_message("warning", f"{filename}:{lineno}: {message}")
         elif isinstance(message, TextEncodingWarning):
             _guessed.append(message.name)
             if len(_guessed) <= _NAMED:
-                complain("note", str(message))
+                print_message("note", str(message))
         elif issubclass(category, UserWarning) and _HOME in filename and str(message) not in printed:
             printed.add(str(message))
-            complain("warning", str(message))
+            print_message("warning", str(message))
 
     warnings.showwarning = show
 
 
-def tell_encodings() -> None:
-    """Say how many more files were read in a guessed encoding than were named."""
+def note_guessed_encodings() -> None:
+    """Print how many files were read in a guessed encoding beyond those that were named."""
     if len(_guessed) > _NAMED:
         more = len(_guessed) - _NAMED
-        complain("note", f"{counted(more, 'more file')} are not UTF-8 and were read as Windows-1252")
+        verbs = ("is", "was") if more == 1 else ("are", "were")
+        message = f"{counted(more, 'more file')} {verbs[0]} not UTF-8 and {verbs[1]} read as Windows-1252"
+        print_message("note", message)
     _guessed.clear()
 
 
 def clean(text: str) -> str:
-    r"""Text that cannot steer a terminal: control characters become question marks.
+    r"""Replace control characters by question marks, so that text cannot control the terminal.
 
     Examples
     --------
     >>> clean("a\x1b[31mred\nname")
     'a?[31mred?name'
     """
-    # The two joiners are format characters too, and scripts and emoji need them.
+    # Zero-width joiner and non-joiner are format characters too; some scripts and emoji need them.
     return "".join(
-        "?" if unicodedata.category(letter) in _STEERING and letter not in "\u200c\u200d" else letter
+        "?" if unicodedata.category(letter) in _UNSAFE_CATEGORIES and letter not in "\u200c\u200d" else letter
         for letter in text
     )
 
 
-def fitted(text: str, width: int, *, tail: bool = False) -> str:
-    """Text cut or filled to exactly `width` columns; with `tail` a path keeps its end, which tells it apart.
+def fit_width(text: str, width: int, *, tail: bool = False) -> str:
+    """Cut or pad text to exactly `width` terminal columns; with `tail` keep the end, as for paths.
 
     Examples
     --------
-    >>> fitted("holiday/2019/lighthouse.jpg", 20, tail=True)
+    >>> fit_width("holiday/2019/lighthouse.jpg", 20, tail=True)
     '…2019/lighthouse.jpg'
-    >>> fitted("cat", 6), fitted("a cat on a mat", 6)
+    >>> fit_width("cat", 6), fit_width("a cat on a mat", 6)
     ('cat   ', 'a cat…')
     """
     from rich.cells import cell_len, set_cell_size
@@ -181,28 +181,30 @@ def fitted(text: str, width: int, *, tail: bool = False) -> str:
     return set_cell_size(cut + text, width)
 
 
-def bar(share: float, width: int, *, plain: bool = False) -> str:
-    """A bar of `share` of `width` columns, in eighths of a column; `plain` for terminals without blocks.
+def bar(fraction: float, width: int, *, plain: bool = False) -> str:
+    """A bar that fills `fraction` (0 to 1) of `width` columns, in steps of an eighth of a column.
+
+    With `plain` it is made of "#", for terminals without block characters.
 
     Examples
     --------
     >>> bar(0.5, 4), bar(0.28, 4), bar(0.5, 4, plain=True)
     ('██  ', '█▏  ', '##  ')
     """
-    share = min(1.0, max(0.0, share))
+    fraction = min(1.0, max(0.0, fraction))
     if plain:
-        return ("#" * round(share * width)).ljust(width)
-    eighths = round(share * width * 8)
+        return ("#" * round(fraction * width)).ljust(width)
+    eighths = round(fraction * width * 8)
     whole, rest = divmod(eighths, 8)
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
-def size_of(count: float) -> str:
-    """Bytes, as people say them.
+def format_size(count: float) -> str:
+    """A number of bytes in a readable unit.
 
     Examples
     --------
-    >>> size_of(512), size_of(24_100_000)
+    >>> format_size(512), format_size(24_100_000)
     ('512 bytes', '24.1 MB')
     """
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -218,8 +220,8 @@ def plain_output() -> bool:
     return not encoding.startswith("utf")
 
 
-def screen() -> Console:
-    """Where tables are printed: at most 100 columns, 80 when it is no terminal; no markup, no emoji."""
+def stdout_console() -> Console:
+    """A console for tables: at most 100 columns wide, 80 outside a terminal; no markup, no emoji."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -228,10 +230,10 @@ def screen() -> Console:
 
 
 class _Display:
-    """One live display on standard error for all bars that are open at once.
+    """One live display on standard error for all progress bars that are open at the same time.
 
-    It appears `QUIET_SECONDS` after the first bar was opened, whether or not a bar has moved by then: a
-    timer starts it, so that a step which cannot count its work still shows that it is alive.
+    A timer shows it `QUIET_SECONDS` after the first bar was opened, whether or not a bar has moved by then,
+    so that a step without a count still shows that it runs.
     """
 
     def __init__(self) -> None:
@@ -255,23 +257,23 @@ class _Display:
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # else results in a pipe would be drawn above the bar
+            redirect_stdout=sys.stdout.isatty(),  # else rich would print results for a pipe above the bar
         )
         self.opened = time.monotonic()
-        self._lock = threading.Lock()  # the timer's thread starts what the command's thread stops
+        self._lock = threading.Lock()  # the timer's thread calls show(), the command's thread close()
         self._closed = False
         self._timer = threading.Timer(QUIET_SECONDS, self.show)
         self._timer.daemon = True
         self._timer.start()
 
     def show(self) -> None:
-        """Draw from now on."""
+        """Start drawing."""
         with self._lock:
             if not self._closed and not self.bars.live.is_started:
                 self.bars.start()
 
     def close(self) -> None:
-        """Take the bars off the screen, for good."""
+        """Remove the bars from the screen; they do not come back."""
         self._timer.cancel()
         with self._lock:
             self._closed = True
@@ -279,20 +281,22 @@ class _Display:
                 self.bars.stop()
 
 
-_displays: list[_Display] = []  # at most one: rich draws one live display at a time
+_displays: list[_Display] = []  # at most one: rich can draw only one live display at a time
 
 
 def clear_progress() -> None:
-    """Take all bars off the screen, before results are printed."""
+    """Remove all bars from the screen, before results are printed."""
     for display in _displays:
         display.close()
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int | None, *, unit: str, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left on standard error, from two seconds on; yields `advance(count)`.
+def progress(
+    description: str, total: int | None, *, unit: str, quiet: bool
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar with rate and time left on standard error; yields `advance(count)`.
 
-    Bars may be opened inside each other; each has a line of its own.
+    It appears after `QUIET_SECONDS`, and only on a terminal. Bars may be nested; each has a line of its own.
     """
     if quiet or not sys.stderr.isatty():
         yield lambda count: None
@@ -301,7 +305,7 @@ def progress(what: str, total: int | None, *, unit: str, quiet: bool) -> Iterato
     if outermost:
         _displays.append(_Display())
     display = _displays[0]
-    task = display.bars.add_task(clean(what), total=total, rate="", count="")
+    task = display.bars.add_task(clean(description), total=total, rate="", count="")
     start, done = time.monotonic(), 0
 
     def advance(count: int) -> None:
@@ -310,9 +314,9 @@ def progress(what: str, total: int | None, *, unit: str, quiet: bool) -> Iterato
         elapsed = time.monotonic() - start
         if time.monotonic() - display.opened > QUIET_SECONDS:
             display.show()
-        told = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+        count_text = f"{done:,}" if total is None else f"{done:,}/{total:,}"
         rate = f"{done / max(elapsed, 1e-9):,.0f} {unit}/s"
-        display.bars.update(task, advance=count, count=told, rate=rate)
+        display.bars.update(task, advance=count, count=count_text, rate=rate)
 
     try:
         yield advance

@@ -1,4 +1,4 @@
-"""Which labels a command line means: words on the line, a file or a known set, and the prompts of them."""
+"""Labels given on a command line (words, a file or a known set), and their prompts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.cli.shared.console import complain
+from diptych.cli.shared.console import print_message
 from diptych.errors import DataError
 
 _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
 
-# Plurals that no ending tells; an "s" alone tells nothing: glass, bus, lens.
+# Plurals without the ending "s"; the ending itself is no sign of a plural: glass, bus, lens.
 _PLURALS = {"people", "men", "women", "children", "mice", "geese", "teeth", "feet", "sheep", "cattle", "oxen"}
 _SILENT_H = ("hour", "honest", "honour", "honor", "heir")
-_LIKE_YOU = ("unic", "unif", "unit", "univ", "use", "usual", "ute", "eu", "ewe", "one-", "one ")
+_SOUNDS_LIKE_YOU = ("unic", "unif", "unit", "univ", "use", "usual", "ute", "eu", "ewe", "one-", "one ")
 
 
 def prompt(label: str) -> str:
-    """The sentence that stands for a label typed as people type them.
+    """Make a prompt from a label as people type it.
 
     Examples
     --------
@@ -44,14 +44,14 @@ def prompt(label: str) -> str:
 
 
 def _article(text: str) -> str:
-    """By the first sound: an hour, a university; English keeps few such words."""
+    """The indefinite article, by the first sound: an hour, a university."""
     if text.startswith(_SILENT_H):
         return "an"
-    return "an" if text[0] in "aeiou" and not text.startswith(_LIKE_YOU) else "a"
+    return "an" if text[0] in "aeiou" and not text.startswith(_SOUNDS_LIKE_YOU) else "a"
 
 
 def prompts_for(labels: Any) -> Any:
-    """Name -> prompts, for a classifier that takes prompts as they are; a hierarchy stays one.
+    """Prompts by label name, for a classifier without templates; a hierarchy keeps its form.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def _prompts_of(name: str, value: Any) -> Any:
 
 
 def distinct(labels: Sequence[str]) -> list[str]:
-    """Each label once, with a warning about the others: equal labels would only split their score."""
+    """Drop repeated labels with a warning: equal labels would share one score between them."""
     once = list(dict.fromkeys(labels))
     if len(once) < len(labels):
         repeated = [label for label in once if list(labels).count(label) > 1]
@@ -83,10 +83,12 @@ def distinct(labels: Sequence[str]) -> list[str]:
 
 
 def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
-    """What --names says: class names, of a known set or a JSON file, and the texts of those with several."""
+    """Read --names: class names from a known set or a JSON file, and the texts of classes with several."""
     if names is None or not Path(names).is_file():
         if names is not None and (Path(names).suffix or len(Path(names).parts) > 1):
-            raise DataError(f"there is no file {names}: expected JSON with names of classes, or a known set")
+            raise DataError(
+                f"there is no file {names}: expected JSON with class names, or the name of a known set"
+            )
         return names, {}
     from diptych.zeroshot.label_files import read_labels_file
     from diptych.zeroshot.labels import read_labels
@@ -103,17 +105,17 @@ def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
     return {label.name: label.texts[0] for label in labels}, texts
 
 
-def tell_language(labels: Any, encoder: Any, *, quiet: bool) -> None:
-    """A note where the model will not understand the labels' language; none without a tokenizer to ask.
+def note_language(labels: Any, encoder: Any, *, quiet: bool) -> None:
+    """Print a note if the model does not read the language of the labels; needs a tokenizer to tell.
 
     Parameters
     ----------
     labels : list, dict or None
-        As a classifier takes them; None for those of a saved one.
+        As a classifier takes them; None for those of a saved classifier.
     encoder : Encoder
-        With `tokenizer`, and `spec.languages` where its languages are stated.
+        With `tokenizer`, and `spec.languages` if its languages are stated.
     quiet : bool
-        Say nothing.
+        Print nothing.
     """
     from diptych.inputs import first_language_mismatch
     from diptych.zeroshot.labels import read_labels
@@ -124,4 +126,4 @@ def tell_language(labels: Any, encoder: Any, *, quiet: bool) -> None:
     texts = [text for label in read_labels(labels) for text in label.texts]
     languages = getattr(getattr(encoder, "spec", None), "languages", ())
     if (sentence := first_language_mismatch(texts, tokenizer, languages)) is not None:
-        complain("note", sentence)
+        print_message("note", sentence)

@@ -1,4 +1,4 @@
-"""Groups of options that several commands share, declared once and spelt out for typer.
+"""Groups of options that several commands share, declared once and expanded for typer.
 
 A group is a frozen dataclass whose fields are options. A command declares one parameter of that type, and
 `@with_group` puts the options in its place.
@@ -13,14 +13,14 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 
-def with_group(parameter: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a command take the fields of one of its parameters as options of its own.
+def with_group(*groups: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Expand parameters of a command that are option groups into one option for each of their fields.
 
     Parameters
     ----------
-    parameter : str
-        Its name; its type is a dataclass in which every field has a default. The options stand in ``--help``
-        where it stands.
+    *groups : str
+        Names of parameters. The type of each is a dataclass in which every field has a default. Its options
+        stand in ``--help`` where the parameter stands.
 
     Examples
     --------
@@ -41,30 +41,41 @@ def with_group(parameter: str) -> Callable[[Callable[..., None]], Callable[..., 
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
-        group = hints.pop(parameter)
-        options = get_type_hints(group, include_extras=True)
+        kinds = {name: hints[name] for name in groups}
         parameters: list[inspect.Parameter] = []
-        for name, own in inspect.signature(command).parameters.items():
-            if name != parameter:
-                parameters.append(own.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-                continue
-            parameters += [
-                inspect.Parameter(
-                    one.name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=one.default,
-                    annotation=options[one.name],
+        for name, parameter in inspect.signature(command).parameters.items():
+            if name in kinds:
+                parameters += _options_of(kinds[name])
+            else:
+                parameters.append(
+                    parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
                 )
-                for one in fields(group)
-            ]
 
         @functools.wraps(command)
-        def spread(**given: Any) -> None:
-            chosen = group(**{one.name: given.pop(one.name, one.default) for one in fields(group)})
-            command(**given, **{parameter: chosen})
+        def expanded(**arguments: Any) -> None:
+            # All groups first: an option may have the name of a group's parameter, as `page` above.
+            values = {
+                name: kind(**{f.name: arguments.pop(f.name, f.default) for f in fields(kind)})
+                for name, kind in kinds.items()
+            }
+            command(**arguments, **values)
 
-        spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        spread.__annotations__ = {one.name: one.annotation for one in parameters}
-        return spread
+        expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return expanded
 
     return decorate
+
+
+def _options_of(group: type) -> list[inspect.Parameter]:
+    """The fields of a group as parameters, in the order in which they are declared."""
+    annotations = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=annotations[field.name],
+        )
+        for field in fields(group)
+    ]

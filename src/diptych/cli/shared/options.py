@@ -1,4 +1,4 @@
-"""The options that commands share, spelled and explained in one place, and what they turn into."""
+"""Options that commands share, each declared once, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="default (inside the package), another name of [bold]diptych models list[/bold] (also with "
+        help="The model: default (inside the package), a name of [bold]diptych models list[/bold] (also with "
         "--immich), a folder, hf-hub:ORG/REPO or local-dir:PATH.",
         show_default=False,
         rich_help_panel=_MODEL,
@@ -31,14 +31,16 @@ Model = Annotated[
 ]
 Pretrained = Annotated[
     str | None,
-    typer.Option(metavar="TAG", help="Which weights of that name, e.g. openai.", rich_help_panel=_MODEL),
+    typer.Option(
+        metavar="TAG", help="The tag of the pretrained weights, e.g. openai.", rich_help_panel=_MODEL
+    ),
 ]
 Exact = Annotated[
     bool,
     typer.Option(
         "--exact",
         metavar="",
-        help="Full decoding, colours as stored (no ICC profile), float32: as figures need.",
+        help="Slow and reproducible, for measurements: decode at full size, ignore ICC profiles, float32.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -46,7 +48,7 @@ OnLong = Annotated[
     str,
     typer.Option(
         metavar="cut|refuse",
-        help="What to do with a text longer than the model reads.",
+        help="Cut or refuse a text that is longer than the model's context.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -54,49 +56,56 @@ Names = Annotated[
     str | None,
     typer.Option(
         metavar="SET|FILE",
-        help="Words for the classes: a known set (imagenet, cifar10, ...), or JSON: a list, or folder -> "
-        "words or several texts.",
+        help="Names of the classes: a known set (imagenet, cifar10, ...), or a JSON file with a list of "
+        "names or with folder -> name or texts.",
     ),
 ]
-Templates = Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompts, e.g. imagenet80.")]
+Templates = Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompt templates, e.g. imagenet80.")]
 Fast = Annotated[
     bool,
     typer.Option(
-        "--fast", metavar="", help="Scaled decoding and the machine's best precision: not for figures."
+        "--fast",
+        metavar="",
+        help="Decode at reduced size, use the fastest precision; not for reported results.",
     ),
 ]
 AllowOverlap = Annotated[
     bool,
-    typer.Option("--allow-overlap", metavar="", help="Measure even if data sets share many pictures."),
+    typer.Option("--allow-overlap", metavar="", help="Measure even if the data sets share many pictures."),
 ]
 Device = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.", rich_help_panel=_MACHINE)
+    str, typer.Option(metavar="auto|cpu|cuda|mps", help="The device to compute on.", rich_help_panel=_MACHINE)
 ]
 Precision = Annotated[
     str,
-    typer.Option(metavar="NAME", help="auto, float32, bfloat16, float16 or int8.", rich_help_panel=_MACHINE),
+    typer.Option(
+        metavar="NAME", help="Precision: auto, float32, bfloat16, float16 or int8.", rich_help_panel=_MACHINE
+    ),
 ]
 Runtime = Annotated[
     str | None,
     typer.Option(
         metavar="auto|torch|onnx|openvino",
-        help="What computes. auto: what was measured to be fastest, by "
-        "[bold]diptych models runtimes[/bold] or a long run of index or embed; else torch.",
+        help="The library that computes. auto: the fastest one, if [bold]diptych models runtimes[/bold] or a "
+        "long run of index or embed has measured it; else torch.",
         show_default=False,
         rich_help_panel=_MACHINE,
     ),
 ]
 Threads = Annotated[
-    str, typer.Option(metavar="auto|N", help="Threads for decoding and computing.", rich_help_panel=_MACHINE)
+    str,
+    typer.Option(
+        metavar="auto|N", help="Number of threads for decoding and computing.", rich_help_panel=_MACHINE
+    ),
 ]
 BatchSize = Annotated[
-    str, typer.Option(metavar="auto|N", help="Pictures per step.", rich_help_panel=_MACHINE)
+    str, typer.Option(metavar="auto|N", help="Pictures per batch.", rich_help_panel=_MACHINE)
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Keep what the model makes of the pictures here; a second run takes it from there.",
+        help="Keep embeddings and features in this folder; the next run reuses them.",
         rich_help_panel=_MACHINE,
     ),
 ]
@@ -106,15 +115,16 @@ Limit = Annotated[
         "--limit",
         metavar="N",
         min=1,
-        help="At most so many pictures of each data set, drawn at random, by class where there are labels.",
+        help="Use at most N pictures of each data set, drawn at random, stratified by class if there are "
+        "labels.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress and no notes.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Show no progress and no notes.")]
 
 
 def model_and_tag(name: str, pretrained: str | None = None) -> tuple[str, str | None]:
-    """A model's name and which of its weights: "NAME,TAG" as CLIP_benchmark writes it, or the two apart.
+    """Split a model into name and tag: "NAME,TAG" as CLIP_benchmark writes it, or both given separately.
 
     Examples
     --------
@@ -126,13 +136,13 @@ def model_and_tag(name: str, pretrained: str | None = None) -> tuple[str, str | 
         return name, pretrained
     if pretrained is not None and pretrained != tag:
         raise typer.BadParameter(
-            f"{name!r} names the weights {tag!r}, and --pretrained {pretrained!r}: give one"
+            f"{name!r} names the weights {tag!r}, but --pretrained names {pretrained!r}: leave one out"
         )
     return first, tag
 
 
 def count(value: str, option: str) -> int | None:
-    """A whole number of at least 1, or None for "auto".
+    """Read a whole number of at least 1; None for "auto".
 
     Examples
     --------
@@ -147,7 +157,7 @@ def count(value: str, option: str) -> int | None:
 
 
 def command() -> str:
-    """The command line, as it can be given again."""
+    """The present command line, quoted so that it can be run again."""
     return shlex.join(["diptych", *sys.argv[1:]])
 
 
@@ -189,7 +199,7 @@ def open_model(
     exact: bool = ...,
     on_long: str = ...,
     runtime: str | None = ...,
-    settle: Callable[[str], None] | None,
+    autotune: Callable[[str], None] | None,
 ) -> TorchEncoder | ExportedEncoder | SettlingEncoder: ...
 def open_model(
     model: str | Checkpoint,
@@ -202,25 +212,25 @@ def open_model(
     exact: bool = False,
     on_long: str = "cut",
     runtime: str | None = None,
-    settle: Callable[[str], None] | None = None,
+    autotune: Callable[[str], None] | None = None,
 ) -> TorchEncoder | ExportedEncoder | SettlingEncoder:
-    """The encoder that these options ask for.
+    """Load the encoder that these options name.
 
-    With `settle`, which is told of it, and where the options leave open what computes, it measures that once
-    it has encoded enough for measuring to pay.
+    With `autotune`, and if runtime and precision are left to choose, the encoder measures which runtime is
+    fastest once it has encoded enough pictures for that to pay off; `autotune` is called with each message.
     """
-    given = {"threads": count(threads, "--threads"), "batch_size": count(batch_size, "--batch-size")}
+    counts = {"threads": count(threads, "--threads"), "batch_size": count(batch_size, "--batch-size")}
     if on_long not in ("cut", "refuse"):
         raise typer.BadParameter(f"--on-long takes cut or refuse, not {on_long!r}")
     from diptych.backends import load
 
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    chosen["on_long"] = on_long
+    settings: dict[str, Any] = {name: value for name, value in counts.items() if value is not None}
+    settings["on_long"] = on_long
     encoder = load(
-        model, pretrained, runtime=runtime, device=device, precision=precision, exact=exact, **chosen
+        model, pretrained, runtime=runtime, device=device, precision=precision, exact=exact, **settings
     )
-    if settle is None or exact or (runtime, precision) != ("auto", "auto"):
+    if autotune is None or exact or (runtime, precision) != ("auto", "auto"):
         return encoder
-    from diptych.backends import settle as settled
+    from diptych.backends import settle as measure_runtimes
 
-    return settled(encoder, model, pretrained, note=settle, **chosen)
+    return measure_runtimes(encoder, model, pretrained, note=autotune, **settings)

@@ -1,7 +1,7 @@
-"""Pages and pictures that commands write: what Diptych wrote is written over, other files are not.
+"""Overwrite pages and pictures only if Diptych wrote them.
 
-Every page carries a mark, `<meta name="generator" content="Diptych">`, and every picture names the same
-software. A command asks before its work begins, which may take minutes.
+Every page carries the mark `<meta name="generator" content="Diptych">`, and every PNG the text
+`Software: Diptych`. A command checks its output files before its work begins, which may take minutes.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from diptych.errors import InputError
 SOFTWARE = "Diptych"
 _MARKS = (
     b'<meta name="generator" content="Diptych">',
-    b"Software\0Diptych",  # a text of a PNG
-    *(b"--paper: #f7f5f0;", b"--paper: #fbfaf7;"),  # of every page before pages had the mark
+    b"Software\0Diptych",  # a text chunk of a PNG
+    *(b"--paper: #f7f5f0;", b"--paper: #fbfaf7;"),  # colours of older pages, which have no mark
 )
-_BEGINNING = 65_536  # bytes: the mark stands in a page's head, in a picture before its pixels
+_BEGINNING = 65_536  # bytes to search: the mark is in the head of a page, and before the pixels of a PNG
 
 Force = Annotated[
     bool,
-    typer.Option("--force", metavar="", help="Write over a file of that name that Diptych did not write."),
+    typer.Option("--force", metavar="", help="Overwrite the output file even if Diptych did not write it."),
 ]
 
 
-def check_own(*paths: Path | None, force: bool = False) -> None:
-    """Refuse to write over files that this package did not write.
+def check_overwrite(*paths: Path | None, force: bool = False) -> None:
+    """Refuse to overwrite files that this package did not write.
 
     Parameters
     ----------
     *paths : Path or None
-        What is to be written; None is passed over.
+        Files that will be written; None is ignored.
     force : bool
-        Write over them all the same.
+        Allow it.
 
     Raises
     ------
     InputError
-        One of them is there, and somebody else's.
+        One of them exists and was not written by this package.
 
     Examples
     --------
-    >>> check_own(Path("no-such-page.html"), None)
+    >>> check_overwrite(Path("no-such-page.html"), None)
     """
     for path in paths:
-        if path is not None and not force and path.exists() and not is_own(path):
+        if path is not None and not force and path.exists() and not is_written_by_diptych(path):
             raise InputError(
-                f"{path} is there already and was not written by diptych: name another file, or write over "
-                "it with --force"
+                f"{path} exists already and was not written by diptych: name another file, or overwrite it "
+                "with --force"
             )
 
 
-def is_own(path: Path) -> bool:
-    """Whether a file that is there was written by this package; an empty one may be written over."""
+def is_written_by_diptych(path: Path) -> bool:
+    """Whether an existing file was written by this package; an empty file counts as ours."""
     try:
         with path.open("rb") as file:
             beginning = file.read(_BEGINNING)

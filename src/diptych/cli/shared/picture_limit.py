@@ -1,4 +1,4 @@
-"""`--max-pixels`: the option of every command that decodes pictures, declared once."""
+"""`--max-pixels`, the option of every command that decodes pictures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-VARIABLE = "DIPTYCH_MAX_PIXELS"  # as in `diptych.media.sources`, which `--help` does not load
+VARIABLE = (
+    "DIPTYCH_MAX_PIXELS"  # as in `diptych.media.sources`, which is not imported here: `--help` must stay fast
+)
 
 MaxPixels = Annotated[
     str | None,
     typer.Option(
         metavar="NUMBER",
         envvar=VARIABLE,
-        help="Refuse pictures of more pixels, e.g. 500MP; by default 300MP. Each takes 4 bytes of memory.",
+        help="Refuse pictures with more pixels than this, e.g. 500MP (default 300MP). A pixel needs 4 bytes "
+        "of memory.",
         show_default=False,
         show_envvar=False,
         rich_help_panel="Machine",
@@ -28,12 +31,12 @@ MaxPixels = Annotated[
 
 @contextlib.contextmanager
 def picture_limit(max_pixels: str | None) -> Iterator[None]:
-    """Inside, pictures of up to so many pixels are decoded, also by processes that are started there.
+    """Set the largest size of a picture that is decoded, also for processes started inside the block.
 
     Raises
     ------
     InputError
-        No number of pixels.
+        Not a number of pixels.
     """
     if max_pixels is None:
         yield
@@ -51,12 +54,12 @@ def picture_limit(max_pixels: str | None) -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def reads_pictures(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option `--max-pixels`, which holds while it runs.
+def with_pixel_limit(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option `--max-pixels` to a command and apply it while the command runs.
 
     Examples
     --------
-    >>> @reads_pictures
+    >>> @with_pixel_limit
     ... def show(path: str) -> None:
     ...     print(path)
     >>> show(path="a.jpg", max_pixels="500MP")
@@ -70,10 +73,10 @@ def reads_pictures(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     @functools.wraps(command)
-    def limited(*given: Any, max_pixels: str | None = None, **named: Any) -> None:
+    def limited(*positional: Any, max_pixels: str | None = None, **named: Any) -> None:
         with picture_limit(max_pixels):
-            command(*given, **named)
+            command(*positional, **named)
 
     limited.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    limited.__annotations__ = {one.name: one.annotation for one in parameters}
+    limited.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return limited

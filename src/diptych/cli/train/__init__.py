@@ -1,1 +1,1 @@
-"""The command that trains."""
+"""The command `diptych train`."""

@@ -1,4 +1,4 @@
-"""From `diptych train --pairs` and what goes with it to data, pairs to validate on, and a config."""
+"""Turn `diptych train --pairs` and related options into data, validation pairs and a config."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ if TYPE_CHECKING:
     from diptych.training import TrainConfig
     from diptych.training.data import Description, Source
 
-HOLD_OUT = 0.05  # of the pairs, where nothing else is said
+HOLD_OUT = 0.05  # default fraction of the pairs to validate on
 MODEL = "diptych-small"
 
 
 @dataclass(frozen=True)
 class OwnPairs:
-    """What the command line says of somebody's own pairs; None and empty where it says nothing.
+    """Options of the command line for own pairs; None or empty if not given.
 
     Attributes
     ----------
     pairs : list of str
     stream : bool
-        Read shards as they come, without an index; URLs are always read so.
-    image : str
-    captions : list of str
+        Read shards sequentially, without an index; URLs are always streamed.
+    image, captions : str, list of str
         Columns of a table.
     val : str
     hold_out : float
     model : str
     start : str
-        A model to go on from.
+        The model to fine-tune.
     keep_up : list of Path
-        Data sets on which it is not to get worse.
+        Data sets on which the model must not get worse.
     """
 
     pairs: list[str]
@@ -49,30 +48,30 @@ class OwnPairs:
     keep_up: list[Path] | None = None
 
     @property
-    def said(self) -> bool:
-        """Whether anything is said besides the pairs, which a recipe says itself."""
+    def is_given(self) -> bool:
+        """Whether any option besides `pairs` is given; recipes refuse them."""
         return any(getattr(self, f.name) not in (None, False) for f in fields(self) if f.name != "pairs")
 
     def begin(self, quiet: bool) -> tuple[TrainConfig, Source | None]:
-        """A config for these pairs, and the pairs to validate on, if there are any."""
-        from diptych.cli.train.validation import chosen_by
+        """A config for these pairs, and the pairs to validate on, if any."""
+        from diptych.cli.train.validation import selection_metric
         from diptych.training import TrainConfig
         from diptych.training.data import Mixture
 
         if self.keep_up and not self.start:
-            raise InputError("--keep-up measures what a model could do before: name it, with --from")
-        data, held = self._streams() if self.streams else self._indexed(quiet)
+            raise InputError("--keep-up compares with the model before fine-tuning: name it with --from")
+        data, held_out = self._streams() if self.streams else self._indexed(quiet)
         config = TrainConfig(
             data=Mixture(((data, 1.0),)),
             name=f"{self.model or self.start or MODEL} on {', '.join(self.pairs)}",
-            monitor="" if held is None else f"val/{chosen_by(held)}",
+            monitor="" if held_out is None else f"val/{selection_metric(held_out)}",
             **(_fine_tuning(self.start, self.model) if self.start else {"model": self.model or MODEL}),
         )
-        return config, held
+        return config, held_out
 
     @property
     def streams(self) -> bool:
-        """Whether shards are read as they come."""
+        """Whether shards are streamed."""
         return self.stream or any("://" in pattern for pattern in self.pairs)
 
     def _streams(self) -> tuple[Description, Source | None]:
@@ -81,7 +80,7 @@ class OwnPairs:
         if self.hold_out or self.image or self.captions:
             raise InputError(
                 "streamed shards have no index and no columns: leave out --hold-out, --image-column and "
-                "--caption-column; name pairs to validate on with --val"
+                "--caption-column; to validate, give --val"
             )
         return TarStream(self.pairs), describe(self.val).open() if self.val else None
 
@@ -92,16 +91,16 @@ class OwnPairs:
         described = Once(describe(self.pairs, **columns))  # type: ignore[arg-type]
         if self.val:
             return described, describe(self.val, **columns).open()  # type: ignore[arg-type]
-        share = HOLD_OUT if self.hold_out is None else self.hold_out
-        held = Part(described, share, held_out=True).open() if share else None
-        if held is not None and not len(held):
-            note(f"too few pairs to hold out a share of {share:g}: training without validation", quiet=quiet)
-            held = None
-        return (described if held is None else Part(described, share)), held
+        fraction = HOLD_OUT if self.hold_out is None else self.hold_out
+        held_out = Part(described, fraction, held_out=True).open() if fraction else None
+        if held_out is not None and not len(held_out):
+            note(f"too few pairs to hold out {fraction:g} of them: training without validation", quiet=quiet)
+            held_out = None
+        return (described if held_out is None else Part(described, fraction)), held_out
 
 
 def _fine_tuning(start: str, model: str | None) -> dict[str, Any]:
-    """Fields of a config that goes on from a model: its shape, its licence and `fine_tuning_defaults`."""
+    """Config fields for fine-tuning a model: its architecture, its licence, low learning rates."""
     from diptych.training import fine_tuning_defaults, inputs_of
     from diptych.weights import load_checkpoint
 

@@ -1,4 +1,4 @@
-"""What `diptych train --dry-run` prints: the plan of a run as a table, or as JSON."""
+"""`diptych train --dry-run`: print the plan of a run as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 def show_plan(run: Run, *, json: bool, quiet: bool) -> None:
-    """Find out what a run will take, and print it."""
-    from diptych.training.loop.plan import plan
+    """Estimate the memory and time of a run, and print the plan."""
+    from diptych.training.loop.plan import plan as make_plan
 
-    note("reading some pairs and encoding them ...", quiet=quiet)
+    note("measuring on a few pairs ...", quiet=quiet)
     with ExitStack() as bars:
-        found = plan(
+        run_plan = make_plan(
             run,
             lambda total: bars.enter_context(
                 progress("counting pairs", total, unit="shards", quiet=quiet or json)
             ),
         )
     if json:
-        print(json_module.dumps(asdict(found), indent=2))
+        print(json_module.dumps(asdict(run_plan), indent=2))
         return
-    for name, value in rows(found):
+    for name, value in plan_rows(run_plan):
         print(f"{name:28} {value}" if value else f"\n{name}")
 
 
-def rows(plan: RunPlan) -> Iterator[tuple[str, str]]:
-    """Name and value; a heading has no value."""
+def plan_rows(plan: RunPlan) -> Iterator[tuple[str, str]]:
+    """Names and values of the plan; a heading has an empty value."""
     yield "Model", ""
     for name, count in plan.parameters.items():
         yield f"  {name}", f"{count / 1e6:,.1f} M parameters"
@@ -49,9 +49,9 @@ def rows(plan: RunPlan) -> Iterator[tuple[str, str]]:
     yield "Memory, at most", ""
     for name, size in plan.memory.items():
         yield f"  {name}", _size(size)
-    yield "  together", f"{_size(sum(plan.memory.values()))} of {_size(plan.free)} that may be used"
+    yield "  total", f"{_size(sum(plan.memory.values()))} of {_size(plan.free)} available"
     if not plan.fits:
-        yield "  too much", "encode fewer pairs at once: --chunk auto"
+        yield "  too much", "use smaller chunks: --chunk auto"
     yield f"Speed here ({plan.device}, {plan.precision})", ""
     yield "  model", f"{plan.pairs_per_second:,.1f} pairs/s forward and backward"
     yield "  data", f"{plan.decoded_per_second:,.0f} pairs/s read, decoded and cropped"
@@ -59,12 +59,12 @@ def rows(plan: RunPlan) -> Iterator[tuple[str, str]]:
     for name, hours in plan.hours.items():
         yield (
             f"  {name}",
-            _duration(hours) + ("" if name == "this machine" else ", one of them at 40 % of its peak"),
+            _duration(hours) + ("" if name == "this machine" else ", one device at 40 % of its peak speed"),
         )
 
 
 def _size(size: float) -> str:
-    """Bytes for people.
+    """A number of bytes in MiB or GiB.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def _size(size: float) -> str:
 
 
 def _duration(hours: float) -> str:
-    """Hours for people.
+    """A duration in a readable unit.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`diptych train`: run a recipe, or train on pairs of your own without one."""
+"""`diptych train`: run a recipe, or train on your own image-text pairs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,19 @@ _DATA, _RUN = "Your own pairs", "Run"
 
 
 Recipe = Annotated[
-    Path | None, typer.Argument(metavar="[RECIPE]", help="A Python file with run().", show_default=False)
+    Path | None,
+    typer.Argument(
+        metavar="[RECIPE]",
+        help="A Python file with a function run() that returns the run.",
+        show_default=False,
+    ),
 ]
 Pairs = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a folder; with captions, "
-        "or a folder per class.",
+        help="Image-text pairs: tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a "
+        "folder with captions or with a folder per class.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -43,32 +48,32 @@ Stream = Annotated[
     typer.Option(
         "--stream",
         metavar="",
-        help="Read tar shards as they come, without an index; URLs (s3://, gs://) always are.",
+        help="Stream tar shards without an index; URLs (s3://, gs://) are always streamed.",
         rich_help_panel=_DATA,
     ),
 ]
 ImageColumn = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="A table's column of pictures, filepath if not given.", rich_help_panel=_DATA
+        metavar="NAME", help="The table's column of pictures. Default: filepath.", rich_help_panel=_DATA
     ),
 ]
 CaptionColumn = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A table's column of captions, title if not given; several times.",
+        help="The table's column of captions; repeat it for several. Default: title.",
         rich_help_panel=_DATA,
     ),
 ]
 Val = Annotated[
-    str | None, typer.Option(metavar="PATTERN", help="Pairs to validate on.", rich_help_panel=_DATA)
+    str | None, typer.Option(metavar="PATTERN", help="Pairs for validation.", rich_help_panel=_DATA)
 ]
 HoldOut = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Without --val: share of pairs held out, 0.05 if not given.",
+        help="Without --val: fraction of the pairs to validate on. Default: 0.05.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -78,7 +83,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="PRESET",
-        help="Shape to train: --from's, else diptych-small.",
+        help="The architecture. Default: that of --from, else diptych-small.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -87,9 +92,9 @@ Start = Annotated[
     typer.Option(
         "--from",
         metavar="MODEL",
-        help="Fine-tune this model without destroying it: its shape, a low rate that falls from layer to "
-        "earlier layer, batch norms that stay still, averaged weights, 5 epochs of batches of 64. What "
-        "--lr, --set and others say goes before. Reasons and figures: docs/fine-tuning.md.",
+        help="Fine-tune this model with little forgetting: low learning rates, lower in earlier layers, "
+        "frozen batch norms, averaged weights, 5 epochs, batches of 64. --lr, --set and other options "
+        "override these. Details: docs/fine-tuning.md.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -98,60 +103,64 @@ KeepUp = Annotated[
     typer.Option(
         "--keep-up",
         metavar="DATA",
-        help="With --from: what must not be forgotten; measured before, meanwhile and after.",
+        help="With --from: data of an old task that must not get worse, measured before, during and after.",
         rich_help_panel=_DATA,
     ),
 ]
 Out = Annotated[
-    str | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False)
+    str | None, typer.Option("--out", "-o", metavar="DIR", help="The folder of the run.", show_default=False)
 ]
-Epochs = Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_RUN)]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Number of epochs.", rich_help_panel=_RUN)]
 PairsPerEpoch = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         min=1,
-        help="Usable pairs in an epoch of streamed shards; if not given, they are counted, once.",
+        help="Number of pairs in an epoch of streamed shards. Default: counted once, before training.",
         rich_help_panel=_RUN,
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Pairs a step, of all processes together.", rich_help_panel=_RUN),
+    typer.Option(metavar="N", help="Pairs per step, over all processes.", rich_help_panel=_RUN),
 ]
 Chunk = Annotated[
     str | None,
     typer.Option(
         metavar="N|auto",
-        help="Pairs encoded at once: the memory of N for the gradient of --batch-size. auto: all that fit.",
+        help="Encode N pairs at a time to save memory; the gradient is that of the full batch. auto: as many "
+        "as fit.",
         rich_help_panel=_RUN,
     ),
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any field of the config.", rich_help_panel=_RUN),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set any field of the config.", rich_help_panel=_RUN),
 ]
 DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
         metavar="",
-        help="Print what the run will take (size, memory, hours here and elsewhere), and stop.",
+        help="Print the plan (model size, memory, hours here and on other machines), and stop.",
         rich_help_panel=_RUN,
     ),
 ]
 Logger = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME", help="Also log to tensorboard or wandb; several times.", rich_help_panel=_RUN
+        metavar="NAME", help="Also log to tensorboard or wandb; repeat it for both.", rich_help_panel=_RUN
     ),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", metavar="", help="Go on where the run stands.", rich_help_panel=_RUN)
+    bool,
+    typer.Option(
+        "--resume", metavar="", help="Resume the run from its last checkpoint.", rich_help_panel=_RUN
+    ),
 ]
 
 
-# Options that set the field of the config that has their name.
+# Options that set the config field of the same name.
 FIELDS: tuple[str, ...] = (
     "out",
     "epochs",
@@ -200,7 +209,9 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train both encoders from image-text pairs. Ctrl-C and SIGTERM save; --resume goes on exactly there.
+    """Train both encoders on image-text pairs.
+
+    Ctrl-C and SIGTERM save a checkpoint; --resume continues exactly there.
 
     [bold]Examples[/bold]
 
@@ -224,17 +235,17 @@ def train(
 
       diptych classify cat.jpg cat dog --model runs/mine
     """
-    # First of all: the arguments are the only locals here.
-    named = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
-    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, one speaks
+    # Must be the first statement: here locals() holds the arguments only.
+    config_fields = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
+    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, only rank 0 prints
     if (recipe is None) == (not pairs):
         raise InputError(
-            "give a recipe (diptych train recipes/default.py) or pairs (--pairs 'PATTERN', in quotes, or the "
-            "shell makes several words of it)"
+            "give either a recipe (diptych train recipes/default.py) or pairs (--pairs 'PATTERN', in quotes, "
+            "or the shell expands it)"
         )
     own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model, start, keep_up)
-    changes = named if chunk is None else {**named, "chunk": _pairs_of(chunk)}
-    # Importing torch and looking for the pairs can take seconds: the bar shows that the command is alive.
+    changes = config_fields if chunk is None else {**config_fields, "chunk": _read_chunk(chunk)}
+    # Importing torch and listing the pairs can take seconds: the bar shows that the command runs.
     with progress("preparing the run", None, unit="steps", quiet=quiet or not first):
         run = (
             _recipe_run(recipe, own, changes, assignments)
@@ -245,15 +256,15 @@ def train(
         if first:
             show_plan(run, json=json, quiet=quiet)
         return
-    more = {"resume": resume, "resume_from": resume_from or ""}
-    _train(run, logger or [], more, start=bool(start), json=json, quiet=quiet, first=first)
+    resuming = {"resume": resume, "resume_from": resume_from or ""}
+    _train(run, logger or [], resuming, start=bool(start), json=json, quiet=quiet, first=first)
 
 
 def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None) -> Run:
-    if own.said:
+    if own.is_given:
         raise InputError(
-            "--val, --hold-out, --model, --from and what is said of pairs go with --pairs; a recipe says "
-            "them itself, see --set"
+            "--val, --hold-out, --model, --from and the options of pairs need --pairs; to change a recipe, "
+            "use --set"
         )
     run = _read_recipe(recipe)
     config = dataclasses.replace(run.config, **changes).override(assignments or [])
@@ -263,38 +274,40 @@ def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignment
 def _own_run(
     own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, *, quiet: bool, first: bool
 ) -> Run:
-    from diptych.cli.train.validation import held_out_measure, kept, tell_shared
+    from diptych.cli.train.validation import held_out_evaluator, kept_evaluators, warn_of_shared
     from diptych.training import Run
 
-    config, held = own.begin(quiet or not first)
+    config, held_out = own.begin(quiet or not first)
     config = dataclasses.replace(config, **changes).override(assignments or [])
     if config.objective != "contrastive":
         if own.keep_up:
             raise InputError(
-                f"--keep-up compares pictures with texts, and objective={config.objective} cannot"
+                f"--keep-up compares pictures with texts, which objective={config.objective} cannot"
             )
-        note(f"objective={config.objective}: nothing is measured on held-out pairs", quiet=quiet or not first)
+        note(f"objective={config.objective}: no validation on held-out pairs", quiet=quiet or not first)
         return Run(dataclasses.replace(config, monitor=""))
-    evaluators = {} if held is None else {"val": held_out_measure(held, config, samples=first)}
-    more = kept(own.keep_up or [], config)
+    evaluators = {} if held_out is None else {"val": held_out_evaluator(held_out, config, samples=first)}
+    more = kept_evaluators(own.keep_up or [], config)
     if first and not own.streams:
-        tell_shared(config.data.parts[0][0].open(), held if own.val else None, own.keep_up or [], quiet=quiet)
-    # A data set may be called val, too.
-    return Run(config, evaluators | {f"{n} (kept)" if n in evaluators else n: e for n, e in more.items()})
+        training = config.data.parts[0][0].open()
+        warn_of_shared(training, held_out if own.val else None, own.keep_up or [], quiet=quiet)
+    # A data set of --keep-up may have the name "val", too.
+    renamed = {f"{name} (kept)" if name in evaluators else name: item for name, item in more.items()}
+    return Run(config, evaluators | renamed)
 
 
-def _pairs_of(chunk: str) -> int:
+def _read_chunk(chunk: str) -> int:
     if chunk == "auto":
         return -1
     if not chunk.isdigit():
-        raise InputError(f"--chunk is {chunk!r}: expected a number of pairs, or auto")
+        raise InputError(f"--chunk takes a number of pairs or auto, not {chunk!r}")
     return int(chunk)
 
 
 def _train(
     run: Run,
-    log: list[str],
-    more: dict[str, Any],
+    loggers: list[str],
+    resuming: dict[str, Any],
     *,
     start: bool,
     json: bool,
@@ -306,23 +319,23 @@ def _train(
     from diptych.training import train as train_
     from diptych.training.loop.signals import STATUS
 
-    refuse_used(Path(run.config.out), resume=more["resume"])
-    before = _before(run, quiet) if start and first else {}
-    with listening(quiet or not first, log if first else [], run.config) as listener:
-        summary = train_(run, **more, listener=listener)
+    refuse_used(Path(run.config.out), resume=resuming["resume"])
+    before = _measure_start(run, quiet) if start and first else {}
+    with listening(quiet or not first, loggers if first else [], run.config) as listener:
+        summary = train_(run, **resuming, listener=listener)
     if first:
-        _tell(summary, before, json, quiet)
+        _print_summary(summary, before, json, quiet)
     if not summary.finished and summary.reason in STATUS:
-        raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun look at all
+        raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun check all of them
 
 
-def _before(run: Run, quiet: bool) -> Mapping[str, float]:
-    """What the start makes of the run's measurements."""
+def _measure_start(run: Run, quiet: bool) -> Mapping[str, float]:
+    """The metrics of the model before fine-tuning."""
     from diptych.backends import load
 
     if not run.evaluators:
         return {}
-    note("measuring the start", quiet=quiet)
+    note("measuring the model before fine-tuning", quiet=quiet)
     model = load(run.config.start, runtime="torch", exact=True, device=run.config.device).model
     return {
         f"{name}/{key}": value
@@ -331,10 +344,10 @@ def _before(run: Run, quiet: bool) -> Mapping[str, float]:
     }
 
 
-def _tell(summary: RunSummary, before: Mapping[str, float], json: bool, quiet: bool) -> None:
+def _print_summary(summary: RunSummary, before: Mapping[str, float], json: bool, quiet: bool) -> None:
     if json:
-        told = dataclasses.asdict(summary) | ({"before": dict(before)} if before else {})
-        print(json_module.dumps(told, default=str, indent=2))
+        values = dataclasses.asdict(summary) | ({"before": dict(before)} if before else {})
+        print(json_module.dumps(values, default=str, indent=2))
     if summary.finished:
         figures = ", ".join(
             f"{name} {before[name]:.3f} -> {value:.3f}" if name in before else f"{name} {value:.3f}"
@@ -343,7 +356,7 @@ def _tell(summary: RunSummary, before: Mapping[str, float], json: bool, quiet: b
         note(f"{summary.reason}: {summary.step} steps; kept: {figures or 'the last weights'}", quiet=quiet)
         note(f"model: {summary.folder}/model  (diptych classify PICTURE LABEL... -m {summary.folder})")
         return
-    note(f"{summary.reason}: saved at step {summary.step}. The same command with --resume goes on there.")
+    note(f"{summary.reason}: saved at step {summary.step}. To continue, run the same command with --resume.")
 
 
 def _read_recipe(path: Path) -> Run:
@@ -351,19 +364,19 @@ def _read_recipe(path: Path) -> Run:
     from diptych.training import Run
 
     if not path.is_file():
-        raise InputError(f"{path} is no file: expected a recipe, a Python file with a function run()")
+        raise InputError(f"{path} is not a file: expected a recipe, a Python file with a function run()")
     spec = importlib.util.spec_from_file_location(f"diptych_recipe_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} is no Python file: expected a recipe such as recipes/default.py")
+        raise InputError(f"{path} is not a Python file: expected a recipe such as recipes/default.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses inside a recipe look their module up
-    sys.path.insert(0, str(path.resolve().parent))  # as Python does for a script: recipes may share parts
+    sys.modules[spec.name] = module  # dataclasses in a recipe look up their module
+    sys.path.insert(0, str(path.resolve().parent))  # as for a script: recipes may import each other
     try:
         spec.loader.exec_module(module)
     finally:
         sys.path.pop(0)
     function = getattr(module, "run", None)
-    made = function() if callable(function) else None
-    if not isinstance(made, Run):
+    result = function() if callable(function) else None
+    if not isinstance(result, Run):
         raise InputError(f"{path} has no function run() that returns a diptych.training.Run")
-    return made
+    return result

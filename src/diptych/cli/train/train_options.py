@@ -1,4 +1,4 @@
-"""Options of `diptych train` that set a field of the config by its name, those of open_clip among them."""
+"""Options of `diptych train` that set a config field of the same name, with open_clip's names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Schedule = Annotated[
     Literal["cosine", "constant"] | None,
     typer.Option(
         metavar="cosine|constant",
-        help="After the warmup: a cosine down to 0 (default), or the peak to the end.",
+        help="After the warmup: cosine decay to 0 (default), or constant.",
         rich_help_panel=_RATE,
     ),
 ]
@@ -24,7 +24,7 @@ EpochsCooldown = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="With --schedule constant: the rate falls over the last N epochs (0). Also when a constant run "
+        help="With --schedule constant: decay the rate over the last N epochs (default 0). Also when a run "
         "is resumed: --epochs 12 --epochs-cooldown 2.",
         rich_help_panel=_RATE,
     ),
@@ -34,20 +34,25 @@ CooldownPower = Annotated[
     typer.Option(
         "--lr-cooldown-power",
         metavar="P",
-        help="Shape of that fall: 1 is a straight line (default), 2 is fast at first.",
+        help="Power of the cooldown: 1 is linear (default), 2 falls faster at first.",
         rich_help_panel=_RATE,
     ),
 ]
 CooldownEnd = Annotated[
     float | None,
-    typer.Option("--lr-cooldown-end", metavar="RATE", help="Rate at its end (0).", rich_help_panel=_RATE),
+    typer.Option(
+        "--lr-cooldown-end",
+        metavar="RATE",
+        help="Learning rate at the end of the cooldown (default 0).",
+        rich_help_panel=_RATE,
+    ),
 ]
 
 Lock = Annotated[
     Literal["image", "text", "both"] | None,
     typer.Option(
         metavar="TOWER",
-        help="A tower that stays as it is, batch norms included: image (LiT), text or both; default: none.",
+        help="Freeze an encoder, including batch norms: image (as in LiT), text or both. Default: none.",
         rich_help_panel=_LOCK,
     ),
 ]
@@ -56,8 +61,8 @@ UnlockedGroups = Annotated[
     typer.Option(
         "--lock-image-unlocked-groups",
         metavar="N",
-        help="Let the last N groups of a locked image tower learn (0): 1 is the projection, 2 also the last "
-        "block (stage of a ResNet), and so on.",
+        help="Train the last N groups of a locked image encoder (default 0): 1 is the projection, 2 adds the "
+        "last block (stage of a ResNet), and so on.",
         rich_help_panel=_LOCK,
     ),
 ]
@@ -66,7 +71,7 @@ UnlockedLayers = Annotated[
     typer.Option(
         "--lock-text-unlocked-layers",
         metavar="N",
-        help="Likewise of a locked text tower (0).",
+        help="Train the last N layers of a locked text encoder (default 0).",
         rich_help_panel=_LOCK,
     ),
 ]
@@ -75,7 +80,7 @@ UseBnSync = Annotated[
     typer.Option(
         "--use-bn-sync",
         metavar="",
-        help="Batch norms normalise over the pictures of all processes, not each over its own; GPUs only.",
+        help="Synchronise batch norms over all processes; GPUs only.",
         rich_help_panel="Run",
     ),
 ]
@@ -85,8 +90,8 @@ SaveFrequency = Annotated[
     typer.Option(
         "--save-frequency",
         metavar="N",
-        help="Every N epochs keep a numbered checkpoint with its model, DIR/epoch-N (0: none); --model, "
-        "--resume-from and others take it as they take DIR.",
+        help="Keep a checkpoint with its model every N epochs, as DIR/epoch-N (0: none); use it like DIR in "
+        "--model, --resume-from and others.",
         rich_help_panel="Run",
     ),
 ]
@@ -95,7 +100,7 @@ KeepCheckpoints = Annotated[
     typer.Option(
         "--keep-checkpoints",
         metavar="N",
-        help="Of those the newest N, and the best beside (0: all).",
+        help="Keep the newest N of these checkpoints and the best one (0: all).",
         rich_help_panel="Run",
     ),
 ]
@@ -104,7 +109,7 @@ ResumeFrom = Annotated[
     typer.Option(
         "--resume-from",
         metavar="DIR",
-        help="Begin a run in --out where another run or its numbered checkpoint stands, such as "
+        help="Start a new run in --out from another run or one of its checkpoints, such as "
         "runs/mine/epoch-3.",
         rich_help_panel="Run",
     ),

@@ -1,4 +1,4 @@
-"""What `diptych train --pairs` measures while it goes: held-out pairs, samples, and what is to be kept."""
+"""Evaluators of `diptych train --pairs`: held-out pairs, sample sheets, and data sets of --keep-up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.cli.classify.contact_sheet import Card, Sheet, draw
-from diptych.cli.shared.console import complain, progress
+from diptych.cli.shared.console import print_message, progress
 from diptych.embedding.batches import Embedded, embed_images, embed_texts
 from diptych.errors import DataError, counted
 from diptych.files.disk import write_atomically
@@ -26,58 +26,61 @@ if TYPE_CHECKING:
     from diptych.training import Evaluator, TrainConfig
     from diptych.training.data import Source
 
-MOST = 1000  # pairs: recall among them is quick to get and steady enough to compare evaluations
-COMPARED = 20_000  # pairs to learn from whose pictures are looked for among those measured on
-SHOWN, TOP = 8, 4  # pictures of a sample, and texts with each
+MOST = 1000  # pairs: recall among them is fast to measure and stable enough to compare epochs
+COMPARED = 20_000  # training pairs that are compared with the validation pictures
+SHOWN, TOP = 8, 4  # pictures of a sample sheet, and texts for each
 
 
-def chosen_by(source: Source) -> str:
-    """The one metric of held-out pairs to choose a model by."""
-    return "acc1" if _labelled(source, _chosen(source)) else "image_retrieval_recall@10"
+def selection_metric(source: Source) -> str:
+    """The metric of held-out pairs that selects the best checkpoint."""
+    return "acc1" if _labelled(source, _sample(source)) else "image_retrieval_recall@10"
 
 
-def held_out_measure(source: Source, config: TrainConfig, *, samples: bool = True) -> Evaluator:
-    """Recall at 1 and 10 both ways among held-out pairs, under CLIP_benchmark's names; or accuracy.
+def held_out_evaluator(source: Source, config: TrainConfig, *, samples: bool = True) -> Evaluator:
+    """Evaluator for held-out pairs: recall at 1 and 10 in both directions, or accuracy.
 
-    Of labelled pictures the accuracy, for with a few classes a right answer among ten is no feat. Each time,
-    a sheet of some of the pictures with the texts found most fitting is drawn into the run's folder.
+    Metric names are CLIP_benchmark's. Labelled pictures give accuracy, since recall at 10 means little with
+    few classes. Each evaluation also draws a sheet of pictures with their best texts into the run's folder.
 
     Parameters
     ----------
     source : Source
-        Pairs that are not trained on; 1,000 of them, chosen by their keys, are used. Pairs of one label or
-        one caption are all right answers to each other.
+        Pairs that are not used for training; 1,000 of them, chosen by hash, are measured. Pairs with the same
+        label or caption all count as right answers.
     config : TrainConfig
-        Says how the model reads pictures and texts, and where the run's folder is.
+        Gives the preprocessing, the tokenizer and the folder of the run.
     samples : bool
-        Draw the sheet: of several processes, one does.
+        Draw the sheet; with several processes, only rank 0 does.
     """
-    chosen = _chosen(source)
+    chosen = _sample(source)
     labelled = _labelled(source, chosen)
 
     def evaluate(model: CLIP, step: int) -> Mapping[str, float]:
         from diptych.training import sample_file
 
         encoder = _encoder(model, config)
-        known = _encode(encoder, source, chosen, config.workers, labelled)
-        if known is None:
+        scored = _score_pairs(encoder, source, chosen, config.workers, labelled)
+        if scored is None:
             return {}
         if samples:
-            _write_sheet(known, source, encoder.logit_scale, sample_file(Path(config.out), step), step)
-        pictures, texts, scores = known.pictures, known.texts, known.scores
+            _write_sheet(scored, source, encoder.logit_scale, sample_file(Path(config.out), step), step)
+        pictures, texts, scores = scored.pictures, scored.texts, scored.scores
         if labelled:
             return {"acc1": float(metrics.hits(scores, pictures, 1).mean())}
         return {
-            f"{side}_retrieval_recall@{k}": metrics.recall_at_k(*given, k)
-            for side, given in (("image", (scores.T, texts, pictures)), ("text", (scores, pictures, texts)))
+            f"{side}_retrieval_recall@{k}": metrics.recall_at_k(*arguments, k)
+            for side, arguments in (
+                ("image", (scores.T, texts, pictures)),
+                ("text", (scores, pictures, texts)),
+            )
             for k in (1, 10)
         }
 
     return evaluate
 
 
-def kept(paths: Sequence[Path], config: TrainConfig) -> dict[str, Evaluator]:
-    """Evaluators by name: the figure of each data set that is not to get worse, on 1,000 of its pictures."""
+def kept_evaluators(paths: Sequence[Path], config: TrainConfig) -> dict[str, Evaluator]:
+    """Evaluators for the data sets of --keep-up by name; each measures 1,000 pictures."""
     from diptych.evaluation import Measure, open_measure
     from diptych.evaluation.protocols.measures import distinct
 
@@ -93,49 +96,53 @@ def kept(paths: Sequence[Path], config: TrainConfig) -> dict[str, Evaluator]:
     return {measure.name: evaluator(measure) for measure in distinct([open_measure(path) for path in paths])}
 
 
-def tell_shared(train: Source, held: Source | None, keep_up: Sequence[Path], *, quiet: bool) -> None:
-    """Warn of pictures that are measured on and taught too.
+def warn_of_shared(train: Source, held_out: Source | None, keep_up: Sequence[Path], *, quiet: bool) -> None:
+    """Warn of pictures that are in both the training data and the validation data.
 
     Parameters
     ----------
     train : Source
-        Pairs to learn from; of more than 20,000 so many are compared, evenly spread.
-    held : Source, optional
-        Pairs to validate on; those that `held_out_measure` chooses.
+        Training pairs; at most 20,000 of them, evenly spaced, are compared.
+    held_out : Source, optional
+        Validation pairs; those that `held_out_evaluator` uses are compared.
     keep_up : sequence of Path
-        Data sets that are not to get worse.
+        Data sets that must not get worse.
     quiet : bool
-        No bar.
+        Show no progress bar.
     """
     from diptych.evaluation import open_measure
 
-    if held is None and not keep_up:
+    if held_out is None and not keep_up:
         return
-    measured = {} if held is None else {"val": _digests(held, _chosen(held))}
+    measured = {} if held_out is None else {"val": _digests(held_out, _sample(held_out))}
     measured |= {str(path): list(open_measure(path).dataset.digests()) for path in keep_up}
-    rows = np.unique(np.linspace(0, max(len(train) - 1, 0), min(len(train), COMPARED)).astype(int)).tolist()
-    with progress("comparing pictures", len(rows), unit="pairs", quiet=quiet) as advance:
-        taught = set(_digests(train, rows, advance))
-    some = "" if len(rows) == len(train) else f" {len(rows):,} compared of the"
+    indices = np.unique(
+        np.linspace(0, max(len(train) - 1, 0), min(len(train), COMPARED)).astype(int)
+    ).tolist()
+    with progress("comparing pictures", len(indices), unit="pairs", quiet=quiet) as advance:
+        training = set(_digests(train, indices, advance))
+    pairs = (
+        "the training pairs" if len(indices) == len(train) else f"{len(indices):,} training pairs compared"
+    )
     for name, digests in measured.items():
-        if shared := sum(digest in taught for digest in digests):
-            complain(
+        if shared := sum(digest in training for digest in digests):
+            print_message(
                 "warning",
-                f"{shared:,} of {len(digests):,} pictures of {name} are among{some} pairs to learn from: its "
-                "figures do not tell how new pictures fare",
+                f"{shared:,} of {len(digests):,} pictures of {name} are also among {pairs}: the results do "
+                "not show how the model does on new pictures",
             )
 
 
 def _digests(
-    source: Source, rows: Sequence[int], advance: Callable[[int], object] | None = None
+    source: Source, indices: Sequence[int], advance: Callable[[int], object] | None = None
 ) -> list[bytes]:
-    """Digests of the pictures of some records that can be read."""
+    """Digests of the pictures at these indices; those that cannot be read are skipped."""
     from diptych.datasets.contents import content_digest
 
     digests = []
-    for row in rows:
+    for index in indices:
         with contextlib.suppress(DataError):
-            digests.append(content_digest(source.image(row)))
+            digests.append(content_digest(source.image(index)))
         if advance is not None:
             advance(1)
     return digests
@@ -144,14 +151,14 @@ def _digests(
 def _encoder(model: CLIP, config: TrainConfig) -> TorchEncoder:
     from diptych.backends import TorchEncoder
 
-    now = dataclasses.replace(config, model=model.config)  # --set may have changed the shape
-    return TorchEncoder(model, now.spec, tokenizer=now.load_tokenizer(), threads=config.workers)
+    current = dataclasses.replace(config, model=model.config)  # --set may have changed the architecture
+    return TorchEncoder(model, current.spec, tokenizer=current.load_tokenizer(), threads=config.workers)
 
 
-def _chosen(source: Source) -> list[int]:
-    # By hash: the first thousand of a sorted list would be the first few classes.
-    found: list[int] = np.argsort(source.hashes(), kind="stable")[:MOST].tolist()
-    return found
+def _sample(source: Source) -> list[int]:
+    # By hash: the first thousand records may all be of the first few classes.
+    indices: list[int] = np.argsort(source.hashes(), kind="stable")[:MOST].tolist()
+    return indices
 
 
 def _labelled(source: Source, chosen: Sequence[int]) -> bool:
@@ -159,65 +166,67 @@ def _labelled(source: Source, chosen: Sequence[int]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """Held-out pairs as the model sees them: N pictures against T texts.
+class _ScoredPairs:
+    """Cosines of N held-out pictures with T texts.
 
     Attributes
     ----------
     indices : list of int
-        Of the pictures' records.
-    told : list of str
-        The texts: the first caption of each picture, or of each class.
+        Indices of the pictures in the source.
+    captions : list of str
+        The T texts: the first caption of each picture, or of each class.
     pictures, texts : (N,) and (T,)
-        A picture and a text of equal number belong together.
+        Numbers of right answers: picture n and text t belong together if pictures[n] == texts[t].
     scores : (N, T)
         Cosines.
     """
 
     indices: list[int]
-    told: list[str]
+    captions: list[str]
     pictures: NDArray[np.int64]
     texts: NDArray[np.int64]
     scores: NDArray[np.float32]
 
 
-def _encode(
+def _score_pairs(
     encoder: TorchEncoder, source: Source, chosen: Sequence[int], workers: int, labelled: bool
-) -> _Known | None:
+) -> _ScoredPairs | None:
+    """Encode the chosen pairs and compare all pictures with all texts; None if no picture can be read."""
     items = ((str(index), source.image(index)) for index in chosen)
-    found = [e for e in embed_images(encoder, items, threads=workers) if isinstance(e, Embedded)]
-    pairs = [(e.vector, int(e.key), source.captions(int(e.key))) for e in found]
+    results = embed_images(encoder, items, threads=workers)
+    embedded = [result for result in results if isinstance(result, Embedded)]
+    pairs = [(item.vector, int(item.key), source.captions(int(item.key))) for item in embedded]
     pairs = [pair for pair in pairs if pair[2]]
     if not pairs:
         return None
-    indices, told = [index for _, index, _ in pairs], [texts[0] for _, _, texts in pairs]
-    answers = [source.label(index) or caption for index, caption in zip(indices, told, strict=True)]
+    indices, captions = [index for _, index, _ in pairs], [texts[0] for _, _, texts in pairs]
+    answers = [source.label(index) or caption for index, caption in zip(indices, captions, strict=True)]
     first, pictures = np.unique(answers, return_index=True, return_inverse=True)[1:]
     texts = pictures
     if labelled:  # one text for each class
-        told, texts = [told[n] for n in first], np.arange(len(first))
+        captions, texts = [captions[n] for n in first], np.arange(len(first))
     images = np.stack([vector for vector, _, _ in pairs])  # (N, E)
-    return _Known(indices, told, pictures, texts, images @ embed_texts(encoder, told).T)
+    return _ScoredPairs(indices, captions, pictures, texts, images @ embed_texts(encoder, captions).T)
 
 
-def _write_sheet(known: _Known, source: Source, scale: float, path: Path, step: int) -> None:
+def _write_sheet(scored: _ScoredPairs, source: Source, scale: float, path: Path, step: int) -> None:
     sheet = Sheet(
         title=f"Step {step:,}",
-        subtitle=f"Held-out pictures, and the most fitting of {counted(len(known.told), 'text')}",
+        subtitle=f"Held-out pictures, and the best of {counted(len(scored.captions), 'text')}",
         footer="Scores of all texts add up to 100. * marks a text that belongs to its picture.",
-        cards=list(_cards(known, source, scale)),
+        cards=list(_cards(scored, source, scale)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda temporary: draw(sheet).save(temporary, "PNG"))
 
 
-def _cards(known: _Known, source: Source, scale: float) -> Iterator[Card]:
-    for row, index in enumerate(known.indices[:SHOWN]):
-        logits = scale * known.scores[row]
-        shares = np.exp(logits - logits.max())
-        shares *= 100 / shares.sum()
-        best = np.argsort(-shares, kind="stable")[:TOP].tolist()
-        right = known.texts == known.pictures[row]
-        texts = ["* " * bool(right[n]) + known.told[n] for n in best]
+def _cards(scored: _ScoredPairs, source: Source, scale: float) -> Iterator[Card]:
+    for row, index in enumerate(scored.indices[:SHOWN]):
+        logits = scale * scored.scores[row]
+        percent = np.exp(logits - logits.max())
+        percent *= 100 / percent.sum()
+        best = np.argsort(-percent, kind="stable")[:TOP].tolist()
+        right = scored.texts == scored.pictures[row]
+        texts = ["* " * bool(right[n]) + scored.captions[n] for n in best]
         picture = load_image(source.image(index))
-        yield Card(source.key(index), picture, tuple(zip(texts, shares[best].tolist(), strict=True)))
+        yield Card(source.key(index), picture, tuple(zip(texts, percent[best].tolist(), strict=True)))
