@@ -98,7 +98,7 @@ def test_a_catalogue_that_does_not_hold_together(run: Run, tiny: Path, album: Pa
     file.write_bytes(bytes(file.stat().st_size))
     done = run("catalog", "check", "-c", "cat")
     assert done.exit_code == 1
-    assert "3 rows that are no unit vector" in done.stderr
+    assert "rows that are not unit vectors: 3" in done.stderr
     file.unlink()
     assert run("catalog", "check", "-c", "cat").exit_code == 2
     assert run("catalog", "info", "-c", "nowhere").exit_code == 2

@@ -94,7 +94,7 @@ def test_a_recipe_with_typed_overrides_stopped_and_resumed(run: Run) -> None:
     [
         ((), "give either a recipe"),
         (("recipe.py", "--pairs", "pairs.tar"), "give either a recipe"),
-        (("nothing.py",), "is no file"),
+        (("nothing.py",), "is not a file"),
         (("empty.py",), "no function run()"),
         (("--pairs", "nothing.tar"), "nothing.tar"),
         ((*OWN, "--set", "epoch=3"), "did you mean: epochs"),
@@ -118,7 +118,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(run: Run) -> None:
     done = run("train", *OWN, "--chunk", "auto", "--dry-run")
     assert done.exit_code == 0, done.stderr
     assert not Path("runs").exists()
-    for word in ("picture encoder", "GFLOP", "steps", "together", "this machine", "H100"):
+    for word in ("picture encoder", "GFLOP", "steps", "total", "this machine", "H100"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     told = json.loads(run("train", *OWN, "--dry-run", "--json", "--set", "epochs=4").stdout)
