@@ -98,7 +98,7 @@ def test_the_report_says_what_was_found(
 ) -> None:
     told = build_ivf(built[0], tmp_path, texts[:200]).summary()
     assert "6,000 rows in 310 lists" in told
-    assert "200 text queries find 0.99" in told
+    assert "recall over 200 text queries: 0.99" in told
 
 
 def test_progress_is_told(built: tuple[Segments, Path], texts: np.ndarray, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_an_index_that_loses_neighbours_is_not_put_in_place(
 @pytest.mark.parametrize(("rows", "count"), [(100, 50), (1000, 3)])
 def test_too_little_to_build_from(texts: np.ndarray, tmp_path: Path, rows: int, count: int) -> None:
     segments = segments_of(tmp_path, pictures_and_texts(rows, DIM, 1)[0])
-    with pytest.raises(InputError, match="at least 256 rows and 16 of texts"):
+    with pytest.raises(InputError, match="at least 256 rows and 16 text queries"):
         build_ivf(segments, tmp_path / "ivf", texts[:count])
 
 
@@ -192,7 +192,7 @@ if where == "codes":
 elif where == "head":
     ivf_build.write_bytes = kill
 else:
-    ivf_build._tidy = kill
+    ivf_build._delete_unused = kill
 segments = Segments(folder, 24, rows, segment_rows=2500)
 ivf_build.build_ivf(segments, folder / "ivf", pictures_and_texts(rows, 24, 50)[1], seed=1)
 """
@@ -242,17 +242,20 @@ def change(folder: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: cut(codes_in(folder)), "cut, or copied in part"),
-        (lambda folder: flip(codes_in(folder)), "does not hold what was written"),
-        (lambda folder: cut(next(folder.glob("*.lists"))), "cut, or copied in part"),
+        (lambda folder: cut(codes_in(folder)), "truncated, or copied in part"),
+        (lambda folder: flip(codes_in(folder)), "another checksum than"),
+        (lambda folder: cut(next(folder.glob("*.lists"))), "truncated, or copied in part"),
         (lambda folder: codes_in(folder).unlink(), "is missing"),
-        (lambda folder: (folder / HEAD).write_bytes(b"\x00" * 300), "cannot be understood"),
-        (lambda folder: change(folder, format=99), "cannot be understood"),
-        (lambda folder: change(folder, surprise=1), "cannot be understood"),
-        (lambda folder: change(folder, dim=12), "6,000 rows of 12, and there are 6,000 of 24"),
-        (lambda folder: change(folder, rows=7000), "7,000 rows of 24"),
+        (lambda folder: (folder / HEAD).write_bytes(b"\x00" * 300), "cannot be parsed"),
+        (lambda folder: change(folder, format=99), "cannot be parsed"),
+        (lambda folder: change(folder, surprise=1), "cannot be parsed"),
+        (
+            lambda folder: change(folder, dim=12),
+            "6,000 rows of 12 numbers, and the catalogue has 6,000 of 24",
+        ),
+        (lambda folder: change(folder, rows=7000), "7,000 rows of 24 numbers"),
         (lambda folder: change(folder, rows=5000), "other pictures"),
-        (lambda folder: change(folder, lists=99), "not the file it is said to be"),
+        (lambda folder: change(folder, lists=99), "does not match ivf.json"),
     ],
 )
 def test_a_damaged_index_is_refused(
@@ -279,7 +282,7 @@ def test_whatever_stands_in_the_head_is_read_or_refused(
 ) -> None:
     folder = tmp_path_factory.mktemp("ivf")
     (folder / HEAD).write_bytes(data)
-    with pytest.raises(CatalogError, match="cannot be understood"):
+    with pytest.raises(CatalogError, match="cannot be parsed"):
         IvfIndex.open(folder, built[0])
 
 
@@ -320,7 +323,7 @@ def test_lists_that_are_known_need_not_be_looked_for(built: tuple[Segments, Path
         found, estimates = ivf.search_lists(query[None], setting.probes, setting.candidates)
         visit = ivf.probe(query, setting)
         np.testing.assert_array_equal(visit.candidates, np.sort(found[0][found[0] >= 0]))
-        assert visit.cut == pytest.approx(float(estimates[0, -1]), abs=1e-5)
+        assert visit.last_estimate == pytest.approx(float(estimates[0, -1]), abs=1e-5)
 
 
 def test_no_index_is_none(built: tuple[Segments, Path], tmp_path: Path) -> None:
@@ -366,19 +369,21 @@ def test_a_query_meets_as_many_rows_with_a_filter_as_without(
     assert isinstance(kept, RowFilter)
     assert kept.sizes.sum() == len(allowed)
     bound = ivf.probe(query, setting, kept)
-    met = len(allowed) - bound.counts.sum()
-    assert met >= min(ROWS - free.counts.sum(), len(allowed))
+    met = len(allowed) - bound.unprobed_sizes.sum()
+    assert met >= min(ROWS - free.unprobed_sizes.sum(), len(allowed))
 
 
 def test_when_it_is_worth_building_again(built: tuple[Segments, Path]) -> None:
     ivf = opened(built)
     assert ivf.needs_rebuild(ROWS) is None
     assert ivf.needs_rebuild(int(1.2 * ROWS)) is None
-    assert "1,201 pictures came after its 6,000" in str(ivf.needs_rebuild(int(1.2 * ROWS) + 1))
+    assert "1,201 pictures were added to the 6,000 in the index" in str(
+        ivf.needs_rebuild(int(1.2 * ROWS) + 1)
+    )
     dead = np.arange(ROWS) < 1200
     assert ivf.needs_rebuild(ROWS, dead) is None
     dead[1200] = True
-    assert "1,201 of its 6,000 pictures are gone" in str(ivf.needs_rebuild(ROWS, dead))
+    assert "1,201 of the 6,000 pictures in the index were removed" in str(ivf.needs_rebuild(ROWS, dead))
 
 
 def test_a_head_is_read_as_it_was_written(built: tuple[Segments, Path]) -> None:

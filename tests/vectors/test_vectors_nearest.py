@@ -253,4 +253,4 @@ def test_when_to_build(space: tuple[Segments, Path], texts: np.ndarray, tmp_path
     assert NearestNeighbours(segments, exact_rows=BOUND).needs_rebuild() is None  # nowhere to keep one
     near = NearestNeighbours(segments, folder, exact_rows=BOUND)
     assert near.needs_rebuild() is None
-    assert "pictures are gone" in str(near.needs_rebuild(np.arange(segments.rows) < 2000))
+    assert "pictures in the index were removed" in str(near.needs_rebuild(np.arange(segments.rows) < 2000))

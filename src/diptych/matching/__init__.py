@@ -1,1 +1,1 @@
-"""Whether two pictures are copies of each other: hashes, local features, aligned parts, pixels."""
+"""Copy detection for two pictures: perceptual hashes, visual words, template matching, pixel comparison."""

@@ -1,8 +1,8 @@
-"""Hashes of the cells of a picture: a collage is found by them, and a picture that was framed.
+"""Perceptual hashes of the cells of regular grids, to find collages and framed pictures.
 
-Halves, quarters and ninths, with borders of one colour and without, and the whole without its frame. A cell
-that holds a picture of the catalogue has that picture's hash. Parts at any other place are proposed by their
-vectors, see `proposals`.
+Cells are the halves, quarters and ninths of a picture, each with and without a border of one colour, and the
+whole without its frame. A cell that shows a picture of the catalogue has nearly the hash of that picture.
+Parts at other locations are proposed by visual words and vectors.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 
 GRIDS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 3))  # columns and rows
-SIDE = 256  # pixels of the longer side that is cut into cells
-LEAST = 16  # pixels of a cell's side
-PLAIN = 32.0  # by which a pixel of a border differs from its colour at most, of 255
-SPECKS = 0.1  # share of a border's line that may differ more: JPEG
-TOLD = 10.0  # deviation of the brightness below which a cell shows too little for its hash to mean something
+SIDE = 256  # longer side that is cut into cells, pixels
+LEAST = 16  # shorter side of a cell, pixels
+BORDER_TOLERANCE = 32.0  # largest difference of a border pixel from the colour of the border, of 255
+BORDER_OUTLIERS = 0.1  # fraction of the pixels of a border line that may differ more, by JPEG artefacts
+LEAST_CONTRAST = 10.0  # standard deviation of the brightness, of 255; below it a hash is meaningless
 
 
 def cell_hashes(image: Image.Image) -> NDArray[np.uint64]:
-    """Perceptual hashes of the cells that show something, (n,); of the whole only where it has a frame.
+    """Perceptual hashes of the cells with enough contrast, (n,); of the whole picture only if it has a frame.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ def cell_hashes(image: Image.Image) -> NDArray[np.uint64]:
             left, upper, right, lower = cell = _cell(image.size, columns, rows, number)
             cut = trimmed(pixels[upper:lower, left:right])
             if cut is not None:
-                boxes[cell] = None  # a sky at its edge is no border: the cell counts with and without
+                boxes[cell] = None  # with its border too: a plain sky looks like a border
                 boxes[left + cut[0], upper + cut[1], left + cut[2], upper + cut[3]] = None
-    boxes.pop((0, 0, *image.size), None)  # the whole has a hash already
+    boxes.pop((0, 0, *image.size), None)  # the hash of the whole picture is stored already
     return np.array([perceptual_hash(image.crop(box)) for box in boxes], np.uint64)
 
 
 def trimmed(pixels: FloatArray) -> Box | None:
-    """The box inside borders of one colour; None where less than a little is left, or it shows nothing.
+    """The box inside borders of one colour; None if it is too small or has too little contrast.
 
     Parameters
     ----------
@@ -74,16 +74,16 @@ def trimmed(pixels: FloatArray) -> Box | None:
     upper, lower = _border(pixels), height - _border(pixels[::-1])
     across = pixels.swapaxes(0, 1)
     left, right = _border(across), width - _border(across[::-1])
-    if min(lower - upper, right - left) < LEAST or pixels[upper:lower, left:right].std() < TOLD:
+    if min(lower - upper, right - left) < LEAST or pixels[upper:lower, left:right].std() < LEAST_CONTRAST:
         return None
     return left, upper, right, lower
 
 
 def _border(lines: FloatArray) -> int:
-    """How many of the first lines are of one colour, the same for all."""
+    """The number of lines at the beginning that have the same single colour."""
     colour = np.median(lines[0], axis=0)
-    for number, line in enumerate(lines):  # nearly always the first one ends it
-        if (np.abs(line - colour).max(-1) > PLAIN).mean() > SPECKS:
+    for number, line in enumerate(lines):  # usually stops at the first
+        if (np.abs(line - colour).max(-1) > BORDER_TOLERANCE).mean() > BORDER_OUTLIERS:
             return number
     return len(lines)
 

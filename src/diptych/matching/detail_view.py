@@ -1,9 +1,9 @@
-"""Two files that seem to hold one picture, looked at more closely: also in what is small, and is it all?
+"""High-resolution check of apparent copies: small differences, and files with several frames.
 
-`pixels` compares at a size at which the words of two screenshots are grey lines. Here the brightness is
-compared at half the smaller file's own size: the half keeps what can be read and forgives what JPEG, other
-resampling and half a pixel change. A file that holds more than its first frame is no copy of one that shows
-the same frame, and no other file is one of it.
+`pixels` compares at a size at which the text of a screenshot is a grey line. Here the brightness is compared
+at half the size of the smaller picture, which keeps text legible and tolerates JPEG, resampling and shifts by
+half a pixel. A file with several frames is not a copy of a file that shows only one of them, in either
+direction.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from diptych.matching.parts import Box
     from diptych.matching.verdicts import Verdict
 
-LARGEST = 1024  # pixels of the longer side that is compared
-NOISE = 1200.0  # variance, of 255 squared, below which a block's structure may be JPEG's
-# How much less alike a block may be than the picture as a whole is: so many times what the twentieth of its
-# textured blocks lacks that is least alike, within bounds. Chosen on other collages, screenshots and pages
-# than those that benchmarks/small_changes.py reports on.
+LARGEST = 1024  # longer side of the pictures that are compared, pixels
+NOISE = 1200.0  # variance, of 255 squared, below which the structure of a block may come from JPEG
+# A block differs if its similarity is below 1 - STRAY * (1 - q), limited to MILD..STRICT, where q is the
+# quantile USUAL of the similarities of the textured blocks. E.g. q = 0.97: the limit is 1 - 10 * 0.03 = 0.7.
+# Chosen on other collages, screenshots and pages than those that benchmarks/small_changes.py reports on.
 STRAY, USUAL, MILD, STRICT = 10.0, 0.05, 0.4, 0.9
-ENOUGH = 20  # textured blocks, for there to be a usual one
+ENOUGH = 20  # textured blocks needed for that quantile; with fewer, all blocks are used
 
 
 @dataclass(frozen=True, eq=False)
 class DetailView:
-    """A picture as it is looked at more closely.
+    """A picture at the resolution of the high-resolution check.
 
     Attributes
     ----------
     grey : PIL.Image.Image
-        Its brightness, the longer side at most `LARGEST`.
+        The brightness, the longer side at most `LARGEST`.
     side : int
-        Half its longer side, pixels, at most `LARGEST`: what it may be compared at.
+        Half the longer side of the original, at most `LARGEST`: the largest size for a comparison, pixels.
     several : bool
-        Its file holds more than this picture.
+        The file holds further frames.
     """
 
     grey: Image.Image
@@ -55,7 +55,7 @@ class DetailView:
 
     @classmethod
     def of(cls, image: Image.Image, *, several: bool = False) -> DetailView:
-        """Of a picture that was decoded with both sides at least twice `LARGEST`, or as large as it is."""
+        """From a picture decoded at its full size, or with both sides of at least twice `LARGEST`."""
         grey, longer = image.convert("L"), max(image.size)
         if longer > LARGEST:
             grey = grey.resize(_fitting(image.size, LARGEST), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -63,14 +63,14 @@ class DetailView:
 
     @classmethod
     def at(cls, path: Path, member: str = "") -> DetailView:
-        """Of a file, or a member of an archive.
+        """From a file, or a member of an archive.
 
         Raises
         ------
         ImageError
-            It cannot be read.
+            The file cannot be read.
         MissingExtraError
-            The library for it is not installed.
+            The library for its format is not installed.
         """
         image = load_file(path, member, target=LARGEST)
         source = io.BytesIO(read_member(path, member)) if member else path
@@ -78,7 +78,7 @@ class DetailView:
 
 
 def confirm_same_image(verdict: Verdict, a: DetailView, b: DetailView) -> Verdict:
-    """The verdict that two files hold one picture, or a lesser one where more than the first look is asked.
+    """Confirm a verdict of tier "picture", or lower it to "part" if the check finds a difference.
 
     Examples
     --------
@@ -103,12 +103,12 @@ def confirm_same_image(verdict: Verdict, a: DetailView, b: DetailView) -> Verdic
 
 
 def differing_box(a: DetailView, b: DetailView) -> Box | None:
-    """Where two pictures differ that lie on each other, as shares of width and height; None: nowhere."""
+    """The box in which two aligned pictures differ, in fractions of width and height; None if nowhere."""
     smaller = a if a.side <= b.side else b
     if smaller.side <= SIDE:
-        return None  # `pixels` saw as much
+        return None  # `pixels` has compared at this size already
     size = _fitting(smaller.grey.size, smaller.side)
-    x, y = (blocks_of(_pixels(one.grey, size)) for one in (a, b))  # (rows, columns, 64)
+    x, y = (blocks_of(_pixels(view.grey, size)) for view in (a, b))  # (rows, columns, 64)
     x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
     var_x, var_y = (x * x).mean(-1), (y * y).mean(-1)
     alike = (2 * (x * y).mean(-1) + NOISE) / (var_x + var_y + NOISE)

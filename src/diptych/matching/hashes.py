@@ -1,7 +1,7 @@
-"""Perceptual hashes: 64 bits that stay nearly the same when a picture is encoded anew or resized.
+"""Perceptual hashes: 64 bits that hardly change when a picture is compressed again or resized.
 
-Two pictures whose hashes differ in few bits are worth comparing; a hash proves nothing by itself, since flat
-and dark pictures share theirs. Confirming is left to whoever has the encoder and the pixels.
+Two pictures whose hashes differ in few bits are candidates for a comparison. Equal hashes prove nothing,
+since flat and dark pictures share theirs; callers confirm candidates by embeddings or pixels.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from PIL import Image
 
 Hashes = NDArray[np.uint64]
 
-_SIDE = 32  # pixels of the square whose frequencies are taken
+_SIDE = 32  # side of the square that is transformed, pixels
 _BITS = 8  # rows and columns of the hash
-_BAND = 16  # bits of one of the four parts that hashes are looked up by
+_BAND = 16  # bits of each of the four bands that hashes are looked up by
 _BANDS = 64 // _BAND
-_CANDIDATES = 2**22  # compared at once, about 100 MB
-# Rows 1 to 8 of the discrete cosine transform (II) of 32 values; row 0, the mean, says only how bright it is.
+_CANDIDATES = 2**22  # pairs compared at once, about 100 MB
+# Rows 1 to 8 of the discrete cosine transform (DCT-II) of 32 values. Row 0 is the mean brightness, which
+# varies between copies.
 _FREQUENCIES = np.arange(1, _BITS + 1)
 _COSINES = np.cos(np.pi * _FREQUENCIES[:, None] * (np.arange(_SIDE) + 0.5) / _SIDE)  # (8, 32)
 
 
 def difference_hash(image: Image.Image) -> int:
-    """Whether it gets brighter from left to right, at 8 x 8 places.
+    """Difference hash: whether the brightness increases from left to right, at 8 x 8 locations.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Upright RGB, as `load_image` gives it; half a thousand pixels a side are plenty.
+        Upright RGB, as `load_image` returns it; 500 pixels per side are enough.
 
     Returns
     -------
     int
-        64 bits, row by row, the top left one highest.
+        64 bits in row-major order, the most significant first.
 
     Notes
     -----
@@ -52,22 +53,22 @@ def difference_hash(image: Image.Image) -> int:
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """Which of the 64 lowest frequencies are stronger than the median one.
+    """Perceptual hash: which of the 64 lowest frequencies exceed their median.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Upright RGB, as `load_image` gives it.
+        Upright RGB, as `load_image` returns it.
 
     Returns
     -------
     int
-        64 bits, from the lowest vertical frequency on, row by row, the first highest.
+        64 bits in row-major order (rows are vertical frequencies), the most significant first.
 
     Notes
     -----
     C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2.1. The
-    smoothing before is Pillow's, which averages over all pixels. A flat picture gives 0.
+    smoothing is done by the resampling of Pillow. A flat picture gives 0.
 
     Examples
     --------
@@ -76,18 +77,18 @@ def perceptual_hash(image: Image.Image) -> int:
     >>> int(hamming(perceptual_hash(picture), perceptual_hash(smaller))) <= 4
     True
     """
-    strengths = _COSINES @ _grey(image, _SIDE, _SIDE) @ _COSINES.T  # (8, 8)
-    strengths = strengths.round(6)  # what is nothing must not become bits by rounding
-    return _packed(strengths > np.median(strengths))
+    coefficients = _COSINES @ _grey(image, _SIDE, _SIDE) @ _COSINES.T  # (8, 8)
+    coefficients = coefficients.round(6)  # rounding errors around 0 must not become random bits
+    return _packed(coefficients > np.median(coefficients))
 
 
 def hamming(a: ArrayLike, b: ArrayLike) -> NDArray[np.uint8]:
-    """In how many bits hashes differ, 0 to 64.
+    """Hamming distance of hashes, 0 to 64 bits.
 
     Parameters
     ----------
     a, b : array_like of uint64
-        Of shapes that broadcast.
+        Shapes that broadcast together.
 
     Returns
     -------
@@ -103,12 +104,12 @@ def hamming(a: ArrayLike, b: ArrayLike) -> NDArray[np.uint8]:
 
 
 def near_pairs(hashes: ArrayLike, distance: int) -> NDArray[np.int64]:
-    """All pairs of hashes that differ in at most so many bits, without comparing each with each.
+    """All pairs of hashes within a Hamming distance, without comparing every pair.
 
     Parameters
     ----------
     hashes : array_like of uint64, shape (N,)
-        Equal ones give all their pairs: collapse them with ``np.unique`` first where there are many.
+        Equal hashes give all their pairs: where there are many, collapse them with ``np.unique`` first.
     distance : int
         In bits. A million hashes take about a second up to 3, ten seconds up to 7, minutes beyond.
 
@@ -120,13 +121,15 @@ def near_pairs(hashes: ArrayLike, distance: int) -> NDArray[np.int64]:
     Raises
     ------
     ValueError
-        Hashes that are no flat array, or a distance that is none.
+        Hashes of another shape, or a distance outside of 0 to 64.
 
     Notes
     -----
-    Multi-index hashing (M. Norouzi, A. Punjani, D. Fleet, CVPR 2012): hashes that differ in 4r + a bits
-    differ in at most r in one of the first a + 1 of their four parts, or in at most r - 1 in one of the
-    others; only those that do are compared.
+    Multi-index hashing (M. Norouzi, A. Punjani, D. Fleet, CVPR 2012). Split 64 bits into four bands. Hashes
+    that differ in at most 4r + a bits (a < 4) differ in at most r bits in one of the first a + 1 bands, or in
+    at most r - 1 in one of the others: otherwise they would differ in at least (a + 1)(r + 1) + (3 - a) r =
+    4r + a + 1. Only such pairs are compared. E.g. distance 10 = 4 * 2 + 2: look up bands 0, 1, 2 with up to 2
+    differing bits (1 + 16 + 120 = 137 patterns each) and band 3 with up to 1 bit (17 patterns).
 
     Examples
     --------
@@ -140,17 +143,17 @@ def near_pairs(hashes: ArrayLike, distance: int) -> NDArray[np.int64]:
             f"expected hashes of shape (N,) and a distance from 0 to 64, got {values.shape} and {distance}"
         )
     radius, spare = divmod(distance, _BANDS)
-    found = [np.empty((0, 2), np.int64)]
+    pairs_found = [np.empty((0, 2), np.int64)]
     for band in range(_BANDS):
         reach = radius if band <= spare else radius - 1
         if reach >= 0:
-            found.extend(_near_in_band(values, band, reach, distance))
-    pairs = np.sort(np.concatenate(found), axis=1)
+            pairs_found.extend(_near_in_band(values, band, reach, distance))
+    pairs = np.sort(np.concatenate(pairs_found), axis=1)
     return np.unique(pairs, axis=0)
 
 
 def _grey(image: Image.Image, width: int, height: int) -> NDArray[np.float64]:
-    """A small grey copy; colours go last, when there are few pixels left."""
+    """Downsample to grey, (height, width); converted after resizing, when few pixels are left."""
     small = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return np.asarray(small.convert("L"), np.float64)  # (height, width)
 
@@ -160,41 +163,51 @@ def _packed(bits: NDArray[np.bool_]) -> int:
 
 
 def _near_in_band(values: Hashes, band: int, reach: int, distance: int) -> Iterator[NDArray[np.int64]]:
-    """Near pairs among those whose part differs in at most `reach` bits, by every pattern of such bits."""
-    part = (values >> np.uint64(_BAND * band)).astype(np.uint16)
-    order = np.argsort(part, kind="stable")
-    values, part = values[order], part[order]  # hashes of one part now stand together
-    ends = np.cumsum(np.bincount(part, minlength=2**_BAND))
+    """Yield near pairs among hashes that differ in at most `reach` bits of one band.
+
+    Hashes are sorted by their band, so those with equal bands are adjacent. For each pattern of up to `reach`
+    set bits, a hash with band b is compared with the run of hashes with band b ^ pattern. E.g. band 0b0110
+    and pattern 0b0011: the run of band 0b0101.
+    """
+    keys = (values >> np.uint64(_BAND * band)).astype(np.uint16)
+    order = np.argsort(keys, kind="stable")
+    values, keys = values[order], keys[order]
+    ends = np.cumsum(np.bincount(keys, minlength=2**_BAND))  # the run of key b is starts[b] .. ends[b] - 1
     starts = np.concatenate(([0], ends[:-1]))
     patterns = np.arange(2**_BAND, dtype=np.uint16)
     for pattern in patterns[np.bitwise_count(patterns) <= reach]:
         if pattern == 0:
             left = np.arange(len(values))
-            first, last = left + 1, ends[part]
+            first, last = left + 1, ends[keys]  # the rest of its own run: each pair once
         else:
-            other = part ^ pattern
-            left = np.flatnonzero(part < other)  # each two parts once
-            first, last = starts[other[left]], ends[other[left]]
-        for one, two in _compare(values, left, first, last, distance):
-            yield np.stack([order[one], order[two]], axis=1)
+            partners = keys ^ pattern
+            left = np.flatnonzero(keys < partners)  # each pair of runs once
+            first, last = starts[partners[left]], ends[partners[left]]
+        for a, b in _compare_runs(values, left, first, last, distance):
+            yield np.stack([order[a], order[b]], axis=1)
 
 
-def _compare(
+def _compare_runs(
     values: Hashes, left: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], distance: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Of each left one and the run from `first` to `last`, the near pairs; many runs at once."""
+    """Yield the near pairs between `left[i]` and the run `first[i]` .. `last[i] - 1`, many runs at once.
+
+    The runs are expanded into one array of positions. E.g. runs 5..6 and 2..4: lengths [2, 3], ends [2, 5],
+    and `np.arange(5) + np.repeat([5 - 0, 2 - 2], [2, 3])` = [5, 6, 2, 3, 4].
+    """
     filled = last > first
     left, first = left[filled], first[filled]
-    upto = np.cumsum(last[filled] - first)  # candidates up to and with each run
+    upto = np.cumsum(last[filled] - first)  # number of candidates up to and including each run
     done = 0
     while done < len(left):
         before = upto[done - 1] if done else 0
+        # As many runs as fit into the memory limit, at least one.
         stop = max(int(np.searchsorted(upto, before + _CANDIDATES, side="right")), done + 1)
         ends = upto[done:stop] - before
         lengths = np.diff(ends, prepend=0)
-        places = np.arange(ends[-1]) + np.repeat(first[done:stop] - (ends - lengths), lengths)
-        differing = np.repeat(values[left[done:stop]], lengths) ^ values[places]
+        positions = np.arange(ends[-1]) + np.repeat(first[done:stop] - (ends - lengths), lengths)
+        differing = np.repeat(values[left[done:stop]], lengths) ^ values[positions]
         near = np.flatnonzero(np.bitwise_count(differing) <= distance)
         if len(near):
-            yield left[done:stop][np.searchsorted(ends, near, side="right")], places[near]
+            yield left[done:stop][np.searchsorted(ends, near, side="right")], positions[near]
         done = stop

@@ -1,9 +1,8 @@
-"""Whether two pictures show the same pixels, block by block; what JPEG and resizing change is forgiven.
+"""Block-wise structural similarity of two pictures, tolerant to JPEG compression and resizing.
 
-A hash or a vector proposes a pair, here it is looked at. The two are brought to one size, brightness and
-contrast are set equal, and every block of eight by eight is compared by its structure. A picture saved again
-agrees in every block; one that was written over, or taken a moment later, does not. Finding a picture inside
-another is left to `parts`.
+Both pictures are resized to a common size, brightness and contrast are equalised, and every block of 8 x 8
+pixels is compared by its structure. A picture that was saved again is similar in every block; one that was
+written over, or taken a moment later, is not. `parts` locates a picture inside another.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
-SIDE = 256  # pixels of the longer side that is compared
-BLOCK = 8  # of a block; a sign of three per cent of the picture fills one
-NOISE = 60.0  # variance, of 255 squared, below which a block is flat: what JPEG does to it is no structure
-TEXTURE = 3 * NOISE  # a block with more than this says something
-BLANK = 3.0  # deviation of the brightness below which a picture shows nothing to compare
-SHIFT = 20.0  # of the brightness, by which a block is half as much alike
-STRAY = 0.06  # share of the strength of a block's colours by which its brightness may change
-GAIN = 1.25  # contrast may differ by so much
+SIDE = 256  # longer side of the pictures that are compared, pixels
+BLOCK = 8  # side of a block, pixels; an overlay of 3 % of the side of the picture fills one
+NOISE = 60.0  # variance, of 255 squared, below which a block is flat and its structure is JPEG noise
+TEXTURE = 3 * NOISE  # variance above which a block is textured
+BLANK = 3.0  # standard deviation of the brightness, of 255, below which a picture is blank
+SHIFT = 20.0  # difference in brightness, of 255, that halves the similarity of a block
+STRAY = 0.06  # change in brightness allowed to a block, relative to the strength of its colours
+GAIN = 1.25  # largest ratio of the contrasts of two copies
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow has it
 _FLIP = Image.Transpose.FLIP_LEFT_RIGHT
 
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """A picture, small enough to be compared.
+    """A picture reduced to the size at which copies are compared.
 
     Attributes
     ----------
@@ -46,7 +45,7 @@ class Thumbnail:
 
     @classmethod
     def of(cls, image: Image.Image) -> Thumbnail:
-        """Of a decoded picture of any size."""
+        """Reduce a decoded picture of any size."""
         scale = SIDE / max(image.size)
         if scale >= 1:
             return cls(image)
@@ -60,27 +59,27 @@ class Thumbnail:
 
     @property
     def aspect(self) -> float:
-        """Width by height."""
+        """Width divided by height."""
         return self.image.width / self.image.height
 
     @cached_property
     def blank(self) -> bool:
-        """Whether it shows next to nothing: such pictures all look the same."""
+        """Whether it has next to no contrast: all such pictures are alike."""
         return float(np.asarray(self.grey, np.float32).std()) < BLANK
 
     @cached_property
     def grey(self) -> Image.Image:
-        """Its brightness."""
+        """The brightness."""
         return self.image.convert("L")
 
     def mirrored(self) -> Thumbnail:
-        """Left for right."""
+        """Mirror left to right."""
         return Thumbnail(self.image.transpose(_FLIP))
 
     def pixels(
         self, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
     ) -> FloatArray:
-        """Resampled to this size, from the whole or a box in pixels, (height, width, 3) from 0 to 255."""
+        """Resample the whole, or a box in pixels, to this size: (height, width, 3), 0 to 255."""
         if size == self.size and box is None:
             return np.asarray(self.image, np.float32)
         return np.asarray(self.image.resize(size, Image.Resampling.LANCZOS, box=box), np.float32)
@@ -88,19 +87,19 @@ class Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class BlockSimilarity:
-    """How far two pictures agree.
+    """Similarity of two pictures, block by block.
 
     Attributes
     ----------
     blocks : (rows, columns) float32
         Structural similarity of each block, -1 to 1.
     textured : (rows, columns) bool
-        Blocks that show something in either picture.
+        Blocks with texture in either picture.
     colour : float
-        Mean difference in brightness, or of the two colour channels where that is more, of 255.
+        Mean absolute difference in brightness, or in a colour difference where that is larger, of 255.
     shifts : (rows, columns) float32
-        How much brighter or darker a block is, by what is usual between the two: saving again does the same
-        everywhere, and even a small thing that moved stands out.
+        Difference in brightness of each block, relative to the median block: compression changes all blocks
+        alike, so even a small object that moved stands out.
     """
 
     blocks: FloatArray
@@ -110,22 +109,22 @@ class BlockSimilarity:
 
     @property
     def mean(self) -> float:
-        """Over all blocks."""
+        """Mean similarity over all blocks."""
         return float(self.blocks.mean())
 
     @property
     def worst(self) -> float:
-        """Of the block that agrees least."""
+        """Similarity of the least similar block."""
         return float(self.blocks.min())
 
     def fraction_above(self, least: float, *, textured: bool = True) -> float:
-        """Of the textured blocks, or of all, how many agree at least so far; 0 where there are none."""
-        counted = self.blocks[self.textured] if textured else self.blocks
-        return float((counted >= least).mean()) if counted.size else 0.0
+        """Fraction of the textured blocks, or of all, with at least this similarity; 0 if there are none."""
+        blocks = self.blocks[self.textured] if textured else self.blocks
+        return float((blocks >= least).mean()) if blocks.size else 0.0
 
 
 def compare_thumbnails(a: Thumbnail, b: Thumbnail) -> BlockSimilarity:
-    """Compare two pictures as they lie on each other, edge on edge.
+    """Compare two pictures that are stretched to the same size, edge on edge.
 
     Examples
     --------
@@ -141,30 +140,32 @@ def compare_thumbnails(a: Thumbnail, b: Thumbnail) -> BlockSimilarity:
 
 
 def compare_pixels(a: FloatArray, b: FloatArray) -> BlockSimilarity:
-    """Compare two arrays of one shape, (height, width, 3) from 0 to 255."""
+    """Compare two arrays of equal shape, (height, width, 3), 0 to 255."""
     x, y = blocks_of(a @ _GREY), blocks_of(b @ _GREY)  # (rows, columns, 64)
-    even = np.full(x.shape[-1], 1 / x.shape[-1], np.float32)  # a product is a faster mean
-    mean_x, mean_y = x @ even, y @ even
+    uniform = np.full(x.shape[-1], 1 / x.shape[-1], np.float32)  # a matrix product is faster than mean(-1)
+    mean_x, mean_y = x @ uniform, y @ uniform
     x, y = x - mean_x[..., None], y - mean_y[..., None]
-    mean_y = _levelled(mean_y, mean_x)
-    var_x, var_y = (x * x) @ even, (y * y) @ even
-    # Contrast and structure of Z. Wang et al., "Image Quality Assessment" (2004), on blocks that do not
-    # overlap. Their term for brightness is harsh on dark blocks; here a difference counts the same anywhere.
-    alike = (2 * ((x * y) @ even) + NOISE) / (var_x + var_y + NOISE)
+    mean_y = _equalised(mean_y, mean_x)
+    var_x, var_y = (x * x) @ uniform, (y * y) @ uniform
+    # The contrast and structure terms of SSIM (Z. Wang et al., "Image Quality Assessment", 2004) on blocks
+    # that do not overlap. Its luminance term exaggerates differences of dark blocks; here a difference counts
+    # the same everywhere. E.g. variances 500 and 500, covariance 450: (900 + 60) / (1000 + 60) = 0.91; flat
+    # blocks with variances 5 and 5 and covariance 0 still get 60 / 70 = 0.86.
+    alike = (2 * ((x * y) @ uniform) + NOISE) / (var_x + var_y + NOISE)
     shifts = np.abs(mean_x - mean_y)
     alike *= SHIFT**2 / (SHIFT**2 + shifts**2)
     tints_a, tints_b = _tints(a), _tints(b)  # (2, rows, columns)
-    # JPEG keeps colours at half the size: where they are strong, its edges come out brighter or darker.
+    # JPEG stores colours at half the resolution, so edges of strong colours become brighter or darker.
     strength = np.maximum(np.abs(tints_a).mean(0), np.abs(tints_b).mean(0))
     shifts /= np.median(shifts) + 2 + STRAY * strength
-    colour = np.abs(tints_a - tints_b).mean((1, 2)).max()
-    apart = max(float(colour), abs(float(a.mean() - b.mean())))
+    tint_difference = np.abs(tints_a - tints_b).mean((1, 2)).max()
+    colour = max(float(tint_difference), abs(float(a.mean() - b.mean())))
     textured = np.maximum(var_x, var_y) > TEXTURE
-    return BlockSimilarity(np.asarray(alike, np.float32), textured, apart, np.asarray(shifts, np.float32))
+    return BlockSimilarity(np.asarray(alike, np.float32), textured, colour, np.asarray(shifts, np.float32))
 
 
 def blocks_of(grey: FloatArray) -> FloatArray:
-    """Blocks of a picture, (rows, columns, 64); of a very small one, the whole as one."""
+    """Split a picture into blocks, (rows, columns, 64); one smaller than a block is a single block."""
     if min(grey.shape) < BLOCK:
         return grey.reshape(1, 1, -1)
     rows, columns = grey.shape[0] // BLOCK, grey.shape[1] // BLOCK
@@ -173,7 +174,7 @@ def blocks_of(grey: FloatArray) -> FloatArray:
 
 
 def _tints(pixels: FloatArray) -> FloatArray:
-    """Red less green, and blue less green, of every block, (2, rows, columns)."""
+    """Mean red minus green and mean blue minus green of every block, (2, rows, columns)."""
     height, width = pixels.shape[:2]
     high, wide = (BLOCK, BLOCK) if min(height, width) >= BLOCK else (height, width)
     rows, columns = height // high, width // wide
@@ -182,14 +183,19 @@ def _tints(pixels: FloatArray) -> FloatArray:
     return np.stack([lines[..., 0] - lines[..., 1], lines[..., 2] - lines[..., 1]])
 
 
-def _levelled(means: FloatArray, like: FloatArray) -> FloatArray:
-    """Block means with the brightness and contrast of others; a part that was written over does not count."""
+def _equalised(means: FloatArray, reference: FloatArray) -> FloatArray:
+    """Block means after a linear fit to the brightness and contrast of a reference.
+
+    The fit is repeated without the third of the blocks that fits worst, so that an overlay does not distort
+    it.
+    """
     kept = np.ones(means.shape, bool)
-    for _ in range(2):  # the second time without the third that fits worst
-        x, y = means[kept], like[kept]
+    for _ in range(2):
+        x, y = means[kept], reference[kept]
         spread = float(x.var()) + 1
+        # Least-squares slope cov(x, y) / var(x), drawn towards 1 for flat pictures by the 1 in both.
         gain = np.clip((float(((x - x.mean()) * (y - y.mean())).mean()) + 1) / spread, 1 / GAIN, GAIN)
         levelled = (means - x.mean()) * gain + y.mean()
-        apart = np.abs(like - levelled)
-        kept = apart <= np.quantile(apart, 2 / 3)
+        residuals = np.abs(reference - levelled)
+        kept = residuals <= np.quantile(residuals, 2 / 3)
     return np.asarray(levelled, np.float32)

@@ -1,10 +1,10 @@
-"""The nearest rows, exactly, straight from the half-precision maps.
+"""Exact nearest-neighbour search over memory-mapped half-precision rows.
 
-A native kernel multiplies the rows with the query in half precision; what it cannot tell apart from the best
-is computed again with the query as it came, in double precision, and rounded to float32. So the answer is
-that of a float32 search, the same whichever way a row was come by, and costs one pass over 2 bytes a number.
-The kernel is numkong's (extra `search`); without it NumPy does the same some forty times slower. When a scan
-is worth its time is `nearest`'s to decide.
+Two passes. A native kernel computes the cosines of all rows with the query rounded to half precision. Rows
+that this pass cannot separate from the k best are computed again with the original query in double precision,
+and rounded to float32. So the result is that of a float32 search, does not depend on how a row was reached
+(scan, filter or index), and costs one pass over 2 bytes per number. The kernel is numkong's (extra `search`);
+without it NumPy does the same about forty times slower. `nearest` decides between a scan and an index.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     BoolArray: TypeAlias = NDArray[np.bool_]
     Scores: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
-LONGEST = 1.01  # a stored row: one, and what half precision and a careless encoder add
-_QUERIES = 64  # at a time: their scores take 4 MiB a thread
-_SCANNED = 16_384  # rows of one piece of work, where they lie
-_PICKED = 4_096  # and where they are copied together first
-_SPREAD = 4  # copying a row costs about as much as passing over four
+LONGEST = 1.01  # upper bound of the norm of a stored row: 1 plus rounding to half precision and encoder error
+_QUERY_BLOCK = 64  # queries at a time: 64 x 16,384 float32 scores are 4 MiB per thread
+_SCAN_BLOCK = 16_384  # rows of one block that is read in place
+_GATHER_BLOCK = 4_096  # rows of one block that is copied together first
+_GATHER_COST = 4  # copying one row takes about as long as scanning four
 
 
 def nearest_exact(
@@ -45,7 +45,7 @@ def nearest_exact(
     allowed: RowNumbers | None = None,
     dead: BoolArray | None = None,
 ) -> tuple[RowNumbers, FloatArray]:
-    """The k rows of largest cosine to each query, by looking at every row that may answer.
+    """Find the k rows of largest cosine to each query by scanning all rows that are allowed.
 
     Parameters
     ----------
@@ -54,24 +54,24 @@ def nearest_exact(
     queries : (Q, dim) float32
         Rows of length one.
     k : int
-        How many.
+        Number of neighbours.
     allowed : (A,) int64, optional
-        The rows that may answer, in any order; all of them by default. The work is in proportion to them.
+        Rows to search, in any order; all by default. The time is proportional to their number.
     dead : (rows,) bool, optional
-        The rows that may not.
+        Rows that are deleted and never returned.
 
     Returns
     -------
     rows : (Q, k) int64
-        Row numbers, nearest first, of equal ones the lowest first; -1 where there are no more. A row that
-        holds what is no number is never among them.
+        Row numbers, nearest first, equal cosines in order of the row number; padded with -1. Rows with NaN or
+        infinite values are never returned.
     cosines : (Q, k) float32
-        Of these; -inf where there are no more.
+        Of these rows; padded with -inf.
 
     Raises
     ------
     InputError
-        Queries of another length or with what is no number, k below 1, rows that are not there.
+        Queries of another dimension or with NaN or infinite values, k below 1, row numbers out of range.
 
     Examples
     --------
@@ -85,43 +85,43 @@ def nearest_exact(
     >>> rows.tolist(), cosines.round(2).tolist()
     ([[1, 2]], [[1.0, 0.800000011920929]])
     """
-    asked = check_queries(segments, queries, k)
-    pieces = list(_pieces(segments, check_rows(segments, allowed, dead), dead))
-    segments.advise(scan=any(piece.rows is not None for piece in pieces))
-    return _answers(segments, asked, k, pieces)
+    checked = check_queries(segments, queries, k)
+    blocks = list(_row_blocks(segments, check_rows(segments, allowed, dead), dead))
+    segments.advise(scan=any(block.rows is not None for block in blocks))
+    return _search_blocks(segments, checked, k, blocks)
 
 
 def rerank(
     segments: Segments, query: FloatArray, candidates: RowNumbers, k: int
 ) -> tuple[RowNumbers, FloatArray]:
-    """The k nearest of a few candidates to one query (dim,), as `nearest_exact` would have them.
+    """Find the k nearest of some candidates to one query (dim,); same cosines as `nearest_exact`.
 
     Parameters
     ----------
     candidates : (C,) int64
-        Increasing.
+        Row numbers in increasing order.
     """
     segments.advise(scan=False)
-    rows, cosines = _answers(segments, query[None], k, list(_gathered(candidates)))
+    rows, cosines = _search_blocks(segments, query[None], k, list(_gathered_blocks(candidates)))
     return rows[0], cosines[0]
 
 
 def check_queries(segments: Segments, queries: FloatArray, k: int) -> FloatArray:
-    """The queries as a float32 array, or what is wrong with them."""
-    asked = np.ascontiguousarray(queries, dtype=np.float32)
-    if asked.ndim != 2 or asked.shape[1] != segments.dim:
-        raise InputError(f"queries have shape {asked.shape}: expected (any number, {segments.dim})")
+    """Return the queries as a contiguous float32 array; InputError if they do not fit."""
+    checked = np.ascontiguousarray(queries, dtype=np.float32)
+    if checked.ndim != 2 or checked.shape[1] != segments.dim:
+        raise InputError(f"queries have shape {checked.shape}: expected (any number, {segments.dim})")
     if k < 1:
         raise InputError(f"k is {k}: expected at least 1")
-    if len(asked) and not np.abs(asked).max() < np.finfo(np.float16).max:  # also False for what is no number
-        raise InputError("a query holds what is no number: expected rows of length one")
-    return asked
+    if len(checked) and not np.abs(checked).max() < np.finfo(np.float16).max:  # also False for NaN
+        raise InputError("a query holds NaN, infinite or huge values: expected rows of length one")
+    return checked
 
 
 def check_rows(segments: Segments, allowed: RowNumbers | None, dead: BoolArray | None) -> RowNumbers | None:
-    """The allowed rows that live, increasing; or what is wrong with them."""
+    """Return the allowed rows that are not dead, in increasing order; InputError if they do not fit."""
     if dead is not None and dead.shape != (segments.rows,):
-        raise InputError(f"dead has shape {dead.shape}: expected ({segments.rows},), one mark for every row")
+        raise InputError(f"dead has shape {dead.shape}: expected ({segments.rows},), one flag for every row")
     if allowed is None:
         return None
     numbers = np.asarray(allowed, dtype=np.int64)
@@ -129,140 +129,169 @@ def check_rows(segments: Segments, allowed: RowNumbers | None, dead: BoolArray |
         numbers = np.unique(numbers)
     if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < segments.rows:
         raise InputError(
-            f"rows {numbers[0]} to {numbers[-1]} are allowed: expected some of the {segments.rows} there are"
+            f"allowed holds rows {numbers[0]} to {numbers[-1]}: expected 0 to {segments.rows - 1}"
         )
     return numbers if dead is None else numbers[~dead[numbers]]
 
 
-# ------------------------------------------------------------------------------------------ pieces of work
+# ------------------------------------------------------------------------------------------ blocks of rows
 
 
 @dataclass(frozen=True, eq=False)
-class _Piece:
-    """Rows to be looked at together: where they lie, or to be copied together first.
+class _RowBlock:
+    """Rows that are scored together: consecutive ones read in place, or scattered ones copied first.
 
     Attributes
     ----------
     first : int
-        Number of the first row, where they lie.
+        Number of the first row of `rows`.
     rows : (n, dim) float16, or None
-        These; None for those of `picked`.
-    out : (n,) bool, or None
-        Which of these may not answer.
-    picked : (n,) int64, or None
+        Consecutive rows, a view of the map; None if `numbers` is set.
+    excluded : (n,) bool, or None
+        Rows of this block that must not be returned.
+    numbers : (n,) int64, or None
+        Numbers of scattered rows, to be gathered.
     """
 
     first: int = 0
     rows: HalfArray | None = None
-    out: BoolArray | None = None
-    picked: RowNumbers | None = None
+    excluded: BoolArray | None = None
+    numbers: RowNumbers | None = None
 
-    def best(
+    def candidates(
         self, segments: Segments, queries: HalfArray, k: int, margins: FloatArray
-    ) -> list[tuple[RowNumbers, Scores]]:
-        """For each query the rows that may be among its k nearest, and their scores in half precision."""
-        rows = segments.gather(self.picked) if self.picked is not None else self.rows
+    ) -> list[_Candidates]:
+        """For each query the rows that may be among its k nearest, with their approximate cosines."""
+        rows = segments.gather(self.numbers) if self.numbers is not None else self.rows
         assert rows is not None
         scores = _products()(queries, rows)  # (Q, n)
         scores = np.where(np.isfinite(scores), scores, -np.inf)
-        if self.out is not None:
-            scores[:, self.out] = -np.inf
-        found = []
-        for near, margin in zip(scores, margins, strict=True):
-            kept = _within(near, k, margin)
-            numbers = kept + self.first if self.picked is None else self.picked[kept]
-            found.append((numbers, near[kept]))
-        return found
+        if self.excluded is not None:
+            scores[:, self.excluded] = -np.inf
+        candidates = []
+        for query_scores, margin in zip(scores, margins, strict=True):
+            kept = _near_top_k(query_scores, k, margin)
+            numbers = kept + self.first if self.numbers is None else self.numbers[kept]
+            candidates.append((numbers, query_scores[kept]))
+        return candidates
 
 
-def _pieces(segments: Segments, allowed: RowNumbers | None, dead: BoolArray | None) -> Iterator[_Piece]:
+_Candidates: TypeAlias = "tuple[RowNumbers, Scores]"  # row numbers (n,), approximate cosines (n,)
+
+
+def _row_blocks(
+    segments: Segments, allowed: RowNumbers | None, dead: BoolArray | None
+) -> Iterator[_RowBlock]:
+    """Split the rows to search into blocks.
+
+    With a filter, each file is either scanned from its first to its last allowed row, the others excluded, or
+    its allowed rows are gathered, whichever is cheaper. E.g. allowed rows 10, 12 and 15 span 6 rows, less
+    than 4 x 3: scan rows 10..15 and exclude 11, 13, 14. Allowed rows 10 and 500 span 491 > 4 x 2: gather
+    both.
+    """
     scattered: list[RowNumbers] = []
-    for first, part in segments.parts():
-        start, stop = first, first + len(part)
-        out = None if dead is None else dead[start:stop]
+    for first, rows in segments.parts():
+        start, stop = first, first + len(rows)
+        excluded = None if dead is None else dead[start:stop]
         if allowed is not None:
             here = allowed[slice(*np.searchsorted(allowed, (start, stop)))]
             if not len(here):
                 continue
             start, stop = int(here[0]), int(here[-1]) + 1
-            if stop - start > _SPREAD * len(here):
+            if stop - start > _GATHER_COST * len(here):
                 scattered.append(here)
                 continue
-            out = None
+            excluded = None  # `check_rows` has removed the dead rows from `allowed`
             if stop - start > len(here):
-                out = np.ones(stop - start, dtype=bool)
-                out[here - start] = False
-        for place in range(start, stop, _SCANNED):
-            rows = part[place - first : min(place + _SCANNED, stop) - first]
-            inside = place - start
-            yield _Piece(place, rows, None if out is None else out[inside : inside + len(rows)])
+                excluded = np.ones(stop - start, dtype=bool)
+                excluded[here - start] = False
+        for number in range(start, stop, _SCAN_BLOCK):
+            # `rows` counts from the beginning of the file, `excluded` from `start`.
+            block = rows[number - first : min(number + _SCAN_BLOCK, stop) - first]
+            offset = number - start
+            yield _RowBlock(
+                number, block, None if excluded is None else excluded[offset : offset + len(block)]
+            )
     if scattered:
-        yield from _gathered(np.concatenate(scattered))
+        yield from _gathered_blocks(np.concatenate(scattered))
 
 
-def _gathered(numbers: RowNumbers) -> Iterator[_Piece]:
-    for start in range(0, len(numbers), _PICKED):
-        yield _Piece(picked=numbers[start : start + _PICKED])
+def _gathered_blocks(numbers: RowNumbers) -> Iterator[_RowBlock]:
+    for start in range(0, len(numbers), _GATHER_BLOCK):
+        yield _RowBlock(numbers=numbers[start : start + _GATHER_BLOCK])
 
 
-# --------------------------------------------------------------------------------------------- the answer
+# ------------------------------------------------------------------------------------------ both passes
 
 
-def _answers(
-    segments: Segments, asked: FloatArray, k: int, pieces: Sequence[_Piece]
+def _search_blocks(
+    segments: Segments, queries: FloatArray, k: int, row_blocks: Sequence[_RowBlock]
 ) -> tuple[RowNumbers, FloatArray]:
-    rows = np.full((len(asked), k), -1, dtype=np.int64)
-    cosines = np.full((len(asked), k), -np.inf, dtype=np.float32)
-    for start in range(0, len(asked), _QUERIES):
-        block = asked[start : start + _QUERIES]  # (Q, dim)
+    rows = np.full((len(queries), k), -1, dtype=np.int64)
+    cosines = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    for start in range(0, len(queries), _QUERY_BLOCK):
+        block = queries[start : start + _QUERY_BLOCK]  # (Q, dim)
         half = block.astype(np.float16)
-        # What a score of the kernel can be off by: the query's rounding, at most as long as it is times the
-        # row (Cauchy and Schwarz), and that of a sum in float32. Two scores can each be off by that much.
-        off = np.linalg.norm(block - half.astype(np.float32), axis=1)
-        off += segments.dim * 2.0**-24 * np.linalg.norm(block, axis=1)
-        margins = (2 * LONGEST * off).astype(np.float32)  # (Q,)
+        # Error bound of a score of the kernel: the rounding error of the query times the norm of the row
+        # (Cauchy and Schwarz), plus the error of a sum of `dim` terms in float32. A row of the true top k may
+        # be too low by this bound and the row it competes with too high by the same, hence the factor 2. E.g.
+        # dim 512 and a query of norm 1: rounding to half precision (relative error at most 2**-11) moves the
+        # query by less than 4.9e-4, the sum adds 512 * 2**-24 = 3.1e-5, so the margin is at most 1.1e-3.
+        error = np.linalg.norm(block - half.astype(np.float32), axis=1)
+        error += segments.dim * 2.0**-24 * np.linalg.norm(block, axis=1)
+        margins = (2 * LONGEST * error).astype(np.float32)  # (Q,)
 
-        def look(piece: _Piece, half: HalfArray = half, margins: FloatArray = margins) -> list[_Near]:
-            return piece.best(segments, half, k, margins)
+        def first_pass(
+            row_block: _RowBlock, half: HalfArray = half, margins: FloatArray = margins
+        ) -> list[_Candidates]:
+            return row_block.candidates(segments, half, k, margins)
 
-        for n, near in enumerate(zip(*_each(look, pieces), strict=True)):
-            numbers, scores = (np.concatenate(part) for part in zip(*near, strict=True))
-            kept = numbers[_within(scores, k, margins[n])]
-            found = _settle(segments, block[n], np.sort(kept), k)
-            rows[start + n, : len(found[0])], cosines[start + n, : len(found[0])] = found
+        for n, per_block in enumerate(zip(*_map_threads(first_pass, row_blocks), strict=True)):
+            numbers, scores = (np.concatenate(arrays) for arrays in zip(*per_block, strict=True))
+            kept = numbers[_near_top_k(scores, k, margins[n])]
+            nearest, nearest_cosines = _rank_exactly(segments, block[n], np.sort(kept), k)
+            rows[start + n, : len(nearest)] = nearest
+            cosines[start + n, : len(nearest)] = nearest_cosines
     return rows, cosines
 
 
-_Near: TypeAlias = "tuple[RowNumbers, Scores]"
-
-
-def _each(look: Callable[[_Piece], list[_Near]], pieces: Sequence[_Piece]) -> list[list[_Near]]:
-    threads = min(processors(), len(pieces))
+def _map_threads(
+    first_pass: Callable[[_RowBlock], list[_Candidates]], row_blocks: Sequence[_RowBlock]
+) -> list[list[_Candidates]]:
+    threads = min(processors(), len(row_blocks))
     if threads < 2:
-        return [look(piece) for piece in pieces]
-    with ThreadPoolExecutor(threads) as pool:  # the kernel and the copying let other threads run
-        return list(pool.map(look, pieces))
+        return [first_pass(row_block) for row_block in row_blocks]
+    with ThreadPoolExecutor(threads) as pool:  # the kernel and NumPy's copying release the GIL
+        return list(pool.map(first_pass, row_blocks))
 
 
-def _within(scores: Scores, k: int, margin: float) -> RowNumbers:
-    """Positions of the k largest and of what lies so little under them that it may belong there."""
+def _near_top_k(scores: Scores, k: int, margin: float) -> RowNumbers:
+    """Positions of the k largest scores and of all that lie at most `margin` below the k-th.
+
+    Examples
+    --------
+    >>> _near_top_k(np.array([0.9, 0.1, 0.5, 0.49, -np.inf], np.float32), 2, 0.02).tolist()
+    [0, 2, 3]
+    """
     if len(scores) > k:
         least = np.partition(scores, len(scores) - k)[len(scores) - k] - margin
         return np.flatnonzero((scores >= least) & (scores > -np.inf))
     return np.flatnonzero(scores > -np.inf)
 
 
-def _settle(
+def _rank_exactly(
     segments: Segments, query: FloatArray, numbers: RowNumbers, k: int
 ) -> tuple[RowNumbers, FloatArray]:
-    """The k nearest of rows in increasing order, by cosines that depend on nothing but query and row."""
+    """The k nearest of rows in increasing order; the cosines depend on the query and the row alone."""
     exact = query.astype(np.float64)
     cosines = np.empty(len(numbers), dtype=np.float32)
-    for start in range(0, len(numbers), _PICKED):
-        part = slice(start, start + _PICKED)
-        # In double precision the order of the sum, should it differ from call to call, is rounded away. Not
-        # `@`: threads of BLAS that wait for each other cost more than they save on a busy machine.
+    for start in range(0, len(numbers), _GATHER_BLOCK):
+        part = slice(start, start + _GATHER_BLOCK)
+        # The order of summation may differ between calls. In double precision that error (about 1e-16)
+        # disappears when the result is rounded to float32. `einsum` instead of `@`: BLAS threads that wait
+        # for each other cost more than they save on a busy machine.
         cosines[part] = np.einsum("nd,d->n", segments.gather(numbers[part]).astype(np.float64), exact)
+    # A stable sort of increasing row numbers puts equal cosines in order of the row number.
     order = np.argsort(-cosines, kind="stable")[:k]
     return numbers[order], cosines[order]
 
@@ -272,7 +301,7 @@ def _settle(
 
 @cache
 def _products() -> Callable[[HalfArray, HalfArray], Scores]:
-    """Products of queries (Q, dim) with rows (n, dim), both half precision -> (Q, n), summed in float32."""
+    """The function that multiplies queries (Q, dim) with rows (n, dim), both float16, into float32 (Q, n)."""
     try:
         kernel = importlib.import_module("numkong")
     except ImportError:
@@ -283,10 +312,10 @@ def _products() -> Callable[[HalfArray, HalfArray], Scores]:
 def _native_products(kernel: ModuleType, queries: HalfArray, rows: HalfArray) -> Scores:
     if len(queries) == 1:
         return np.asarray(kernel.cdist(queries, rows, "dot"))
-    packed = kernel.dots_pack(queries, "float16")  # eight queries in the time of two
+    packed = kernel.dots_pack(queries, "float16")  # packed once, eight queries take the time of two
     return np.asarray(kernel.dots_packed(rows, packed)).T
 
 
 def _numpy_products(queries: HalfArray, rows: HalfArray) -> Scores:
-    with np.errstate(invalid="ignore", over="ignore"):  # a damaged row is left out afterwards
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN of a damaged row becomes -inf afterwards
         return queries.astype(np.float32) @ rows.astype(np.float32).T

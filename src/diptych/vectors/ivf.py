@@ -1,10 +1,17 @@
-"""An index over a catalogue's first rows: lists of rows that lie together, of which a query visits a few.
+"""Inverted-file index (IVF): rows grouped into lists by k-means, of which a query probes a few.
 
-faiss's inverted lists hold what makes a row differ from its list's centre, in 4 bits for two numbers. That
-tells some hundred candidates apart from the rest; these are ranked exactly from the half-precision rows, so
-that cosines are never estimates. An index never changes: rows that come later are the tail, which `nearest`
-scans, and rows that died or may not answer are passed over. How many lists and candidates it takes was
-measured with text queries when the index was built, see `ivf_build`, and stands in the file beside it.
+faiss stores for each row the residual to the centre of its list, quantised to 4 bits per two numbers. The
+estimated cosines select some hundred candidates, which are ranked exactly from the half-precision rows. An
+index is immutable: rows that are appended later form the tail, which `nearest` scans, and deleted rows are
+skipped. `ivf_build` tunes the numbers of lists and candidates with text queries.
+
+Layout. An index over N rows consists of `ivf.json` (the header), NAME.faiss (centres and codes) and
+NAME.lists (the list of each row, N uint32, memory-mapped). E.g. N = 1,000,000 and dim 512: 4,000 lists of
+about 250 rows; a code has 256 pairs x 4 bits = 128 bytes, so the codes take 128 MB where half-precision rows
+take 1,024 MB.
+
+Recall. A query misses the neighbours in lists that it does not probe. `IvfIndex.expected_missed` bounds their
+number; a query with a worse bound than all tuning queries is scanned instead.
 """
 
 from __future__ import annotations
@@ -29,36 +36,37 @@ if TYPE_CHECKING:
 
     BoolArray: TypeAlias = NDArray[np.bool_]
 
-HEAD = "ivf.json"  # names the two files of the index that counts
+HEAD = "ivf.json"  # the header, which names the two files of the current index
 FORMAT = 2
-REBUILD_FRACTION = 0.2  # share of rows behind the index, or dead in it, from which it is worth building again
-_SAMPLED = 64  # rows that tell one collection from another
+REBUILD_FRACTION = 0.2  # rebuild when the tail, or the dead rows, exceed this fraction of the indexed rows
+_HASHED_ROWS = 64  # rows that identify a collection
 
 
 def load_faiss() -> ModuleType:
-    """The library, or what to install."""
+    """Import faiss, or say what to install."""
     return require("faiss", extra="search", purpose="search more than 200,000 pictures by an index")
 
 
 @dataclass(frozen=True)
 class IvfSetting:
-    """What it takes to find the k nearest rows.
+    """Search parameters that reach the target recall for up to k neighbours.
 
     Attributes
     ----------
     k : int
-        Up to so many.
+        Most neighbours these parameters are good for.
     probes : int
-        Lists to visit.
+        Lists to probe.
     candidates : int
-        Rows to be ranked exactly.
+        Rows to rank exactly.
     recall : float
-        Share of the k nearest that is found so, over the queries the index was judged with.
+        Fraction of the true k nearest that is found, over the tuning queries.
     margin : float
-        Least distance, over these queries, from the cosine of the k-th row to the estimate of the last
-        candidate: what lies under the estimates of all candidates was never so near.
+        Least difference, over the tuning queries, between the cosine of the k-th row and the estimated cosine
+        of the last candidate. A smaller difference means that a row below the candidates may belong to the k
+        nearest.
     missed : float
-        Most rows, over these queries, that the lists not visited were expected to hold among the k nearest.
+        Largest bound, over the tuning queries, on the number of neighbours in lists that were not probed.
     """
 
     k: int
@@ -71,7 +79,7 @@ class IvfSetting:
 
 @dataclass(frozen=True)
 class IvfHeader:
-    """What stands beside an index.
+    """The header of an index. The field names are keys of the header file.
 
     Attributes
     ----------
@@ -79,19 +87,19 @@ class IvfHeader:
     settings : tuple of IvfSetting
         In order of k.
     queries : int
-        How many it was judged with.
+        Number of tuning queries.
     seed : int
     reach, spread : float
-        A row's cosine to a text is about `reach` times the product of text and list centre, give or take
-        `spread`.
+        The cosine of a text and a row is about `reach` times the product of the text and the centre of the
+        row's list, with a standard deviation of `spread`.
     file : str
-        Its name, without the suffixes of its two parts.
+        Common name of the two other files, without suffixes.
     size, checksum : int
-        Bytes and CRC-32 of the part that faiss reads.
+        Bytes and CRC-32 of the file that faiss reads.
     collection : str
         Hash of some of the rows it was built from.
     faiss : str
-        Version that wrote it.
+        Version of faiss that wrote it.
     """
 
     rows: int
@@ -109,72 +117,72 @@ class IvfHeader:
     faiss: str
 
     def to_json(self) -> bytes:
-        """As the file has it."""
+        """Serialise to the content of the header file."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> IvfHeader:
-        """The reverse; ValueError, KeyError or TypeError for anything else."""
-        told = json.loads(data)
-        if told.pop("format") != FORMAT:
+        """Parse what `to_json` wrote; ValueError, KeyError or TypeError for anything else."""
+        fields = json.loads(data)
+        if fields.pop("format") != FORMAT:
             raise ValueError("another format")
-        settings = tuple(IvfSetting(**one) for one in told.pop("settings"))
-        return cls(settings=settings, **told)
+        settings = tuple(IvfSetting(**setting) for setting in fields.pop("settings"))
+        return cls(settings=settings, **fields)
 
 
 def collection_hash(segments: Segments, rows: int) -> str:
-    """Hash of some of the first `rows` rows, spread evenly: an index of another collection shows."""
-    picked = np.linspace(0, rows - 1, min(_SAMPLED, rows)).astype(np.int64)
-    told = f"{segments.dim} {rows} ".encode() + segments.gather(picked).tobytes()
-    return hashlib.sha256(told).hexdigest()
+    """Hash of evenly spaced rows among the first `rows`, which detects an index of another collection."""
+    picked = np.linspace(0, rows - 1, min(_HASHED_ROWS, rows)).astype(np.int64)
+    data = f"{segments.dim} {rows} ".encode() + segments.gather(picked).tobytes()
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class RowFilter:
-    """Which rows of an index may answer.
+    """The rows of an index that pass a filter.
 
     Attributes
     ----------
-    marks : (rows,) bool
+    mask : (rows,) bool
     sizes : (lists,) int64
-        How many of them each list holds.
+        Number of these rows in each list.
     """
 
-    marks: BoolArray
+    mask: BoolArray
     sizes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult:
-    """What a query found in the lists it visited, and what it left.
+    """The candidates of a query, and an estimate of what was not probed.
 
     Attributes
     ----------
     candidates : (C,) int64
-        Rows to be ranked exactly, increasing.
-    cut : float
-        Estimated cosine of the last of them; -inf when no row visited was left out.
-    left : (L,) float32
-        Expected cosines of the rows of each list not visited.
-    counts : (L,) int64
-        How many of these may answer.
+        Rows to rank exactly, in increasing order.
+    last_estimate : float
+        Least estimated cosine of a candidate; -inf if all rows of the probed lists are candidates.
+    unprobed_cosines : (L,) float32
+        Expected cosine of the rows of each list that was not probed.
+    unprobed_sizes : (L,) int64
+        Number of rows in each of these lists that pass the filter.
     """
 
     candidates: RowNumbers
-    cut: float
-    left: FloatArray
-    counts: NDArray[np.int64]
+    last_estimate: float
+    unprobed_cosines: FloatArray
+    unprobed_sizes: NDArray[np.int64]
 
 
 class IvfIndex:
-    """An index, opened.
+    """An open index.
 
     Parameters
     ----------
     head : IvfHeader
     index : faiss.IndexIVF
     list_of : (rows,) uint32
-        The list every row lies in.
+        The list of each row.
     """
 
     def __init__(self, head: IvfHeader, index: Any, list_of: NDArray[np.uint32]) -> None:
@@ -187,16 +195,17 @@ class IvfIndex:
 
     @classmethod
     def open(cls, folder: Path, segments: Segments) -> IvfIndex | None:
-        """The index in a folder, if there is one.
+        """Open the index in a folder; None if there is none.
 
         Raises
         ------
         CatalogError
-            It is damaged, or was built from other rows than these.
+            The index is damaged, or was built from other rows than these.
         MissingExtraError
             faiss is not installed.
         """
-        for _ in range(3):  # another process may have put a new index in its place meanwhile
+        # Another process may replace the index between reading the header and the files that it names.
+        for _ in range(3):
             try:
                 data = (folder / HEAD).read_bytes()
             except FileNotFoundError:
@@ -206,7 +215,7 @@ class IvfIndex:
             except FileNotFoundError as error:
                 missing = error
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise _damaged(folder, f"{HEAD} cannot be understood") from error
+                raise _damaged(folder, f"{HEAD} cannot be parsed") from error
         raise _damaged(folder, f"{missing.filename} is missing") from missing
 
     @classmethod
@@ -214,144 +223,169 @@ class IvfIndex:
         if head.dim != segments.dim or head.rows > segments.rows:
             raise _damaged(
                 folder,
-                f"it was built from {head.rows:,} rows of {head.dim}, and there are {segments.rows:,} of "
-                f"{segments.dim}",
+                f"it was built from {head.rows:,} rows of {head.dim} numbers, and the catalogue has "
+                f"{segments.rows:,} of {segments.dim}",
             )
         if head.collection != collection_hash(segments, head.rows):
             raise _damaged(folder, "it was built from other pictures")
         faiss = load_faiss()
         lists, codes = folder / f"{head.file}.lists", folder / f"{head.file}.faiss"
         if codes.stat().st_size != head.size or lists.stat().st_size != 4 * head.rows:
-            raise _damaged(folder, "a file was cut, or copied in part")
+            raise _damaged(folder, "a file was truncated, or copied in part")
         if checksum(codes) != head.checksum:
-            raise _damaged(folder, f"{codes.name} does not hold what was written")
-        # Its blocks are read, not mapped (faiss cannot map lists of this kind): 0.15 KB a row.
+            raise _damaged(folder, f"{codes.name} has another checksum than when it was written")
+        # Read into memory, since faiss cannot map lists of this kind: 0.15 KB per row.
         try:
             index = faiss.read_index(str(codes))
-        except RuntimeError as error:  # of another version
+        except RuntimeError as error:  # written by another version
             raise _damaged(folder, f"faiss {faiss.__version__} cannot read it: {error}") from error
         if index.d != head.dim or index.ntotal != head.rows or index.nlist != head.lists:
-            raise _damaged(folder, f"{codes.name} is not the file it is said to be")
+            raise _damaged(folder, f"{codes.name} does not match {HEAD}")
         return cls(head, index, np.memmap(lists, dtype="<u4", mode="r"))
 
     def setting(self, k: int) -> IvfSetting | None:
-        """What it takes to find k rows; None for more than the index was judged for."""
-        return next((one for one in self.head.settings if one.k >= k), None)
+        """The search parameters for k neighbours; None for more than the index was tuned for."""
+        return next((setting for setting in self.head.settings if setting.k >= k), None)
 
     def row_filter(self, allowed: RowNumbers | None, dead: BoolArray | None) -> RowFilter | None:
-        """The rows that may answer: those allowed (increasing, living), or not dead; None for all of them."""
+        """The rows to search: `allowed` (increasing, none dead) or all that are not dead; None for all."""
         rows = self.head.rows
         if allowed is not None:
-            marks = np.zeros(rows, dtype=bool)
-            marks[allowed] = True
-            return RowFilter(marks, np.bincount(self._list_of[allowed], minlength=self.head.lists))
+            mask = np.zeros(rows, dtype=bool)
+            mask[allowed] = True
+            return RowFilter(mask, np.bincount(self._list_of[allowed], minlength=self.head.lists))
         if dead is None or not dead[:rows].any():
             return None
-        if dead is not self._dead:  # counted once for an array
-            gone = self._list_of[np.flatnonzero(dead[:rows])]
-            self._dead_sizes = np.bincount(gone, minlength=self.head.lists)
+        if dead is not self._dead:  # counted once per array, since callers pass the same one for every query
+            lists = self._list_of[np.flatnonzero(dead[:rows])]
+            self._dead_sizes = np.bincount(lists, minlength=self.head.lists)
             self._dead = dead
         return RowFilter(~dead[:rows], self._sizes - self._dead_sizes)
 
-    def probe(self, query: FloatArray, setting: IvfSetting, kept: RowFilter | None = None) -> ProbeResult:
-        """Ask for one query (dim,).
+    def probe(
+        self, query: FloatArray, setting: IvfSetting, row_filter: RowFilter | None = None
+    ) -> ProbeResult:
+        """Probe the lists nearest to one query (dim,).
 
-        A filter can leave the lists near a query empty: those are no lists visited. So many are that a query
-        meets as many rows that may answer as it meets without a filter.
+        A filter can leave the nearest lists almost empty. So many lists are probed that the query meets as
+        many rows that pass the filter as it would meet without a filter. E.g. lists of 100 rows, in order of
+        nearness, and 2 probes, which meet 200 rows: if the filter leaves 10, 60, 80, 90 and 100 of them, the
+        cumulative numbers are 10, 70, 150, 240, and 4 lists are probed.
         """
-        # Not `@`: threads of BLAS that wait for each other cost more than they save on a busy machine.
-        near = np.einsum("ld,d->l", self.centres, query)  # (lists,)
-        order = np.argsort(-near)
+        # `einsum` instead of `@`: BLAS threads that wait for each other cost more than they save on a busy
+        # machine.
+        centre_cosines = np.einsum("ld,d->l", self.centres, query)  # (lists,)
+        order = np.argsort(-centre_cosines)
         sizes, probes = self._sizes, setting.probes
-        if kept is not None:
-            usual = self._sizes[order[:probes]].sum()
-            sizes = kept.sizes
-            met = np.cumsum(sizes[order])
-            probes = min(max(int(np.searchsorted(met, usual)) + 1, probes), self.head.lists)
-        marks = None if kept is None else kept.marks
+        if row_filter is not None:
+            unfiltered = self._sizes[order[:probes]].sum()
+            sizes = row_filter.sizes
+            cumulative = np.cumsum(sizes[order])
+            probes = min(max(int(np.searchsorted(cumulative, unfiltered)) + 1, probes), self.head.lists)
+        mask = None if row_filter is None else row_filter.mask
         nearest = order[None, :probes]  # (1, P)
-        found, estimates = self.search_lists(
-            query[None], probes, setting.candidates, marks, lists=(nearest, near[nearest])
+        rows, estimates = self.search_lists(
+            query[None], probes, setting.candidates, mask, lists=(nearest, centre_cosines[nearest])
         )
-        full = found[0, -1] >= 0 and found.shape[1] < self.head.rows
-        left = order[probes:]
-        return ProbeResult(
-            np.sort(found[0][found[0] >= 0]),
-            float(estimates[0, -1]) if full else -np.inf,
-            self.head.reach * near[left],
-            sizes[left],
-        )
+        # Not padded with -1: the probed lists may hold further rows, with estimates below the last
+        # candidate's.
+        is_full = rows[0, -1] >= 0 and rows.shape[1] < self.head.rows
+        unprobed = order[probes:]
+        candidates = np.sort(rows[0][rows[0] >= 0])
+        last_estimate = float(estimates[0, -1]) if is_full else -np.inf
+        expected = self.head.reach * centre_cosines[unprobed]
+        return ProbeResult(candidates, last_estimate, expected, sizes[unprobed])
 
-    def expected_missed(self, visit: ProbeResult, cosine: float) -> float:
-        """How many rows of the lists not visited are expected to lie nearer than `cosine`, at most.
+    def expected_missed(self, probed: ProbeResult, cosine: float) -> float:
+        """Bound the number of rows in unprobed lists whose cosine exceeds that of the k-th neighbour.
 
-        The tail of a normal distribution by Chernoff's bound; a measure to compare queries by, no count.
+        The cosines of the rows of a list are modelled as normal with mean `reach * centre_cosine` and
+        standard deviation `spread`. Chernoff bounds the tail: P(X > mean + t * spread) <= exp(-t**2 / 2).
+        E.g. k-th cosine 0.30, an unprobed list of 250 rows with expected cosine 0.18, spread 0.03: t = 4, and
+        the list contributes 250 * exp(-8) = 0.08 rows. The model is rough, so the sum is not used as a count:
+        it is compared with the largest sum over the tuning queries, whose recall is known.
         """
-        away = np.maximum(cosine - visit.left, 0) / self.head.spread
-        return float((visit.counts * np.exp(-(away**2) / 2)).sum())
+        deviations = np.maximum(cosine - probed.unprobed_cosines, 0) / self.head.spread
+        return float((probed.unprobed_sizes * np.exp(-(deviations**2) / 2)).sum())
 
-    def is_reliable(self, visit: ProbeResult, setting: IvfSetting, cosine: float) -> bool:
-        """Whether this query, whose k-th row has this cosine, is like those the index was judged with.
+    def is_reliable(self, probed: ProbeResult, setting: IvfSetting, cosine: float) -> bool:
+        """Whether the measured recall applies to this query, given the cosine of its k-th neighbour.
 
-        One for which too many rows are about equally near is not: a filter that takes away whatever fits the
-        query leaves the rest, and nothing stands out from it.
+        It does not if too many rows are about equally near, inside the probed lists (`margin`) or outside
+        (`missed`), e.g. because a filter has removed everything that matches the query.
         """
-        return cosine - visit.cut >= setting.margin and self.expected_missed(visit, cosine) <= setting.missed
+        has_margin = cosine - probed.last_estimate >= setting.margin
+        return has_margin and self.expected_missed(probed, cosine) <= setting.missed
 
     def search_lists(
         self,
         queries: FloatArray,
         probes: int,
         count: int,
-        marks: BoolArray | None = None,
+        mask: BoolArray | None = None,
         *,
         lists: tuple[NDArray[np.int64], FloatArray] | None = None,
     ) -> tuple[RowNumbers, FloatArray]:
-        """The rows of largest estimated cosine, (Q, count), -1 where the lists visited hold no more.
+        """Find the rows of largest estimated cosine in the probed lists.
 
         Parameters
         ----------
-        marks : (rows,) bool, optional
-            Which rows count.
+        mask : (rows,) bool, optional
+            Rows that may be returned.
         lists : ((Q, probes), (Q, probes)), optional
-            The lists nearest to each query, best first, and their cosines, where they are known: faiss then
-            does not look for them again.
+            The lists nearest to each query, nearest first, and the cosines of their centres; by default faiss
+            determines them.
+
+        Returns
+        -------
+        rows : (Q, count) int64
+            Padded with -1 where the probed lists hold fewer.
+        estimates : (Q, count) float32
         """
         chosen: dict[str, Any] = {"nprobe": probes}
-        if marks is not None:
-            chosen["sel"] = self._faiss.IDSelectorBitmap(np.packbits(marks, bitorder="little"))
+        if mask is not None:  # faiss reads bit n % 8 of byte n // 8, counted from the least significant
+            chosen["sel"] = self._faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         parameters = self._faiss.SearchParametersIVF(**chosen)
         count = min(count, self.head.rows)
         if lists is None:
-            estimates, found = self._index.search(queries, count, params=parameters)
+            estimates, rows = self._index.search(queries, count, params=parameters)
         else:
-            found = np.empty((len(queries), count), np.int64)
+            rows = np.empty((len(queries), count), np.int64)
             estimates = np.empty((len(queries), count), np.float32)
-            places = [np.ascontiguousarray(lists[0], np.int64), np.ascontiguousarray(lists[1], np.float32)]
-            given = map(self._faiss.swig_ptr, (*places, estimates, found))
-            # Its Python face takes no parameters here.
+            numbers, cosines = lists
+            arrays = (
+                *(np.ascontiguousarray(numbers, np.int64), np.ascontiguousarray(cosines, np.float32)),
+                *(estimates, rows),
+            )
+            # The C++ method, since the Python wrapper `search_preassigned` does not take `parameters`. The
+            # arrays must stay referenced until it returns: `swig_ptr` passes a bare pointer.
+            pointers = [self._faiss.swig_ptr(array) for array in (queries, *arrays)]
             self._index.search_preassigned_c(
-                len(queries), self._faiss.swig_ptr(queries), count, *given, False, parameters, None
+                len(queries), pointers[0], count, *pointers[1:], False, parameters, None
             )
-        if found.size and not -1 <= found.min() <= found.max() < self.head.rows:
+        if rows.size and not -1 <= rows.min() <= rows.max() < self.head.rows:
             raise CatalogError(
-                f"the index names row {found.max()} of {self.head.rows:,}: it is damaged. Build it again"
+                f"the index names row {rows.max()} of {self.head.rows:,}: it is damaged. Build it again"
             )
-        return found, estimates
+        return rows, estimates
 
     def needs_rebuild(self, rows: int, dead: BoolArray | None = None) -> str | None:
-        """Why the index is worth building again now that there are `rows` rows; None when it is not."""
+        """Why the index should be rebuilt now that there are `rows` rows; None if it need not be.
+
+        E.g. an index of 1,000,000 rows: from 1,200,001 rows, or from 200,001 dead ones among the first
+        million.
+        """
         tail = rows - self.head.rows
         if tail > REBUILD_FRACTION * self.head.rows:
-            return f"{tail:,} pictures came after its {self.head.rows:,}"
-        gone = 0 if dead is None else int(dead[: self.head.rows].sum())
-        if gone > REBUILD_FRACTION * self.head.rows:
-            return f"{gone:,} of its {self.head.rows:,} pictures are gone"
+            return f"{tail:,} pictures were added to the {self.head.rows:,} in the index"
+        dead_rows = 0 if dead is None else int(dead[: self.head.rows].sum())
+        if dead_rows > REBUILD_FRACTION * self.head.rows:
+            return f"{dead_rows:,} of the {self.head.rows:,} pictures in the index were removed"
         return None
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file: a few hundredths of a second for a million rows."""
+    """CRC-32 of a file; takes a few hundredths of a second for a million rows."""
     value = 0
     with path.open("rb") as file:
         while block := file.read(1 << 22):
@@ -359,8 +393,8 @@ def checksum(path: Path) -> int:
     return value
 
 
-def _damaged(folder: Path, why: str) -> CatalogError:
+def _damaged(folder: Path, reason: str) -> CatalogError:
     return CatalogError(
-        f"the index in {folder} cannot be used: {why}. It is made from the vectors beside it: build it "
-        "again, or delete the folder and every row is looked at instead"
+        f"the index in {folder} cannot be used: {reason}. It is built from the vectors beside it: build it "
+        "again, or delete the folder, and every row is scanned instead"
     )

@@ -1,12 +1,12 @@
-"""Building an index: lists trained on a sample of the rows, filled, judged with text queries, put in place.
+"""Build an index: train the lists on a sample of the rows, add all rows, tune it with text queries, save it.
 
-Pictures and texts lie apart in the space, so an index that finds pictures for pictures can still lose those
-for texts (clip-retrieval issue 76). Therefore the settings are chosen with the queries handed in, against an
-exact search: the fewest lists and candidates that find 99 of a hundred true neighbours. Clustering itself
-knows the rows alone: weighing directions by how texts vary was tried and took more lists, not fewer.
+Image and text embeddings lie in different regions of the space, so an index with a high recall for pictures
+can still have a low one for texts (clip-retrieval issue 76). Therefore the parameters are tuned with text
+queries against an exact search: the fewest lists and candidates with a recall of 0.99. The clustering uses
+the rows alone; weighting directions by the variance of texts was tried and needed more lists, not fewer.
 
-A build is a function of rows, queries and seed, on an equal number of threads. Killed at any instant it
-leaves the old index as it was; what it had written meanwhile is removed by a later build.
+A build is a deterministic function of rows, queries and seed on an equal number of threads. A build that is
+killed leaves the old index intact; the files it has written are removed by a later build.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers, Segments
 
 TARGET = 0.99  # recall aimed for
-FLOOR = 0.98  # under which a setting is not used
-JUDGED = (10, 200, 2000)  # neighbours asked for: a page, what a cut-off judges, what is sorted by date
+FLOOR = 0.98  # parameters with a lower recall are not used
+TUNED_K = (10, 200, 2000)  # neighbours of a page, of the relevance cut-off, and of sorting by date
 LEAST_ROWS, LEAST_QUERIES = 256, 16
 _MOST_QUERIES = 1000
-_PER_LIST = 40  # rows of the sample; faiss warns under 39
-_ROUNDS = 10  # of k-means; the recall is the same after 20
-_CODED = 16_384  # rows that train the codes: faiss looks at 4,096 of them
-_TOLD = 4096  # rows compared with their list's centre
-_CHUNK = 16_384  # rows added at once: 32 MiB at 512 numbers
-_MOST_CANDIDATES = 16_384  # ranking so many takes about as long as visiting the lists
-_LEFT = 24 * 3600  # seconds after which another build's files count as left behind
+_PER_LIST = 40  # sampled rows per list; faiss warns under 39
+_ITERATIONS = 10  # of k-means; 20 give the same recall
+_CODE_SAMPLE = 16_384  # rows that train the quantiser of the codes; faiss uses 4,096 of them
+_STATISTICS_ROWS = 4096  # rows compared with the centre of their list
+_CHUNK = 16_384  # rows added at once: 32 MiB in float32 at dim 512
+_MOST_CANDIDATES = 16_384  # ranking so many takes about as long as probing the lists
+_ABANDONED = 24 * 3600  # seconds after which files of another build count as left behind
 
 
 @dataclass(frozen=True)
 class IvfReport:
-    """What was built.
+    """The result of a build.
 
     Attributes
     ----------
     head : IvfHeader
-        Its settings have the recall of each, against an exact search.
+        Its settings hold the measured recalls.
     seconds : float
-        The build took.
+        Duration of the build.
     """
 
     head: IvfHeader
     seconds: float
 
     def summary(self) -> str:
-        """In one line."""
+        """Describe the index in one line."""
         head = self.head
-        recalls = ", ".join(f"{one.recall:.3f} of the nearest {one.k:,}" for one in head.settings)
+        recalls = ", ".join(f"{setting.recall:.3f} at {setting.k:,}" for setting in head.settings)
         return (
             f"{head.rows:,} rows in {head.lists:,} lists, {head.size / 2**20:,.0f} MiB, built in "
-            f"{self.seconds:,.0f} s; {head.queries:,} text queries find {recalls}"
+            f"{self.seconds:,.0f} s; recall over {head.queries:,} text queries: {recalls}"
         )
 
 
@@ -80,28 +80,28 @@ def build_ivf(
     lists: int | None = None,
     stage: Stage = silent,
 ) -> IvfReport:
-    """Build the index over the rows there are, judge it, and put it in the place of the one before.
+    """Build an index over all rows, tune it, and replace the previous one.
 
     Parameters
     ----------
     segments : Segments
     folder : path
-        Of the index alone.
+        Holds nothing but the index.
     queries : (T, dim) float32
-        Rows of texts as users write them, at least 16; a few hundred make the settings reliable.
+        Embeddings of realistic text queries, at least 16; a few hundred make the tuning reliable.
     seed : int
     lists : int, optional
         By default four times the square root of the number of rows.
     stage : callable, optional
-        Called as `stage(what, total)` when a part of the work begins; gives a context in which it is told how
-        much of it is done.
+        Called as `stage(name, total)` when a part of the work begins; returns a context manager that yields a
+        progress function.
 
     Raises
     ------
     InputError
-        No rows, or too few queries.
+        Too few rows or queries.
     CatalogError
-        The index loses neighbours whatever the settings: it was not put in place.
+        No parameters reach the least recall; the previous index stays.
     MissingExtraError
         faiss is not installed.
     SaveError
@@ -109,64 +109,68 @@ def build_ivf(
     """
     start, faiss = time.monotonic(), load_faiss()
     rows = segments.rows
-    asked = check_queries(segments, queries, 1)[:_MOST_QUERIES]
-    if rows < LEAST_ROWS or len(asked) < LEAST_QUERIES:
+    checked = check_queries(segments, queries, 1)[:_MOST_QUERIES]
+    if rows < LEAST_ROWS or len(checked) < LEAST_QUERIES:
         raise InputError(
-            f"an index of {rows} rows, judged with {len(asked)} queries: expected at least {LEAST_ROWS} rows "
-            f"and {LEAST_QUERIES} of texts"
+            f"an index needs at least {LEAST_ROWS} rows and {LEAST_QUERIES} text queries: got {rows} rows "
+            f"and {len(checked)} queries"
         )
     count = min(lists or max(1, round(4 * rows**0.5)), rows)
     index = _train(faiss, segments, count, seed, stage)
     list_of = _fill(faiss, segments, index, stage)
-    reach, spread = _texts_and_lists(segments, index, asked, seed)
+    reach, spread = _fit_cosine_model(segments, index, checked, seed)
     head = IvfHeader(
-        rows=rows, dim=segments.dim, lists=count, settings=(), queries=len(asked), seed=seed, reach=reach,
+        rows=rows, dim=segments.dim, lists=count, settings=(), queries=len(checked), seed=seed, reach=reach,
         spread=spread, file="", size=0, checksum=0, collection=collection_hash(segments, rows),
         faiss=faiss.__version__,
     )  # fmt: skip
-    settings = _judge(segments, IvfIndex(head, index, list_of), asked, stage)
+    settings = _tune(segments, IvfIndex(head, index, list_of), checked, stage)
     head = _write(faiss, folder, index, list_of, replace(head, settings=settings))
     return IvfReport(head, time.monotonic() - start)
 
 
 def _train(faiss: ModuleType, segments: Segments, count: int, seed: int, stage: Stage) -> Any:
-    """An empty index whose centres and codes fit a sample of the rows."""
-    draw = np.random.default_rng(seed)
+    """Train the centres and the code quantiser on a sample of the rows; the index is still empty."""
+    rng = np.random.default_rng(seed)
     size = min(segments.rows, count * _PER_LIST)
-    sample = _float32(segments.gather(np.sort(draw.choice(segments.rows, size, replace=False))))
-    # A row counts for the list whose centre has the largest product with it: the same measure that later
-    # ranks lists for a query. Of length one, so that no list is favoured.
+    sample = _float32(segments.gather(np.sort(rng.choice(segments.rows, size, replace=False))))
+    # Spherical k-means: rows join the centre with the largest inner product, the measure that later ranks
+    # lists for a query. Centres have length one, so that no list is favoured.
     means = faiss.Kmeans(
         segments.dim, count, niter=1, spherical=True, seed=seed + 1, min_points_per_centroid=1,
         max_points_per_centroid=2 * _PER_LIST,
     )  # fmt: skip
-    with stage("finding groups of vectors", _ROUNDS) as done:
-        for _ in range(_ROUNDS):
+    # One iteration per call, each starting from the centres before, so that progress can be reported.
+    with stage("clustering vectors", _ITERATIONS) as advance:
+        for _ in range(_ITERATIONS):
             means.train(sample, init_centroids=means.centroids)
-            done(1)
+            advance(1)
     quantizer = faiss.IndexFlatIP(segments.dim)
     quantizer.add(means.centroids)
-    # 16 values for two numbers of what differs from the centre: at 1,000,000 x 512 the nearest 200 then take
-    # 1,362 of 4,000 lists; with codes of the rows themselves all of them (benchmarks/search.py).
+    # 4 bits (16 values) per pair of numbers of the residual. At 1,000,000 x 512 the nearest 200 then need
+    # 1,362 of 4,000 lists; with codes of the rows instead of their residuals they need all of them
+    # (benchmarks/search.py).
     pairs = segments.dim // 2 if segments.dim % 2 == 0 else segments.dim
     index = faiss.IndexIVFPQFastScan(quantizer, segments.dim, count, pairs, 4, faiss.METRIC_INNER_PRODUCT)
-    index.referenced_objects = [quantizer]  # faiss does not own it
+    index.referenced_objects = [quantizer]  # faiss keeps no reference; without this one Python would free it
     index.by_residual = True
     index.pq.cp.min_points_per_centroid = 1
-    index.train(sample[:: max(1, len(sample) // _CODED)])
+    index.train(sample[:: max(1, len(sample) // _CODE_SAMPLE)])
     return index
 
 
 def _fill(faiss: ModuleType, segments: Segments, index: Any, stage: Stage) -> Any:
-    """Add every row; the list each one lies in, (rows,) uint32."""
+    """Add all rows to the index; returns the list of each row, (rows,) uint32."""
     segments.advise(scan=True)
-    with stage("sorting vectors into groups", segments.rows) as done:
+    with stage("assigning vectors to clusters", segments.rows) as advance:
         for _, part in segments.parts():
             for start in range(0, len(part), _CHUNK):
                 rows = _float32(part[start : start + _CHUNK])
                 index.add(rows)
-                done(len(rows))
+                advance(len(rows))
     list_of = np.empty(segments.rows, dtype="<u4")
+    # faiss numbers rows in the order in which they were added, which is the row number. E.g. list 7 holds ids
+    # [2, 5]: list_of[[2, 5]] = 7.
     inverted = index.invlists
     for number in range(index.nlist):
         size = inverted.list_size(number)
@@ -175,66 +179,78 @@ def _fill(faiss: ModuleType, segments: Segments, index: Any, stage: Stage) -> An
     return list_of
 
 
-def _texts_and_lists(segments: Segments, index: Any, asked: FloatArray, seed: int) -> tuple[float, float]:
-    """What the products of texts and list centres tell of the cosines of texts and rows: see `IvfHeader`."""
-    draw = np.random.default_rng(seed + 2)
-    picked = np.sort(draw.choice(segments.rows, min(segments.rows, _TOLD), replace=False))
+def _fit_cosine_model(segments: Segments, index: Any, texts: FloatArray, seed: int) -> tuple[float, float]:
+    """Estimate `reach` and `spread` of `IvfHeader` from a sample of the rows.
+
+    A row x in a list with centre c is modelled as x = reach * c + noise, with `reach` the mean of x.c. So the
+    cosine of a text t is t.x = reach * t.c + t.noise, and `spread` is the standard deviation of t.noise.
+    """
+    rng = np.random.default_rng(seed + 2)
+    picked = np.sort(rng.choice(segments.rows, min(segments.rows, _STATISTICS_ROWS), replace=False))
     rows = _float32(segments.gather(picked))
     nearest, lists = index.quantizer.search(rows, 1)
     centres = index.quantizer.reconstruct_n(0, index.nlist)[lists[:, 0]]  # (n, dim)
     reach = float(nearest.mean())
-    return reach, max(float((asked @ (rows - reach * centres).T).std()), 1e-3)
+    return reach, max(float((texts @ (rows - reach * centres).T).std()), 1e-3)
 
 
 def _float32(rows: Any) -> FloatArray:
-    """(n, dim) float32; a damaged row becomes zeros, which are near to nothing."""
+    """Convert rows to float32, (n, dim); damaged rows become zeros, whose cosine to everything is 0."""
     whole = rows.astype(np.float32)
     whole[~np.isfinite(whole).all(axis=1)] = 0
     return np.ascontiguousarray(whole)
 
 
-# -------------------------------------------------------------------------------------------- how good it is
+# ------------------------------------------------------------------------------------------------- tuning
 
 
-def _judge(segments: Segments, ivf: IvfIndex, asked: FloatArray, stage: Stage) -> tuple[IvfSetting, ...]:
+def _tune(segments: Segments, ivf: IvfIndex, queries: FloatArray, stage: Stage) -> tuple[IvfSetting, ...]:
+    """Choose the search parameters for every k of `TUNED_K`."""
     rows = ivf.head.rows
-    # Of a collection twenty times as large at least: with fewer, most lists hold a neighbour anyway.
-    judged = [k for k in JUDGED if 20 * k <= rows] or [min(JUDGED[0], rows)]
-    with stage("judging with text queries", len(judged)) as done:
-        true, _ = nearest_exact(segments, asked, max(judged), allowed=np.arange(rows))
+    # At most a twentieth of the rows: with more neighbours, nearly every list holds one, and a scan is
+    # faster. E.g. 30,000 rows: k = 10 and 200 are tuned, 2,000 is not.
+    tuned = [k for k in TUNED_K if 20 * k <= rows] or [min(TUNED_K[0], rows)]
+    with stage("tuning with text queries", len(tuned)) as advance:
+        true, _ = nearest_exact(segments, queries, max(tuned), allowed=np.arange(rows))
         settings = []
-        for k in judged:
-            setting = _choose(ivf, asked, true[:, :k])
+        for k in tuned:
+            setting = _choose(ivf, queries, true[:, :k])
             if setting is not None:
-                settings.append(_extremes(segments, ivf, asked, setting))
-            done(1)
+                settings.append(_with_bounds(segments, ivf, queries, setting))
+            advance(1)
     if not settings:
         raise CatalogError(
             f"an index of {rows:,} rows in {ivf.head.lists:,} lists finds less than {FLOOR:.0%} of the "
-            "nearest even when every list is visited: it was not put in place, and every row is looked at "
-            "instead"
+            "nearest even when every list is probed: it is not used, and every row is scanned instead"
         )
     return tuple(settings)
 
 
-def _choose(ivf: IvfIndex, asked: FloatArray, true: RowNumbers) -> IvfSetting | None:
-    """The fewest lists, and then the fewest candidates, that find the neighbours (Q, k)."""
+def _choose(ivf: IvfIndex, queries: FloatArray, true: RowNumbers) -> IvfSetting | None:
+    """The fewest lists, then the fewest candidates, that reach the target recall of the neighbours (Q, k).
+
+    Bisection over numbers of lists in steps of 8 %: recall grows with the number of probes.
+    """
     k, lists = true.shape[1], ivf.head.lists
     most = min(1000 + 20 * k, _MOST_CANDIDATES, ivf.head.rows)
 
     def recalls(probes: int) -> FloatArray:
-        """Recall by number of candidates, (most,): the lower one of two halves of the queries."""
-        places = _places(ivf.search_lists(asked, probes, most)[0], true)  # (Q, k)
-        found = [
+        """Recall by number of candidates, (most,); the lower of two halves of the queries, to be robust.
+
+        E.g. ranks [0, 1, 4] of a query's three neighbours among 4 candidates (4: absent) give recalls 1/3,
+        2/3, 2/3, 2/3 with 1 to 4 candidates.
+        """
+        ranks = _ranks(ivf.search_lists(queries, probes, most)[0], true)  # (Q, k)
+        found_at_rank = [
             np.bincount(half.ravel(), minlength=most + 1)[:most] / half.size
-            for half in (places[::2], places[1::2])
+            for half in (ranks[::2], ranks[1::2])
         ]
-        lower: FloatArray = np.cumsum(found, axis=1).min(axis=0).astype(np.float32)
+        lower: FloatArray = np.cumsum(found_at_rank, axis=1).min(axis=0).astype(np.float32)
         return lower
 
     ladder = sorted({min(lists, int(np.ceil(lists * 1.08**-step))) for step in range(100)})
     low, high = 0, len(ladder) - 1
-    enough = TARGET + (1 - TARGET) / 10  # so that the candidates may lose some again
+    enough = TARGET + (1 - TARGET) / 10  # reserve for what fewer candidates lose again
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if recalls(ladder[middle])[-1] >= enough else (middle + 1, high)
@@ -246,49 +262,56 @@ def _choose(ivf: IvfIndex, asked: FloatArray, true: RowNumbers) -> IvfSetting | 
     return IvfSetting(k, ladder[low], candidates, round(float(curve[candidates - 1]), 4))
 
 
-def _extremes(segments: Segments, ivf: IvfIndex, asked: FloatArray, setting: IvfSetting) -> IvfSetting:
-    """With what the queries it was chosen for looked like at worst."""
+def _with_bounds(segments: Segments, ivf: IvfIndex, queries: FloatArray, setting: IvfSetting) -> IvfSetting:
+    """Add the worst margin and the worst bound on missed neighbours over the tuning queries."""
     margins, missed = [], []
-    for query in asked:
-        visit = ivf.probe(query, setting)
-        cosine = float(rerank(segments, query, visit.candidates, setting.k)[1][-1])
-        margins.append(cosine - visit.cut)
-        missed.append(ivf.expected_missed(visit, cosine))
+    for query in queries:
+        probed = ivf.probe(query, setting)
+        cosine = float(rerank(segments, query, probed.candidates, setting.k)[1][-1])
+        margins.append(cosine - probed.last_estimate)
+        missed.append(ivf.expected_missed(probed, cosine))
     margin = min(margins)
     return replace(setting, margin=margin if np.isfinite(margin) else 0.0, missed=max(missed))
 
 
-def _places(found: RowNumbers, true: RowNumbers) -> RowNumbers:
-    """Where the true rows (Q, k) stand among those found (Q, C), C where they do not.
+def _ranks(rows: RowNumbers, true: RowNumbers) -> RowNumbers:
+    """Ranks of the true neighbours (Q, k) among the returned rows (Q, C), counted from 0; C where absent.
 
     Examples
     --------
-    >>> _places(np.array([[7, 3, 9, -1]]), np.array([[9, 8, 7]])).tolist()
+    >>> _ranks(np.array([[7, 3, 9, -1]]), np.array([[9, 8, 7]])).tolist()
     [[2, 4, 0]]
     """
-    places = np.empty_like(true)
-    for near, wanted, place in zip(found, true, places, strict=True):
-        order = np.argsort(near)
-        where = np.minimum(np.searchsorted(near, wanted, sorter=order), len(near) - 1)
-        place[:] = np.where(near[order[where]] == wanted, order[where], len(near))
-    return places
+    ranks = np.empty_like(true)
+    for returned, wanted, rank in zip(rows, true, ranks, strict=True):
+        # Binary search in sorted order. E.g. returned [7, 3, 9, -1]: order = [3, 1, 0, 2]; 9 is at sorted
+        # position 3, so its rank is order[3] = 2; 8 would be inserted at 3 too, but returned[2] = 9 differs:
+        # absent, rank 4.
+        order = np.argsort(returned)
+        sorted_positions = np.minimum(np.searchsorted(returned, wanted, sorter=order), len(returned) - 1)
+        candidates = order[sorted_positions]
+        rank[:] = np.where(returned[candidates] == wanted, candidates, len(returned))
+    return ranks
 
 
-# ------------------------------------------------------------------------------------------------- on disk
+# ------------------------------------------------------------------------------------------------- saving
 
 
 def _write(
     faiss: ModuleType, folder: Path, index: Any, list_of: NDArray[np.uint32], head: IvfHeader
 ) -> IvfHeader:
-    """Both parts under a name of their own, then the head that names them; what the old one named goes."""
+    """Write both files under a new name, then replace the header, then delete the files of the old index.
+
+    A reader sees the old or the new header, and the files that it names exist in either case.
+    """
     name = f"ivf-{secrets.token_hex(8)}"
-    before = _named(folder)
+    previous = _current_name(folder)
     codes, lists = folder / f"{name}.faiss", folder / f"{name}.lists"
 
     def write(temporary: Path) -> None:
         try:
             faiss.write_index(index, str(temporary))
-        except RuntimeError as error:  # how faiss tells of a full device
+        except RuntimeError as error:  # faiss reports a full device this way
             raise OSError(str(error).splitlines()[0]) from error
 
     try:
@@ -300,21 +323,22 @@ def _write(
         for path in (codes, lists):
             path.unlink(missing_ok=True)
         raise
-    _tidy(folder, keep=name, before=before)
+    _delete_unused(folder, keep=name, previous=previous)
     return whole
 
 
-def _named(folder: Path) -> str:
-    """The name in the head, if there is one that can be understood."""
+def _current_name(folder: Path) -> str:
+    """The file name in the header; "" if there is no valid header."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         return IvfHeader.from_json((folder / HEAD).read_bytes()).file
     return ""
 
 
-def _tidy(folder: Path, *, keep: str, before: str) -> None:
-    """Remove the index before this one, and what killed builds left; not what another build is writing."""
+def _delete_unused(folder: Path, *, keep: str, previous: str) -> None:
+    """Delete the previous index and files of killed builds, but not the files of a build in progress."""
     for path in folder.glob("*ivf-*"):
-        with contextlib.suppress(OSError):  # gone already, or still open (Windows): the next build's turn
-            old = time.time() - path.stat().st_mtime > _LEFT
-            if keep not in path.name and (old or (before and before in path.name)):
+        # Deleted by another build, or open in a reader (Windows): left to the next build.
+        with contextlib.suppress(OSError):
+            abandoned = time.time() - path.stat().st_mtime > _ABANDONED
+            if keep not in path.name and (abandoned or (previous and previous in path.name)):
                 path.unlink()

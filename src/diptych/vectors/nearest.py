@@ -1,10 +1,10 @@
-"""Near rows, exact or by an index that is judged: which of the two, for whom, and both put together.
+"""Nearest-neighbour search that chooses between an exact scan and an index, and merges both.
 
-A scan is always right and takes about 9 ms for 200,000 rows of 512 numbers, so up to there, or when a filter
-leaves so few, every row that may answer is looked at. Beyond, the index finds the candidates among the rows
-it was built from, the tail behind them is scanned, and whatever the index cannot promise is scanned too: more
-neighbours than it was judged for, fewer found than asked for, a query or filter unlike what it was judged
-with. Kernels are `exact`'s, the index is `ivf`'s.
+A scan is always exact and takes about 9 ms for 200,000 rows of 512 numbers. So up to that number of rows, or
+when a filter leaves no more, everything is scanned. Beyond, the index finds candidates among the rows it was
+built from, and the rows appended since are scanned. The search falls back to a scan where the recall of the
+index was not measured: for more neighbours than it was tuned for, when it returns fewer than k, and for a
+query or a filter that differs from the tuning queries. The kernels are in `exact`, the index is in `ivf`.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
     BoolArray: TypeAlias = NDArray[np.bool_]
 
-EXACT_ROWS = 200_000  # that are scanned rather than asked of an index
+EXACT_ROWS = 200_000  # up to so many rows are scanned without an index
 
 
 class NearestNeighbours:
-    """The rows of a space, to be asked which are nearest.
+    """Nearest-neighbour search over the rows of a space.
 
     Parameters
     ----------
     segments : Segments
-        May grow; what was added is found.
+        May grow; appended rows are searched too.
     folder : path, optional
-        Of an index, whether there is one yet or not. One that is damaged, of other rows or cannot be read
-        for want of faiss is not used, and `trouble` says so.
+        Of the index, which need not exist. An index that is damaged, belongs to other rows or cannot be read
+        because faiss is missing is not used; `index_error` then says why.
     exact_rows : int
-        How many rows are scanned rather than asked of the index.
+        Up to so many rows are scanned without the index.
 
     Attributes
     ----------
-    trouble : str or None
-        Why the index that is there is not used.
+    index_error : str or None
+        Why an existing index is not used.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class NearestNeighbours:
         self.reopen()
 
     def reopen(self) -> None:
-        """Use the index that is in the folder now."""
+        """Open the index that is in the folder now."""
         self._ivf, self.index_error, self._opened = None, None, self._state()
         if self.folder is None or self.segments.rows <= self.exact_rows:
             return
@@ -79,12 +79,12 @@ class NearestNeighbours:
             self.index_error = str(error)
 
     def refresh(self) -> None:
-        """Use another index than before where another process has built one."""
+        """Open the index again if another process has replaced it."""
         if self._state() != self._opened:
             self.reopen()
 
     def _state(self) -> object:
-        """What is in the folder, without opening it; None where no index is to be used."""
+        """Identity of the index file; False if there is none, None if no index is wanted."""
         if self.folder is None or self.segments.rows <= self.exact_rows:
             return None
         try:
@@ -94,7 +94,7 @@ class NearestNeighbours:
         return status.st_ino, status.st_mtime_ns
 
     def needs_rebuild(self, dead: BoolArray | None = None) -> str | None:
-        """Why an index is worth building now; None when there is no need of one, or a good one is there."""
+        """Why the index should be built or rebuilt; None if it is up to date or not needed."""
         rows = self.segments.rows
         if rows <= self.exact_rows or self.folder is None:
             return None
@@ -109,37 +109,44 @@ class NearestNeighbours:
         allowed: RowNumbers | None = None,
         dead: BoolArray | None = None,
     ) -> tuple[RowNumbers, FloatArray]:
-        """The k rows of largest cosine to each query; see `nearest_exact` for arguments and errors.
+        """Find the k rows of largest cosine to each query; see `nearest_exact` for arguments and errors.
 
-        The cosines are exact always. The rows are where they were scanned; else the index was judged to find
-        the share of them that its report tells, 0.99 aimed for and never under 0.98.
+        The cosines are always exact. The rows are exact if they were scanned; the index has the recall that
+        was measured when it was built: 0.99 is the target, and less than 0.98 is not used.
+
+        E.g. an index over rows 0..999,999 of 1,010,000: each query ranks candidates from the index, and the
+        tail 1,000,000..1,009,999 is scanned; the k best of both are returned.
         """
-        asked, ivf = check_queries(self.segments, queries, k), self._ivf
+        checked, ivf = check_queries(self.segments, queries, k), self._ivf
         allowed = check_rows(self.segments, allowed, dead)
         setting = None if ivf is None else ivf.setting(k)
         few = allowed is not None and len(allowed) <= self.exact_rows
-        if ivf is None or setting is None or few or len(asked) == 0:
-            return nearest_exact(self.segments, asked, k, allowed=allowed, dead=dead)
-        built = ivf.head.rows
-        inside, behind = None, np.arange(built, self.segments.rows)
+        if ivf is None or setting is None or few or len(checked) == 0:
+            return nearest_exact(self.segments, checked, k, allowed=allowed, dead=dead)
+        indexed = ivf.head.rows
+        inside, tail = None, np.arange(indexed, self.segments.rows)
         if allowed is not None:
-            inside, behind = np.split(allowed, [int(np.searchsorted(allowed, built))])
-        kept = ivf.row_filter(inside, dead)
-        rows, cosines = nearest_exact(self.segments, asked, k, allowed=behind, dead=dead)
-        for n, query in enumerate(asked):
-            visit = ivf.probe(query, setting, kept)
-            near = rerank(self.segments, query, visit.candidates, k)
-            rows[n], cosines[n] = _merged(near, (rows[n], cosines[n]))
-            if rows[n, -1] < 0 or not ivf.is_reliable(visit, setting, float(cosines[n, -1])):
-                found = nearest_exact(self.segments, query[None], k, allowed=allowed, dead=dead)
-                rows[n], cosines[n] = found[0][0], found[1][0]
+            inside, tail = np.split(allowed, [int(np.searchsorted(allowed, indexed))])
+        row_filter = ivf.row_filter(inside, dead)
+        rows, cosines = nearest_exact(self.segments, checked, k, allowed=tail, dead=dead)
+        for n, query in enumerate(checked):
+            probed = ivf.probe(query, setting, row_filter)
+            from_index = rerank(self.segments, query, probed.candidates, k)
+            rows[n], cosines[n] = _merge(from_index, (rows[n], cosines[n]))
+            # Padding means that fewer than k rows were reached: the rest is in lists that were not probed.
+            if rows[n, -1] < 0 or not ivf.is_reliable(probed, setting, float(cosines[n, -1])):
+                exact_rows, exact_cosines = nearest_exact(
+                    self.segments, query[None], k, allowed=allowed, dead=dead
+                )
+                rows[n], cosines[n] = exact_rows[0], exact_cosines[0]
         return rows, cosines
 
 
-def _merged(
-    one: tuple[RowNumbers, FloatArray], other: tuple[RowNumbers, FloatArray]
+def _merge(
+    indexed: tuple[RowNumbers, FloatArray], tail: tuple[RowNumbers, FloatArray]
 ) -> tuple[RowNumbers, FloatArray]:
-    """The nearest of both, as many as in either; rows of `other` have the higher numbers."""
-    rows, cosines = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
-    order = np.argsort(-cosines, kind="stable")[: len(one[0])]
+    """The k best of two results of k rows each; the rows of `tail` have the higher numbers."""
+    rows, cosines = np.concatenate([indexed[0], tail[0]]), np.concatenate([indexed[1], tail[1]])
+    # Stable: of equal cosines the lower row number stays first, as in a scan.
+    order = np.argsort(-cosines, kind="stable")[: len(indexed[0])]
     return rows[order], cosines[order]

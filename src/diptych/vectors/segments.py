@@ -1,9 +1,12 @@
-"""Vectors on disk: half-precision rows, one after another, in files that are mapped into memory.
+"""Vectors on disk: half-precision rows, one after another, in memory-mapped files.
 
-A row never moves and is never written twice, so a reader's map stays good while a writer adds. How many rows
-count, and which of them are dead, is not written here: `store` keeps both in the database, in the transaction
-that says whose rows they are. What a killed writer left behind the last counted row is written over by the
-next one. Looking for near rows is left to `exact` and `ivf`.
+A row never moves and is never rewritten, so the map of a reader stays valid while a writer appends. The
+number of valid rows and the deleted ones are not stored here but in the database, in the same transaction as
+the pictures that the rows belong to. Rows that a killed writer has left behind the last valid row are
+overwritten by the next. `exact` and `ivf` search the rows.
+
+Layout: row n is in file n // 65,536 at byte (n % 65,536) * dim * 2, little-endian. E.g. with dim 512, row
+70,000 is in file `000001.f16` at row 70,000 - 65,536 = 4,464, byte 4,464 * 1,024 = 4,571,136.
 """
 
 from __future__ import annotations
@@ -26,28 +29,28 @@ if TYPE_CHECKING:
     HalfArray: TypeAlias = NDArray[np.float16]
     RowNumbers: TypeAlias = NDArray[np.int64]
 
-SEGMENT_ROWS = 65_536  # of one file: 64 MiB at 512 numbers a row; also the rows of one bit set of dead ones
+SEGMENT_ROWS = 65_536  # of one file: 64 MiB at dim 512; the database has one bit set of dead rows per file
 SUFFIX = ".f16"
 
 
 class Segments:
-    """The rows of one space; reads what `rows` counts, writes behind it.
+    """The rows of one space of vectors; reads the first `rows` rows and appends behind them.
 
     Parameters
     ----------
     folder : path
-        Of this space alone.
+        Holds nothing but the files of this space.
     dim : int
-        Numbers in a row.
+        Numbers per row.
     rows : int
-        How many rows count.
+        Number of valid rows.
     segment_rows : int
-        Rows of one file.
+        Rows per file.
 
     Raises
     ------
     CatalogError
-        A file is missing or shorter than the rows that count.
+        A file is missing, or shorter than its valid rows.
 
     Examples
     --------
@@ -62,15 +65,17 @@ class Segments:
     def __init__(self, folder: Path, dim: int, rows: int, *, segment_rows: int = SEGMENT_ROWS) -> None:
         self.folder, self.dim, self.rows, self.segment_rows = folder, dim, 0, segment_rows
         self._maps: list[HalfArray] = []
-        self._views: list[mmap.mmap] = []  # what the maps show
+        self._views: list[mmap.mmap] = []  # one per file; `_maps` are arrays over them
         self._scanned = False
         self.extend(rows)
 
     def extend(self, rows: int) -> None:
-        """Count `rows` rows from now on; maps what is new, once another writer has added some."""
+        """Set the number of valid rows, after another writer has appended some, and map them."""
         if rows == self.rows:
             return
-        whole = min(rows, self.rows) // self.segment_rows  # maps of full files stay as they are
+        # Maps of full files stay valid; the last, partial one is mapped again at its new length. E.g. 3 rows
+        # per file, from 4 to 8 rows: file 0 stays, files 1 (1 -> 3 rows) and 2 (2 rows) are mapped.
+        whole = min(rows, self.rows) // self.segment_rows
         del self._maps[whole:], self._views[whole:]
         for number in range(whole, -(-rows // self.segment_rows)):
             count = min(rows - number * self.segment_rows, self.segment_rows)
@@ -80,14 +85,15 @@ class Segments:
         self.rows = rows
 
     def append(self, rows: FloatArray | HalfArray) -> int:
-        """Write rows behind the last that counts, flush them to the device, and count them.
+        """Write rows behind the last valid row, flush them to the device, and count them as valid.
 
-        The caller holds the lock of all writers (a transaction) and writes the new count down in it.
+        The caller holds the lock of all writers (a database transaction) and stores the new count in it. The
+        order matters: a row is on the device before the database says that it is valid.
 
         Returns
         -------
         int
-            The number of the first one.
+            The number of the first new row.
 
         Raises
         ------
@@ -95,39 +101,41 @@ class Segments:
             The device is full, or the folder may not be written to.
         """
         if rows.ndim != 2 or rows.shape[1] != self.dim:
-            raise CatalogError(f"rows of shape {rows.shape} do not fit: expected (any number, {self.dim})")
+            raise CatalogError(f"rows have shape {rows.shape}: expected (any number, {self.dim})")
         first, half = self.rows, np.ascontiguousarray(rows, dtype="<f2")
         start = 0
         while start < len(half):
-            number, inside = divmod(first + start, self.segment_rows)
-            stop = min(start + self.segment_rows - inside, len(half))
-            self._write(number, inside, half[start:stop])
+            number, offset = divmod(first + start, self.segment_rows)
+            stop = min(start + self.segment_rows - offset, len(half))
+            self._write(number, offset, half[start:stop])
             start = stop
         self.extend(first + len(half))
         return first
 
     def parts(self) -> Iterator[tuple[int, HalfArray]]:
-        """(number of its first row, rows (n, dim) float16) of every file, in order; maps, not copies."""
+        """Yield (number of first row, rows (n, dim) float16) of every file, in order; views, not copies."""
         for number, rows in enumerate(self._maps):
             yield number * self.segment_rows, rows
 
     def gather(self, numbers: RowNumbers | Sequence[int]) -> HalfArray:
-        """Rows by their numbers, in that order, (n, dim) float16; a copy."""
+        """Copy the rows with these numbers, in this order, (n, dim) float16."""
         wanted = np.asarray(numbers, dtype=np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.rows:
-            raise CatalogError(f"row {wanted.max()} is asked for, and there are {self.rows}")
-        found = np.empty((len(wanted), self.dim), np.float16)
-        which = wanted // self.segment_rows
-        for number in np.unique(which):
-            here = which == number
-            found[here] = self._maps[number][wanted[here] - number * self.segment_rows]
-        return found
+            raise CatalogError(
+                f"rows {wanted.min()} to {wanted.max()} were requested: expected 0 to {self.rows - 1}"
+            )
+        rows = np.empty((len(wanted), self.dim), np.float16)
+        file_numbers = wanted // self.segment_rows
+        for number in np.unique(file_numbers):
+            here = file_numbers == number
+            rows[here] = self._maps[number][wanted[here] - number * self.segment_rows]
+        return rows
 
     def advise(self, *, scan: bool) -> None:
-        """Tell the system how rows are read from now on: one after another, or here and there.
+        """Tell the operating system the coming access pattern: sequential scan, or random access.
 
-        Here and there is how it begins: picking few rows far apart, reading ahead brings in what nobody asks
-        for. A scan of rows that are not in memory yet takes forty times as long that way.
+        Random access is the default, since reading ahead of single rows loads pages that nobody needs. A scan
+        of rows that are not in memory yet takes forty times as long under that advice.
         """
         if scan != self._scanned:
             self._scanned = scan
@@ -135,7 +143,7 @@ class Segments:
                 self._advise(view)
 
     def close(self) -> None:
-        """Let go of the maps."""
+        """Close the maps."""
         self._maps.clear()
         self._views.clear()
         self.rows = 0
@@ -147,35 +155,35 @@ class Segments:
         path, size = self._path(number), rows * self.dim * 2
         try:
             with path.open("rb") as file:
-                there = os.fstat(file.fileno()).st_size
-                if there < size:
+                actual = os.fstat(file.fileno()).st_size
+                if actual < size:
                     raise CatalogError(
-                        f"{path} has {there:,} bytes where {size:,} belong: it was cut or copied in part. "
-                        "Put the whole file back, or index anew into another folder"
+                        f"{path} has {actual:,} bytes, expected at least {size:,}: it was truncated or "
+                        "copied in part. Put the whole file back, or index again into another folder"
                     )
                 view = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except OSError as error:
             raise CatalogError(
-                f"{path} cannot be read ({error.strerror}): its vectors belong to this catalogue. Put it "
-                "back, or index anew into another folder"
+                f"{path} cannot be read ({error.strerror}): it holds vectors of this catalogue. Put it back, "
+                "or index again into another folder"
             ) from error
         self._advise(view)
         return view
 
     def _advise(self, view: mmap.mmap) -> None:
         if hasattr(view, "madvise"):  # not on Windows
-            # Not MADV_SEQUENTIAL: Linux takes it as leave to drop the pages early, and the next search comes.
+            # Not MADV_SEQUENTIAL: Linux then drops pages soon after reading, and the next search needs them.
             view.madvise(mmap.MADV_NORMAL if self._scanned else mmap.MADV_RANDOM)
 
-    def _write(self, number: int, inside: int, rows: HalfArray) -> None:
+    def _write(self, number: int, offset: int, rows: HalfArray) -> None:
         path = self._path(number)
         with saving(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 data = memoryview(rows.view(np.uint8).reshape(-1).data)
-                os.lseek(descriptor, inside * self.dim * 2, os.SEEK_SET)
-                while data:
+                os.lseek(descriptor, offset * self.dim * 2, os.SEEK_SET)
+                while data:  # a single call may write less than everything
                     data = data[os.write(descriptor, data) :]
                 os.fsync(descriptor)
             finally:

@@ -66,7 +66,7 @@ def test_near_hashes_are_found_either_way(queries: list[int], others: list[int],
     }
     assert {tuple(pair) for pair in hash_matches(left, right, bits).tolist()} == wanted
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proposals, "_ALWAYS", 0)
+        patch.setattr(proposals, "_BRUTE_FORCE", 0)
         assert {tuple(pair) for pair in hash_matches(left, right, bits).tolist()} == wanted
 
 
@@ -74,7 +74,7 @@ def test_near_hashes_are_found_either_way(queries: list[int], others: list[int],
 def test_of_thousands_of_equal_hashes_only_some_are_proposed(
     monkeypatch: pytest.MonkeyPatch, always: float
 ) -> None:
-    monkeypatch.setattr(proposals, "_ALWAYS", always)
+    monkeypatch.setattr(proposals, "_BRUTE_FORCE", always)
     many = np.repeat(np.array([0b1, 0b111, 2**63], np.uint64), 4000)
     tracemalloc.start()
     pairs = hash_matches(many, many, 2)
@@ -292,13 +292,13 @@ def test_every_tier_and_no_chains(album: Path) -> None:
 def test_only_what_is_new_is_compared(album: Path, tmp_path: Path) -> None:
     first, second, third = Steps(), Steps(), Steps()
     before = told_of(duplicates(album, stage=first))
-    assert first.done == [("looking at pictures", 10), ("comparing", 10)]
+    assert first.done == [("reading pictures", 10), ("comparing", 10)]
     assert told_of(duplicates(album, stage=second)) == before
     assert second.done == []
     save(tmp_path / "pictures" / "late.jpg", photo(50), quality=60)
     index(tmp_path / "catalog", tmp_path / "pictures")
     after = told_of(duplicates(album, stage=third))
-    assert third.done == [("looking at pictures", 1), ("comparing", 1)]
+    assert third.done == [("reading pictures", 1), ("comparing", 1)]
     assert [group for group in after if group not in before] == [
         ("picture", "other.png", [("late.jpg", "picture", "saved again")])
     ]
@@ -349,7 +349,7 @@ def test_in_a_folder_only(album: Path, tmp_path: Path) -> None:
     assert told_of(duplicates(album, folders=[folder], stage=steps)) == [
         ("picture", "same-as-3.png", [("copy.jpg", "picture", "saved again")])
     ]
-    assert steps.done == [("looking at pictures", 1), ("comparing", 1)]
+    assert steps.done == [("reading pictures", 1), ("comparing", 1)]
 
 
 def test_a_picture_that_goes_takes_its_pairs_along(album: Path, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_another_encoder_begins_anew(album: Path, tmp_path: Path) -> None:
     index(album, tmp_path / "pictures", encoder=ToyEncoder(identity="toy:other"), reembed=True)
     steps = Steps()
     assert told_of(duplicates(album, stage=steps)) == before
-    assert steps.done == [("looking at pictures", 10), ("comparing", 10)]
+    assert steps.done == [("reading pictures", 10), ("comparing", 10)]
 
 
 def test_a_catalogue_that_may_not_be_written_to(album: Path) -> None:
@@ -527,11 +527,11 @@ def test_what_is_asked_for_has_to_exist(album: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "empty").mkdir()
     for name in ("nowhere", "empty", "pic"):
         folder = tmp_path / "pictures" / name
-        with pytest.raises(InputError, match=f"no picture in the catalogue is in {folder}"):
+        with pytest.raises(InputError, match=f"the catalogue has no picture in {folder}"):
             duplicates(album, folders=[tmp_path / "pictures", folder])
-        with pytest.raises(InputError, match=f"no picture in the catalogue is in {folder}"):
+        with pytest.raises(InputError, match=f"the catalogue has no picture in {folder}"):
             duplicates(album, rules=parse_rules(f"folder:{folder},resolution"))
-    with pytest.raises(InputError, match="there is no format 'PGN' to keep: expected some of JPEG, PNG"):
+    with pytest.raises(InputError, match="there is no format 'PGN': expected some of JPEG, PNG"):
         parse_rules("format:PGN/JPEG")
     assert parse_rules("format:heic/jpg/raw")
     store = Store.create(tmp_path / "empty")
@@ -572,7 +572,7 @@ def test_pictures_from_outside(album: Path, tmp_path: Path) -> None:
         inquiry.close()
         store.close()
     store = Store.open(album)
-    with pytest.raises(CatalogError, match="ask with that model"):
+    with pytest.raises(CatalogError, match="search with that model"):
         SimilarImageSearch(store, ToyEncoder(identity="toy:other"))
     store.close()
 

@@ -13,7 +13,7 @@ import pytest
 from diptych.catalog import Store
 from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.annotations.tags import add_tags, rate, ratings_of
-from diptych.catalog.duplicates import belongings, trash
+from diptych.catalog.duplicates import companion_files, trash
 from diptych.catalog.duplicates.companion_files import CompanionFiles
 from diptych.catalog.duplicates.finding import find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
@@ -99,7 +99,7 @@ def test_a_file_with_a_link_stays_where_another_rule_would_move_it(tmp_path: Pat
     moved = move(tmp_path)
     assert moved.files == []
     assert len(moved.refused) == 1
-    assert "is a link to it, and would lead nowhere" in moved.refused[0][1]
+    assert "is a link to it and would break" in moved.refused[0][1]
     assert all(link.exists() for link in links)
 
 
@@ -243,7 +243,7 @@ def test_a_folder_is_listed_once_however_many_of_its_pictures_go(
     for number in range(4):
         copied(original, f"a copy with a longer name {number}.png")
     index(tmp_path / "catalog", tmp_path / "pictures")
-    monkeypatch.setattr(belongings.os, "listdir", counted)
+    monkeypatch.setattr(companion_files.os, "listdir", counted)
     assert len(move(tmp_path).files) == 4
     assert listed == [original.parent]
 
@@ -278,7 +278,7 @@ def test_one_file_on_two_mounts_is_not_moved(
     monkeypatch.setattr(trash, "file_at", mounted_twice)
     moved = move(tmp_path)
     assert moved.files == []
-    assert "this very file on another mount of the same drive" in moved.refused[0][1]
+    assert "the same file on another mount of the same drive" in moved.refused[0][1]
 
 
 def test_the_only_file_behind_two_paths_comes_back(
@@ -299,6 +299,6 @@ def test_the_only_file_behind_two_paths_comes_back(
     monkeypatch.setattr(trash, "move_file", both)
     moved = move(tmp_path)
     assert moved.files == []
-    assert "are two paths of one drive indexed?" in moved.refused[0][1]
+    assert "is one drive indexed by two paths?" in moved.refused[0][1]
     assert original.exists()
     assert copy.exists()

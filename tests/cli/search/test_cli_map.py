@@ -146,11 +146,11 @@ def test_pictures_that_are_gone_are_told_of(run: Run, indexed: Path, tmp_path: P
     ("words", "why"),
     [
         (["--clusters", "none"], "--clusters takes 'auto' or a whole number"),
-        (["--clusters", "11"], "half as many"),
+        (["--clusters", "11"], "11 regions of"),
         (["--inline", "--no-thumbnails"], "--no-thumbnails leaves them out"),
         (["--labels", "missing.txt"], "missing.txt cannot be read: No such file"),
         (["--out", "."], "is a folder: name a file"),
-        (["--name", "nothing.png"], "0 pictures make no map"),
+        (["--name", "nothing.png"], "0 pictures cannot make a map"),
     ],
 )
 def test_what_cannot_be_is_said(run: Run, indexed: Path, words: list[str], why: str) -> None:

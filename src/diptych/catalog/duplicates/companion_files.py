@@ -1,7 +1,7 @@
-"""Files beside a picture that belong to it: captions, and metadata that other programs keep in sidecars.
+"""Companion files of a picture: captions, and sidecars in which other programs keep metadata.
 
-Whoever moves a picture moves them with it: without the picture they say nothing, and the picture without them
-has lost what a person wrote.
+They are moved together with the picture: alone they are meaningless, and the picture without them has lost
+what a person wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diptych.media.folders.sidecar_names import Sidecars
 
 
 class CompanionFiles:
-    """The files that belong to pictures, folder by folder; each folder is listed once.
+    """Finds the companion files of pictures; each folder is listed once and cached.
 
     Examples
     --------
@@ -24,8 +24,8 @@ class CompanionFiles:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("a.jpg", "a.txt", "a.jpg.xmp", "b.jpg", "b.nef", "b.xmp"):
     ...         written = Path(folder, name).write_bytes(b"")
-    ...     belongings = CompanionFiles()
-    ...     [path.name for name in ("a.jpg", "b.jpg") for path in belongings.of(Path(folder, name))]
+    ...     companions = CompanionFiles()
+    ...     [path.name for name in ("a.jpg", "b.jpg") for path in companions.of(Path(folder, name))]
     ['a.jpg.xmp', 'a.txt']
     """
 
@@ -34,16 +34,16 @@ class CompanionFiles:
         self._files: dict[Path, dict[str, list[str]]] = {}  # folder -> picture -> files that belong to it
 
     def of(self, picture: Path) -> list[Path]:
-        """The files that belong to a picture and to no other picture beside it, sorted.
+        """The files that belong to this picture alone, sorted.
 
-        They were there when its folder was first asked for, and may be gone.
+        They existed when the folder was listed, and may have been removed since.
         """
         pictures, files = self._listed(picture.parent)
         names = files.get(picture.name, ())
         return [picture.with_name(name) for name in sorted(names) if pictures[name] == {picture.name}]
 
     def leave(self, picture: Path) -> None:
-        """Note that a picture is gone: what it shared with one other picture belongs to that one alone."""
+        """Note that a picture was moved: files that it shared with one other picture belong to that one."""
         pictures, files = self._listed(picture.parent)
         for name in files.get(picture.name, ()):
             pictures[name].discard(picture.name)
@@ -64,6 +64,6 @@ def _of_folder(folder: Path) -> tuple[dict[str, set[str]], dict[str, list[str]]]
     companions, sidecars = Companions(names), Sidecars(names)
     for name in filter(is_picture, names):
         files[name] = list(dict.fromkeys((*companions.of(name).values(), *sidecars.of(name))))
-        for helper in files[name]:
-            pictures[helper].add(name)
+        for companion in files[name]:
+            pictures[companion].add(name)
     return pictures, files

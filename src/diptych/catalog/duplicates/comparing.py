@@ -1,7 +1,7 @@
-"""Comparing the new pictures of a catalogue with all of it: proposed, glanced at, looked at, kept.
+"""Compare the new pictures of a catalogue with all of it: propose, screen, judge and store pairs.
 
-A few hundred at a time, committed as they go, so that a run that was stopped goes on where it stood. One new
-picture among many costs a look at its few dozen candidates.
+Pictures are compared in chunks of some hundred, each committed when it is done, so that an interrupted run
+resumes where it stopped. One new picture is compared with its few dozen candidates only.
 """
 
 from __future__ import annotations
@@ -27,141 +27,154 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK = 256  # pictures compared and committed at once
-LOOKED_AT, LOOKED_CLOSER = 128, 32  # pairs whose looks are in memory at once
+JUDGED_AT_ONCE, CONFIRMED_AT_ONCE = 128, 32  # pairs whose thumbnails, or detail views, are in memory at once
 
-Cosines: TypeAlias = dict[tuple[int, int], float | None]  # by contents, the smaller number first
+# (content, other content), the smaller number first -> cosine of their vectors, None where not computed yet.
+Cosines: TypeAlias = dict[tuple[int, int], float | None]
 
 
 def compare_new(
     space: Space,
     pairs: PairStore,
-    looks: ThumbnailCache,
+    cache: ThumbnailCache,
     *,
     parts: bool,
     only: Collection[int] | None,
     stage: Stage,
 ) -> None:
-    """Compare what is new with everything, and keep the pairs that belong together.
+    """Compare new pictures with all pictures, and store the pairs that are related.
 
     Parameters
     ----------
     space : Space
     pairs : PairStore
         Of this space.
-    looks : ThumbnailCache
+    cache : ThumbnailCache
     parts : bool
-        Look for parts of pictures, too.
+        Also search for pictures inside other pictures.
     only : collection of int, optional
-        New pictures that count; by default all.
+        New pictures to compare; all by default.
     stage : callable
-        `stage(what, total)` gives a context with a progress function.
+        `stage(name, total)` returns a context manager that yields a progress function.
     """
     contents = contents_of(space)
-    depth, done = DEEP[parts], pairs.depths()
-    fresh = np.array([done.get(content, 0) & depth != depth for content in contents], bool)
+    depth, depths = DEEP[parts], pairs.depths()
+    fresh = np.array([depths.get(content, 0) & depth != depth for content in contents], bool)
     if only is not None:
         fresh &= np.isin(contents, list(only))
     new = [content for content, is_new in zip(contents, fresh.tolist(), strict=True) if is_new]
     if new:
-        comparison = _Comparison(space, contents, looks, parts)
-        proposed, away = comparison.by_hash(fresh, new, stage), set[int]()
+        comparison = _Comparison(space, contents, cache, parts)
+        proposed, unreadable = comparison.propose_by_hash(fresh, new, stage), set[int]()
         with stage("comparing", len(new)) as advance:
-            for chunk, found in comparison.by_chunk(new, proposed):
-                pairs.forget(looks.failed.keys() - away)  # once they are back, they are new
-                away = set(looks.failed)
-                pairs.add(found, [one for one in chunk if one not in looks.failed], depth)
+            for chunk, related in comparison.compare_chunks(new, proposed):
+                # A picture that cannot be read now has to be compared again once it is back.
+                pairs.forget(cache.failed.keys() - unreadable)
+                unreadable = set(cache.failed)
+                pairs.add(related, [content for content in chunk if content not in cache.failed], depth)
                 advance(len(chunk))
 
 
 class _Comparison:
-    """One run."""
+    """The state of one run."""
 
-    def __init__(self, space: Space, contents: Sequence[int], looks: ThumbnailCache, parts: bool) -> None:
-        self.contents, self.looks, self.parts = contents, looks, parts
+    def __init__(self, space: Space, contents: Sequence[int], cache: ThumbnailCache, parts: bool) -> None:
+        self.contents, self.cache, self.parts = contents, cache, parts
         self.proposer, self.scenes = Proposer(space, contents), Scenes(space, contents)
 
-    def by_hash(self, fresh: NDArray[np.bool_], new: Sequence[int], stage: Stage) -> dict[int, set[int]]:
-        """Partners by hashes, at the picture that comes last in `new`."""
-        found = [self.proposer.by_hash(fresh)]
+    def propose_by_hash(
+        self, fresh: NDArray[np.bool_], new: Sequence[int], stage: Stage
+    ) -> dict[int, set[int]]:
+        """Candidates by hashes; each pair is listed under the picture that comes last in `new`."""
+        candidates = [self.proposer.by_hash(fresh)]
         if self.parts:
-            with stage("looking at pictures", len(new)) as advance:
+            with stage("reading pictures", len(new)) as advance:
                 for chunk in chunks(new):
-                    self.looks.glances(chunk)
+                    self.cache.grey_thumbnails(chunk)
                     advance(len(chunk))
-            self.proposer.index_features(self.looks.traces(self.contents))
-            found.append(self.proposer.by_cells(fresh))
+            self.proposer.index_features(self.cache.local_features(self.contents))
+            candidates.append(self.proposer.by_cells(fresh))
         order = {content: number for number, content in enumerate(new)}
         proposed: dict[int, set[int]] = defaultdict(set)
-        for a, b in np.concatenate(found).tolist():
+        for a, b in np.concatenate(candidates).tolist():
             last, other = (a, b) if order.get(a, -1) > order.get(b, -1) else (b, a)
             proposed[last].add(other)
         return proposed
 
-    def by_chunk(
+    def compare_chunks(
         self, new: Sequence[int], proposed: dict[int, set[int]]
     ) -> Iterator[tuple[Sequence[int], list[DuplicatePair]]]:
-        """Some of the new pictures, and their pairs with all that do not come later."""
+        """Yield chunks of new pictures, with their related pairs among all pictures up to that chunk.
+
+        Vectors and words propose neighbours in any chunk, so a pair of two new pictures can be proposed
+        twice. E.g. chunk 1 proposes (3, 900) and judges it; 900 is in chunk 4 and proposes (900, 3) again,
+        which is skipped.
+        """
         waiting = set(new)
-        done: dict[int, set[int]] = defaultdict(set)  # what a picture still to come was compared with
+        compared: dict[int, set[int]] = defaultdict(set)  # waiting picture -> those it was compared with
         for chunk in chunks(new):
             waiting.difference_update(chunk)
-            cosines: Cosines = {ordered(one, other): None for one in chunk for other in proposed.pop(one, ())}
+            cosines: Cosines = {
+                ordered(content, other): None for content in chunk for other in proposed.pop(content, ())
+            }
             if self.parts:
-                traces = self.looks.traces(chunk)
-                cosines.update((ordered(*pair), None) for pair in self.proposer.by_words(traces))
-            for one, other, cosine in self.proposer.by_vectors(chunk):
-                cosines[ordered(one, other)] = cosine
-            for one in chunk:
-                for other in done.pop(one, ()):
-                    cosines.pop(ordered(one, other), None)
-            yield chunk, list(self._judged(cosines))
+                features = self.cache.local_features(chunk)
+                cosines.update((ordered(*pair), None) for pair in self.proposer.by_words(features))
+            for content, other, cosine in self.proposer.by_vectors(chunk):
+                cosines[ordered(content, other)] = cosine
+            for content in chunk:
+                for other in compared.pop(content, ()):
+                    cosines.pop(ordered(content, other), None)
+            yield chunk, list(self._related(cosines))
             for a, b in cosines:
-                for one, other in ((a, b), (b, a)):
-                    if one in waiting:
-                        done[one].add(other)
+                for content, other in ((a, b), (b, a)):
+                    if content in waiting:
+                        compared[content].add(other)
 
-    def _judged(self, cosines: Cosines) -> Iterator[DuplicatePair]:
-        """Those of these pairs that belong together."""
-        glances = self.looks.glances(one for pair in cosines for one in pair)
-        suspicions = {
-            (a, b): screen_pair(glances[a], glances[b], parts=self.parts)
+    def _related(self, cosines: Cosines) -> Iterator[DuplicatePair]:
+        """Those of the candidate pairs that are related."""
+        grey_thumbnails = self.cache.grey_thumbnails(content for pair in cosines for content in pair)
+        screenings = {
+            (a, b): screen_pair(grey_thumbnails[a], grey_thumbnails[b], parts=self.parts)
             for a, b in cosines
-            if a in glances and b in glances
+            if a in grey_thumbnails and b in grey_thumbnails
         }
-        verdicts = self._by_pixels(sorted(pair for pair, one in suspicions.items() if one), suspicions)
-        for (a, b), suspicion in suspicions.items():
+        passed = sorted(pair for pair, screening in screenings.items() if screening)
+        verdicts = self._judge(passed, screenings)
+        for (a, b), screening in screenings.items():
             cosine = cosines[a, b]
-            if cosine is None and ((a, b) in verdicts or suspicion):
+            if cosine is None and ((a, b) in verdicts or screening):
                 cosine = self.proposer.cosine(a, b)
-            found = self.scenes.verdict(a, b, verdicts.get((a, b)), suspicion.plain, cosine or 0.0)
-            if found is not None:
-                bits = self.proposer.bits(a, b, mirrored=found.change == "mirrored")
-                yield DuplicatePair(a, b, found, bits, cosine)
+            verdict = self.scenes.verdict(a, b, verdicts.get((a, b)), screening.plain, cosine or 0.0)
+            if verdict is not None:
+                bits = self.proposer.bits(a, b, mirrored=verdict.change == "mirrored")
+                yield DuplicatePair(a, b, verdict, bits, cosine)
 
-    def _by_pixels(
-        self, pairs: Sequence[tuple[int, int]], suspicions: Mapping[tuple[int, int], PairScreening]
+    def _judge(
+        self, pairs: Sequence[tuple[int, int]], screenings: Mapping[tuple[int, int], PairScreening]
     ) -> dict[tuple[int, int], Verdict]:
-        found: dict[tuple[int, int], Verdict] = {}
-        for part in chunks(pairs, LOOKED_AT):
-            looks = self.looks.looks(one for pair in part for one in pair)
+        """Verdicts by pixels; those of tier "picture" are confirmed at high resolution."""
+        verdicts: dict[tuple[int, int], Verdict] = {}
+        for part in chunks(pairs, JUDGED_AT_ONCE):
+            thumbnails = self.cache.thumbnails(content for pair in part for content in pair)
             for a, b in part:
-                if a in looks and b in looks:
-                    verdict = judge_pair(looks[a], looks[b], suspicions[a, b])
+                if a in thumbnails and b in thumbnails:
+                    verdict = judge_pair(thumbnails[a], thumbnails[b], screenings[a, b])
                     if verdict is not None:
-                        found[a, b] = verdict
-        same = [pair for pair, verdict in found.items() if verdict.tier == "picture"]
-        for part in chunks(same, LOOKED_CLOSER):
-            closer = self.looks.closer(one for pair in part for one in pair)
+                        verdicts[a, b] = verdict
+        same = [pair for pair, verdict in verdicts.items() if verdict.tier == "picture"]
+        for part in chunks(same, CONFIRMED_AT_ONCE):
+            views = self.cache.detail_views(content for pair in part for content in pair)
             for a, b in part:
-                if a in closer and b in closer:
-                    found[a, b] = confirm_same_image(found[a, b], closer[a], closer[b])
+                if a in views and b in views:
+                    verdicts[a, b] = confirm_same_image(verdicts[a, b], views[a], views[b])
                 else:
-                    del found[a, b]
-        return found
+                    del verdicts[a, b]
+        return verdicts
 
 
 def contents_of(space: Space) -> list[int]:
-    """Every picture of a space, by its number."""
+    """The content numbers of all pictures of a space, in increasing order."""
     return [
         int(row[0])
         for row in space.database.all(
@@ -171,11 +184,11 @@ def contents_of(space: Space) -> list[int]:
 
 
 def ordered(a: int, b: int) -> tuple[int, int]:
-    """A pair by which it is kept."""
+    """A pair with the smaller number first, as pairs are stored."""
     return (a, b) if a < b else (b, a)
 
 
 def chunks(items: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
-    """So many at a time."""
+    """Consecutive slices of at most this size."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,8 +1,8 @@
-"""Duplicates of a catalogue: found once, kept, and told in groups with their evidence.
+"""Find the duplicates of a catalogue, in groups with their evidence.
 
-Four tiers. *bytes*: files that are equal. *picture*: one picture saved again, resized, mirrored, turned by
-its EXIF data. *part*: cut, framed, written over, in other colours, or inside a larger picture. *scene*: the
-same thing a moment later, which is no duplicate. Only the first two are ever taken for copies.
+Four tiers. *bytes*: identical files. *picture*: the same picture saved again, resized, mirrored, or rotated
+by its EXIF data. *part*: cropped, framed, written over, recoloured, or inside a larger picture. *scene*: the
+same scene a moment later, which is not a duplicate. Only the first two tiers count as copies.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ FileId: TypeAlias = tuple[int, int]  # device and inode
 
 @dataclass(frozen=True)
 class DuplicateGroups:
-    """What was found.
+    """The result of `find_duplicates`.
 
     Attributes
     ----------
     groups : tuple of DuplicateGroup
         By tier.
     pictures, files : int
-        How many were looked at; a file with several names is one.
+        How many were compared; a file with several names (links) counts once.
     failed : dict
-        Picture -> why it could not be read again, of those it was asked of.
+        Content -> why the picture could not be read.
     """
 
     groups: tuple[DuplicateGroup, ...]
@@ -54,9 +54,9 @@ class DuplicateGroups:
         return tuple(group for group in self.groups if group.tier == tier)
 
     def to_remove(self, tiers: Collection[Tier]) -> list[File]:
-        """Files that are copies of one that is kept, each once; none that is kept in another group."""
+        """Files that are direct copies of a kept file, each once; never one that is kept in another group."""
         kept = {group.kept.file for group in self.groups}
-        found: dict[File, None] = {}
+        copies: dict[File, None] = {}  # a dict keeps the order
         for group in self.groups:
             for member in group.others:
                 if (
@@ -65,8 +65,8 @@ class DuplicateGroups:
                     and not member.file.member
                     and member.file not in kept
                 ):
-                    found[member.file] = None
-        return list(found)
+                    copies[member.file] = None
+        return list(copies)
 
 
 def find_duplicates(
@@ -81,36 +81,36 @@ def find_duplicates(
 ) -> DuplicateGroups:
     """Find the duplicates of a catalogue.
 
-    What is new since the last time is compared with everything; the rest is known. It may be stopped at any
-    instant, and goes on where it stood.
+    Pictures that are new since the last run are compared with all; the other pairs are stored. A run may be
+    interrupted at any time; the next one resumes.
 
     Parameters
     ----------
     store : Store
     space : Space, optional
-        By default the active one.
+        The active one by default.
     tiers : collection of {"bytes", "picture", "part", "scene"}
         "part" takes longest.
     rules : sequence of KeepRule, optional
-        Which file of a group is kept; by default `keeping.DEFAULT_RULES`.
+        Decide which file of a group is kept; `keeping.DEFAULT_RULES` by default.
     folders : sequence of Path
-        Only files in these, compared with each other.
+        Compare only files in these folders, with each other.
     where : Filter, optional
-        Only pictures and files that pass it, compared with each other.
+        Compare only pictures and files that pass the filter, with each other.
     stage : callable, optional
-        `stage(what, total)` gives a context with a progress function.
+        `stage(name, total)` returns a context manager that yields a progress function.
 
     Raises
     ------
     CatalogError
         The catalogue is empty.
     InputError
-        A tier that there is none of; a folder, of a rule too, that no indexed file is in.
+        An unknown tier, or a folder (also of a rule) without any indexed file.
     """
-    wrong = [tier for tier in tiers if tier not in TIERS]
-    if wrong or not tiers:
+    unknown = [tier for tier in tiers if tier not in TIERS]
+    if unknown or not tiers:
         raise InputError(
-            f"there is no tier {wrong[0] if wrong else ''!r}: expected some of {', '.join(TIERS)}"
+            f"there is no tier {unknown[0] if unknown else ''!r}: expected some of {', '.join(TIERS)}"
         )
     space = space or store.active
     if space is None:
@@ -121,60 +121,63 @@ def find_duplicates(
     files = files_of(store, folders)
     if where:
         files = _passing(store, space, files, where)
-    pairs, looks = PairStore(store.database, space.info.identity), ThumbnailCache(store.database)
+    pairs, cache = PairStore(store.database, space.info.identity), ThumbnailCache(store.database)
     try:
         if set(tiers) != {"bytes"}:
             only = set(files) if folders or where else None
-            compare_new(space, pairs, looks, parts="part" in tiers, only=only, stage=stage or silent)
+            compare_new(space, pairs, cache, parts="part" in tiers, only=only, stage=stage or silent)
         groups = make_groups(pairs, files, rules, tiers)
     finally:
-        looks.close()
-    return DuplicateGroups(tuple(groups), len(files), sum(map(len, files.values())), dict(looks.failed))
+        cache.close()
+    return DuplicateGroups(tuple(groups), len(files), sum(map(len, files.values())), dict(cache.failed))
 
 
 def _passing(
     store: Store, space: Space, files: Mapping[int, list[File]], where: Filter
 ) -> dict[int, list[File]]:
-    """Those of these files that pass a filter, with their pictures."""
+    """The files that pass a filter, by content."""
     contents = set(space.contents_of(allowed_rows(space, where).tolist()).values())
     passes, values = file_conditions(where, store.database)
     sql = f"SELECT f.path, f.member FROM files f WHERE {passes or '1 = 1'}"
     names = {(Path(os.fsdecode(bytes(path))), member) for path, member in store.database.all(sql, values)}
     kept = {
         content: [
-            file for file in held if any((path, file.member) in names for path in (file.path, *file.names))
+            file
+            for file in own_files
+            if any((path, file.member) in names for path in (file.path, *file.names))
         ]
-        for content, held in files.items()
+        for content, own_files in files.items()
         if content in contents
     }
-    return {content: held for content, held in kept.items() if held}
+    return {content: own_files for content, own_files in kept.items() if own_files}
 
 
 def _inside(store: Store, folders: Sequence[Path]) -> tuple[str, list[Any]]:
-    """What a file has to be, to lie in one of these folders, as SQL and its values."""
+    """SQL condition, with its values, for files in one of these folders."""
     wanted = Filter(folders=tuple(folder.expanduser() for folder in folders))
     where, values = file_conditions(wanted, store.database)
     return where or "1 = 1", values
 
 
 def _check_folder(store: Store, folder: Path) -> None:
-    """Refuse a folder with nothing in it: a slip of the pen would decide what is kept."""
+    """Refuse a folder without indexed files: a misspelt one would change which files are kept."""
     where, values = _inside(store, [folder])
     if not store.database.all(f"SELECT 1 FROM files f WHERE {where} LIMIT 1", values):
         raise InputError(
-            f"no picture in the catalogue is in {folder}: name an indexed folder, by the path that was given "
-            "to index it (see diptych catalog info)"
+            f"the catalogue has no picture in {folder}: name an indexed folder by the path with which it was "
+            "indexed (see diptych catalog info)"
         )
 
 
 def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]]:
-    """The files of every picture that could be decoded, by content; only those in these folders, if any.
+    """The files of all pictures that could be decoded, by content; only those in these folders, if any.
 
-    Names of one file are one: taking a name away for being a copy of another would take the picture.
+    Several names of one file (links) are merged: removing one name as a copy of another could remove the
+    picture.
     """
     where, values = _inside(store, folders)
-    found: dict[int, list[tuple[File, FileId]]] = defaultdict(list)
-    for path, member, content, modified, device, inode, *picture, told, annotated in store.database.all(
+    files: dict[int, list[tuple[File, FileId]]] = defaultdict(list)
+    for path, member, content, modified, device, inode, *picture, has_exif, annotated in store.database.all(
         "SELECT f.path, f.member, c.id, f.modified, f.device, f.inode, c.format, c.width, c.height, c.bytes, "
         "c.taken IS NOT NULL OR c.camera <> '' OR c.latitude IS NOT NULL, "
         "CASE WHEN f.caption <> '' OR f.sidecar <> 0 THEN 2 "
@@ -187,39 +190,42 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
         kind, width, height, size = picture
         file = File(
             Path(os.fsdecode(bytes(path))),
-            *(member, content, kind or "", width or 0, height or 0, size, modified, bool(told)),
+            *(member, content, kind or "", width or 0, height or 0, size, modified, bool(has_exif)),
             annotated=annotated,
         )
-        found[content].append((file, (device, inode)))
-    return {content: merge_links(files) for content, files in found.items()}
+        files[content].append((file, (device, inode)))
+    return {content: merge_links(own_files) for content, own_files in files.items()}
 
 
 def merge_links(files: Sequence[tuple[File, FileId]]) -> list[File]:
-    """Files of one picture, each by one name: that of the file itself before those of links to it."""
+    """Merge the names of each file: the file itself comes before symbolic links to it.
+
+    Names with equal inodes are candidates. Device numbers in the catalogue may be outdated, since they change
+    when a drive is plugged in again, so for these the current numbers on disk decide.
+    """
     if len(files) == 1:
         return [files[0][0]]
-    alone = [file for file, (_, inode) in files if not inode]  # Windows' listings tell of no inodes
-    sets: dict[tuple[int, str], list[tuple[File, FileId]]] = defaultdict(list)
-    for file, place in files:
-        if place[1]:
-            sets[place[1], file.member].append((file, place))
-    for same in sets.values():
-        # Devices change their numbers when they are plugged in anew: what is on disk now decides.
-        of_one: dict[FileId, list[File]] = defaultdict(list)
-        for file, place in same:
-            of_one[place if len(same) == 1 else _place_now(file.path) or place].append(file)
-        for names in of_one.values():
-            first = min(names, key=_by_links) if len(names) > 1 else names[0]
-            others = tuple(one.path for one in names if one is not first)
-            alone.append(replace(first, names=others) if others else first)
-    return sorted(alone, key=lambda file: (os.fsencode(file.path), file.member))
+    merged = [file for file, (_, inode) in files if not inode]  # listings on Windows have no inodes
+    by_inode: dict[tuple[int, str], list[tuple[File, FileId]]] = defaultdict(list)
+    for file, file_id in files:
+        if file_id[1]:
+            by_inode[file_id[1], file.member].append((file, file_id))
+    for same in by_inode.values():
+        by_id: dict[FileId, list[File]] = defaultdict(list)
+        for file, file_id in same:
+            by_id[file_id if len(same) == 1 else _current_id(file.path) or file_id].append(file)
+        for links in by_id.values():
+            first = min(links, key=_link_order) if len(links) > 1 else links[0]
+            others = tuple(link.path for link in links if link is not first)
+            merged.append(replace(first, names=others) if others else first)
+    return sorted(merged, key=lambda file: (os.fsencode(file.path), file.member))
 
 
-def _place_now(path: Path) -> FileId | None:
-    found = file_at(path, helpers=False)
-    return None if found is None else (found.device, found.inode)
+def _current_id(path: Path) -> FileId | None:
+    file = file_at(path, helpers=False)
+    return None if file is None else (file.device, file.inode)
 
 
-def _by_links(file: File) -> tuple[bool, bool]:
-    """Whether it is a link, and whether its path leads over one."""
+def _link_order(file: File) -> tuple[bool, bool]:
+    """Sort key: whether the file is a symbolic link, and whether its path contains one."""
     return file.path.is_symlink(), os.path.realpath(file.path) != str(file.path)

@@ -1,8 +1,11 @@
-"""From pairs to groups: what is one picture, what is part of what, what shows one scene.
+"""Form groups from pairs: the same picture, parts of a picture, and scenes.
 
-Pictures that are the same make one group, whatever the number of copies; parts are gathered around the whole
-they lie in, so that two parts of one collage do not become each other's copies; scenes are gathered loosely
-and never reach into the other groups. Every file of a group says what it is to the one that is kept.
+Copies of a picture are connected components of the "picture" pairs. Parts are grouped by the whole that they
+lie in, so that two parts of one collage do not become copies of each other. Scenes are connected components
+of the "scene" pairs between groups. Every member says how it is related to the file that is kept.
+
+E.g. pairs a-b and b-c of tier "picture" and p-a of tier "part" (p in a): one group of copies {a, b, c}, and
+one group "part" with the best file of {a, b, c} as the whole and p as its part.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from diptych.catalog.duplicates.keeping import File, KeepRule, best_first
 from diptych.catalog.duplicates.pairs import DuplicatePair
 from diptych.matching.verdicts import TIERS, Tier
 
-SERIES = 2  # other moments of a picture that make it one of a series
+SERIES = 2  # least number of "another moment" pairs of a picture that belongs to a series
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,11 @@ class GroupMember:
     ----------
     file : File
     tier : {"bytes", "picture", "part", "scene"}
-        What it is to the file that is kept.
+        Its relation to the kept file.
     pair : DuplicatePair, optional
-        The evidence; none for the kept one and for the same bytes.
+        The evidence; None for the kept file and for identical files.
     direct : bool
-        The evidence is about the kept one itself, not about another of the group.
+        The evidence compares it with the kept file itself, not with another member.
     """
 
     file: File
@@ -41,17 +44,17 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Files that belong together.
+    """Files that are related.
 
     Attributes
     ----------
     tier : {"bytes", "picture", "part", "scene"}
-        Of the member that differs most.
+        The tier of the member that differs most.
     kept : GroupMember
-        The one to keep; in tier "part" the whole.
+        The file to keep; in tier "part" the whole.
     others : tuple of GroupMember
     why : str
-        It is kept.
+        Why it is kept.
     """
 
     tier: Tier
@@ -61,12 +64,12 @@ class DuplicateGroup:
 
     @property
     def members(self) -> tuple[GroupMember, ...]:
-        """All of them, the kept one first."""
+        """All members, the kept one first."""
         return (self.kept, *self.others)
 
 
 class UnionFind:
-    """Sets that grow together (union-find).
+    """Disjoint sets (union-find) with path compression.
 
     Examples
     --------
@@ -78,21 +81,21 @@ class UnionFind:
     """
 
     def __init__(self) -> None:
-        self._above: dict[int, int] = {}
+        self._parents: dict[int, int] = {}
 
-    def of(self, one: int) -> int:
-        """What stands for the set of this one."""
-        root = one
-        while self._above.get(root, root) != root:
-            root = self._above[root]
-        while self._above.get(one, one) != root:
-            self._above[one], one = root, self._above[one]
+    def of(self, item: int) -> int:
+        """The representative of the set of an item."""
+        root = item
+        while self._parents.get(root, root) != root:
+            root = self._parents[root]
+        while self._parents.get(item, item) != root:
+            self._parents[item], item = root, self._parents[item]
         return root
 
     def join(self, a: int, b: int) -> None:
-        """Make two sets one; the smaller number stands for it."""
+        """Merge two sets; the smaller representative stays."""
         low, high = sorted((self.of(a), self.of(b)))
-        self._above[high] = low
+        self._parents[high] = low
 
 
 def make_groups(
@@ -101,17 +104,17 @@ def make_groups(
     rules: Sequence[KeepRule],
     tiers: Collection[Tier] = TIERS,
 ) -> list[DuplicateGroup]:
-    """Gather pictures into groups.
+    """Form groups of related files.
 
     Parameters
     ----------
     pairs : iterable of DuplicatePair
     files : mapping
-        Content -> its files; pairs of other contents do not count.
+        Content -> its files; pairs of other contents are ignored.
     rules : sequence of KeepRule
-        Which file is kept.
+        Decide which file is kept.
     tiers : collection of Tier
-        Which groups are wanted.
+        Groups to return.
 
     Returns
     -------
@@ -144,10 +147,10 @@ def make_groups(
 
 
 def _series(pairs: Sequence[DuplicatePair]) -> list[DuplicatePair]:
-    """The pairs, where pictures of a series that seem to be written over are scenes like the rest of it.
+    """Change "written over" to "scene" for pictures of a series.
 
-    Something that comes into a standing camera's view looks like something that was laid over; but such a
-    camera takes more than one picture.
+    An object that enters the view of a fixed camera looks like an overlay; but such a camera takes several
+    pictures, of which others are recognised as another moment.
     """
     moments: Counter[int] = Counter()
     for pair in pairs:
@@ -172,7 +175,7 @@ def _links(pairs: Iterable[DuplicatePair]) -> Links:
 
 
 def _same(ordered: Sequence[File], why: str, links: Links) -> DuplicateGroup | None:
-    """Files of one picture."""
+    """The group of the files of one picture; None for a single file."""
     if len(ordered) < 2:
         return None
     head = ordered[0]
@@ -181,11 +184,12 @@ def _same(ordered: Sequence[File], why: str, links: Links) -> DuplicateGroup | N
         if file.content == head.content:
             others.append(GroupMember(file, "bytes"))
         else:
+            # Without a pair with the kept file, the nearest pair with another copy is the evidence.
             direct = links[file.content].get(head.content)
             others.append(
                 GroupMember(file, "picture", direct or _closest(links[file.content]), direct is not None)
             )
-    tier = max((one.tier for one in others), key=TIERS.index)
+    tier = max((member.tier for member in others), key=TIERS.index)
     return DuplicateGroup(tier, GroupMember(head, "bytes"), tuple(others), why)
 
 
@@ -196,13 +200,15 @@ def _closest(links: Mapping[int, DuplicatePair]) -> DuplicatePair:
 def _parts(
     pairs: Iterable[DuplicatePair], union: UnionFind, heads: Mapping[int, File], rules: Sequence[KeepRule]
 ) -> Iterator[DuplicateGroup]:
-    """Every whole with the parts found in it."""
+    """Yield a group for every whole, with the parts found in it."""
     inside: dict[int, dict[int, DuplicatePair]] = defaultdict(dict)
     for pair in pairs:
         a, b = union.of(pair.first), union.of(pair.second)
         if pair.verdict.tier != "part" or a == b:
             continue
-        if pair.verdict.whole is None:  # neither lies in the other: around the one that would be kept
+        if (
+            pair.verdict.whole is None
+        ):  # neither contains the other: the better file takes the role of the whole
             first = best_first([heads[a], heads[b]], rules)[0][0]
             whole, part = (a, b) if first is heads[a] else (b, a)
         else:
@@ -213,15 +219,14 @@ def _parts(
     for whole, parts in inside.items():
         members = [GroupMember(heads[part], "part", pair) for part, pair in parts.items()]
         members.sort(key=lambda member: member.file.name)
-        yield DuplicateGroup(
-            "part", GroupMember(heads[whole], "part"), tuple(members), "the others are parts of it"
-        )
+        kept = GroupMember(heads[whole], "part")
+        yield DuplicateGroup("part", kept, tuple(members), "the others are parts of it")
 
 
 def _scenes(
     pairs: Iterable[DuplicatePair], union: UnionFind, heads: Mapping[int, File], rules: Sequence[KeepRule]
 ) -> Iterator[DuplicateGroup]:
-    """Pictures of one scene, one file of each."""
+    """Yield groups of pictures of one scene, with one file of each picture."""
     loose = UnionFind()
     links: Links = defaultdict(dict)
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Which file of a group to keep: rules asked in order until one of them tells two files apart."""
+"""Rules that decide which file of a group is kept: the first rule that distinguishes two files decides."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from typing import TypeAlias
 from diptych.errors import InputError
 from diptych.media.decoding import formats
 
-# The better kept first: what lost least, by Pillow's names.
+# Best first: formats with the least loss, by their names in Pillow.
 BEST_FORMATS = ("RAW", "TIFF", "PNG", "HEIF", "AVIF", "JPEG", "MPO", "WEBP", "BMP", "GIF")
 DEFAULT_RULES = "resolution,annotated,exif,format,largest,oldest"
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of the catalogue, as rules see it.
+    """A file of the catalogue, with the properties that rules compare.
 
     Attributes
     ----------
     path : Path
     member : str
-        Its name inside, when `path` is an archive; else empty.
+        Its name inside the archive `path`; empty for a plain file.
     content : int
-        The picture it holds, by its bytes.
+        Content number: identical files share one.
     format : str
     width, height : int
     size : int
         In bytes.
     modified : int
-        When it was changed, as the file system counts nanoseconds.
+        Time of the last change, nanoseconds.
     has_exif : bool
-        Its EXIF data say when, where or with what it was taken.
+        Its EXIF data name the time, the location or the camera.
     names : tuple of Path
-        Further names of this very file: links to it.
+        Further names of this file (links).
     annotated : int
-        What a person made of it: 2 for a caption or metadata beside this file, 1 for tags or a rating of its
-        picture, which copies share, 0 for nothing.
+        Annotations by a person: 2 for a caption or a sidecar beside this file, 1 for tags or a rating of its
+        picture, which identical files share, 0 for none.
     """
 
     path: Path
@@ -63,41 +63,51 @@ class File:
 
     @property
     def changed(self) -> datetime:
-        """When it was changed, in local time."""
+        """Time of the last change, in local time."""
         try:
             return datetime.fromtimestamp(self.modified / 1e9)
-        except (OverflowError, OSError, ValueError):  # a year that the system has no calendar for
+        except (OverflowError, OSError, ValueError):  # a year that the system does not support
             return datetime.min
 
 
-Key: TypeAlias = Callable[[File], float]  # less is better
+Key: TypeAlias = Callable[[File], float]  # the smallest is kept
 
 
 @dataclass(frozen=True)
 class KeepRule:
-    """One rule: a number that is less for what is rather kept, how it is said, the folder it names if any."""
+    """One rule.
+
+    Attributes
+    ----------
+    name : str
+    key : callable
+        File -> a number; the file with the smaller one is kept.
+    explain : callable
+        (kept file, other file) -> the reason, for users.
+    folder : Path, optional
+        The folder that the rule names.
+    """
 
     name: str
     key: Key
-    say: Callable[[File, File], str]
+    explain: Callable[[File, File], str]
     folder: Path | None = None
 
 
 def parse_rules(text: str = DEFAULT_RULES) -> list[KeepRule]:
-    """Rules from their names, separated by commas.
+    """Parse names of rules, separated by commas.
 
     Parameters
     ----------
     text : str
-        Of resolution (more pixels), annotated (tags, a rating, a caption or metadata beside it), exif (what
-        the camera wrote is still there), format or
-        format:PNG/JPEG/..., largest, smallest (file), oldest, newest, folder:DIR (first those in it; several
-        in order).
+        resolution (more pixels), annotated (tags, a rating, a caption or a sidecar), exif (camera data
+        present), format or format:PNG/JPEG/..., largest, smallest (file), oldest, newest, folder:DIR (files
+        in it; may be repeated).
 
     Raises
     ------
     InputError
-        A rule or a format that there is none of. Whether a folder holds anything, only a catalogue knows.
+        An unknown rule or format. Folders are not checked here, since that needs a catalogue.
 
     Examples
     --------
@@ -113,10 +123,10 @@ format, largest, smallest, oldest, newest or folder:DIR, separated by commas
 
 
 def best_first(files: Sequence[File], rules: Sequence[KeepRule]) -> tuple[list[File], str]:
-    """Files in the order in which they would be kept, and why the first one is.
+    """Sort files, the one to keep first; also the reason why it is kept.
 
-    Members of archives come last, since they cannot be moved, and files that links lead to first, since the
-    links would lead nowhere; where no rule tells two files apart, the shorter path is kept.
+    Files come before members of archives, because members cannot be moved, as the first criterion; targets of
+    symbolic links come next, because the links would break. If no rule decides, the shorter path is kept.
 
     Examples
     --------
@@ -127,14 +137,14 @@ def best_first(files: Sequence[File], rules: Sequence[KeepRule]) -> tuple[list[F
     >>> str(files[0].path), why
     ('copies/a.jpg', 'resolution: 800 x 600 against 400 x 300')
     """
-    every = [_PLAIN, _LINKED, *rules, _PATH]
-    ordered = sorted(files, key=lambda file: ([rule.key(file) for rule in every], file.name))
+    all_rules = [_PLAIN, _LINKED, *rules, _PATH]
+    ordered = sorted(files, key=lambda file: ([rule.key(file) for rule in all_rules], file.name))
     if len(ordered) < 2:
         return ordered, "it is the only one"
     first, second = ordered[:2]
-    for rule in every:
+    for rule in all_rules:
         if rule.key(first) != rule.key(second):
-            return ordered, rule.say(first, second)
+            return ordered, rule.explain(first, second)
     return ordered, "its path comes first"
 
 
@@ -164,17 +174,16 @@ def _in_folder(name: str, folder: Path) -> KeepRule:
 
 def _by_format(name: str, order: Sequence[str]) -> KeepRule:
     names = {"JPG": "JPEG", "HEIC": "HEIF", "TIF": "TIFF", "JP2": "JPEG2000"}
-    kinds = [names.get(one, one) for one in order]
+    kinds = [names.get(kind, kind) for kind in order]
     for kind in kinds:
         if kind not in formats.FORMATS:
             raise InputError(
-                f"there is no format {kind!r} to keep: expected some of {', '.join(formats.FORMATS)}, with / "
-                "between them"
+                f"there is no format {kind!r}: expected some of {', '.join(formats.FORMATS)}, separated by /"
             )
-    places = {kind: number for number, kind in enumerate(kinds)}
+    ranks = {kind: number for number, kind in enumerate(kinds)}
     return KeepRule(
         name,
-        lambda file: places.get(file.format, len(places)),
+        lambda file: ranks.get(file.format, len(ranks)),
         lambda a, b: f"format: {a.format or 'unknown'} against {b.format or 'unknown'}",
     )
 
@@ -184,7 +193,7 @@ def _pixels(file: File) -> str:
 
 
 def _days(a: File, b: File) -> str:
-    """Two dates, with the hour where the day is one."""
+    """Two dates, with the time of day if the dates are equal."""
     form = "%Y-%m-%d" if a.changed.date() != b.changed.date() else "%Y-%m-%d %H:%M:%S"
     return f"{a.changed:{form}} against {b.changed:{form}}"
 
@@ -200,10 +209,10 @@ _RULES = {
         KeepRule(
             "annotated",
             lambda file: -file.annotated,
-            lambda a, b: "annotated: it has tags, a rating, a caption or metadata beside it",
+            lambda a, b: "annotated: it has tags, a rating, a caption or a sidecar",
         ),
         KeepRule(
-            "exif", lambda file: not file.has_exif, lambda a, b: "exif: what the camera wrote is still there"
+            "exif", lambda file: not file.has_exif, lambda a, b: "exif: it still has the data of the camera"
         ),
         _by_format("format", BEST_FORMATS),
         KeepRule(
@@ -214,7 +223,7 @@ _RULES = {
         ),
         KeepRule(
             "oldest",
-            lambda file: file.modified // 10**9 if file.modified else math.inf,  # 0 is not known
+            lambda file: file.modified // 10**9 if file.modified else math.inf,  # 0: unknown
             lambda a, b: f"oldest: {_days(a, b)}",
         ),
         KeepRule(
@@ -224,8 +233,8 @@ _RULES = {
         ),
     )
 }
-_PLAIN = KeepRule("plain", lambda file: bool(file.member), lambda a, b: "it is no member of an archive")
+_PLAIN = KeepRule("plain", lambda file: bool(file.member), lambda a, b: "it is not inside an archive")
 _LINKED = KeepRule(
-    "linked", lambda file: not any(name.is_symlink() for name in file.names), lambda a, b: "links lead to it"
+    "linked", lambda file: not any(name.is_symlink() for name in file.names), lambda a, b: "links point to it"
 )
 _PATH = KeepRule("path", lambda file: len(str(file.path)), lambda a, b: "its path is shorter")

@@ -1,7 +1,7 @@
-"""Which pictures are worth comparing: by hashes, mirrored ones too, by cells, by words, by near vectors.
+"""Candidate pairs: by hashes (also mirrored), hashes of cells, visual words and nearest vectors.
 
-Nothing is decided here. A proposal costs little and may be wrong; what nobody proposes is never found. New
-pictures are compared with all, old ones are not compared with each other again.
+Candidates are cheap and may be wrong, since `comparing` judges them; a pair that is not proposed here is
+never found. New pictures are compared with all, old ones are not compared with each other again.
 """
 
 from __future__ import annotations
@@ -27,22 +27,26 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
     Pairs = NDArray[np.int64]
 
-DIFFERENCE_BITS, PERCEPTUAL_BITS, CELL_BITS = 10, 10, 8
-NEIGHBOURS, SHARING = 10, 10  # by vectors, by words
-MOST = 24  # by one hash, for one picture
-_ALWAYS = 3e9  # comparisons that take a few seconds; beyond, hashes are looked up by their parts
-_SLICE = 2**24
-_NONE = np.zeros(0, np.uint64)
-# Of the 64 bits of a perceptual hash those of odd horizontal frequencies: mirrored, their sign changes.
+DIFFERENCE_BITS, PERCEPTUAL_BITS, CELL_BITS = 10, 10, 8  # largest Hamming distances
+NEIGHBOURS, SHARING = 10, 10  # candidates by vectors, and by visual words
+MOST = 24  # candidates by one hash of one picture
+_BRUTE_FORCE = (
+    3e9  # up to so many comparisons, a few seconds, all are made; beyond, hashes are indexed by bands
+)
+_SLICE = 2**24  # comparisons at once
+_NO_CELLS = np.zeros(0, np.uint64)
+# The bits of a perceptual hash that belong to odd horizontal frequencies, whose coefficients change their
+# sign when the picture is mirrored: cos(pi * k * (1 - x)) = (-1)**k * cos(pi * k * x). Columns are k = 1..8,
+# most significant first, so k = 1, 3, 5, 7 are the bits 10101010 of each row.
 _ODD = np.uint64(int("10101010" * 8, 2))
 
 
 def mirror_difference_hash(hashes: Hashes) -> Hashes:
-    """Difference hashes of the mirrored pictures, about: every row backwards, brighter for darker.
+    """Approximate difference hashes of the mirrored pictures: every row reversed and inverted.
 
     Examples
     --------
-    >>> [hex(one) for one in mirror_difference_hash(np.array([0x80, 2**64 - 1], np.uint64)).tolist()]
+    >>> [hex(value) for value in mirror_difference_hash(np.array([0x80, 2**64 - 1], np.uint64)).tolist()]
     ['0xfffffffffffffffe', '0x0']
     """
     bits = np.unpackbits(hashes.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1).reshape(-1, 8, 8)
@@ -51,7 +55,7 @@ def mirror_difference_hash(hashes: Hashes) -> Hashes:
 
 
 def mirror_perceptual_hash(hashes: Hashes) -> Hashes:
-    """Perceptual hashes of the mirrored pictures, about: odd frequencies change their sign.
+    """Approximate perceptual hashes of the mirrored pictures: odd frequencies change their sign.
 
     Examples
     --------
@@ -63,33 +67,32 @@ def mirror_perceptual_hash(hashes: Hashes) -> Hashes:
 
 @dataclass(frozen=True, eq=False)
 class ExternalImage:
-    """A picture that is not in the catalogue, as partners are proposed for it.
+    """The features of a picture that is not in the catalogue.
 
     Attributes
     ----------
     difference, perceptual : int
         Its hashes.
-    traces : LocalFeatures
-    row : (dim,) float32
-        Its vector.
+    features : LocalFeatures
+    embedding : (dim,) float32
     """
 
     difference: int
     perceptual: int
-    traces: LocalFeatures
-    row: FloatArray
+    features: LocalFeatures
+    embedding: FloatArray
 
 
 class Proposer:
-    """Proposes partners for pictures of one space.
+    """Proposes candidate pairs of the pictures of one space.
 
     Parameters
     ----------
     space : Space
     contents : sequence of int
-        Every picture of the space, or those that may be proposed.
+        All pictures of the space, or those that may be proposed.
     allowed : (n,) int64, optional
-        The rows of these pictures, where they are not all.
+        The rows of these pictures, if they are not all.
     """
 
     def __init__(self, space: Space, contents: Sequence[int], allowed: RowNumbers | None = None) -> None:
@@ -99,101 +102,104 @@ class Proposer:
         self._owners = {row: content for content, row in space.rows_of(contents).items()}
 
     def by_hash(self, fresh: NDArray[np.bool_]) -> Pairs:
-        """Pairs of contents whose hashes are near, plain or mirrored, (P, 2); one of each is fresh.
+        """Pairs of contents with similar hashes, plain or mirrored, (P, 2); at least one of each is fresh.
 
         Parameters
         ----------
         fresh : (N,) bool
             Of `contents`.
         """
-        told = self.hashes.known & (self.hashes.difference != 0)  # 0 is the hash of blank pictures
-        asking, asked = np.flatnonzero(fresh & told), np.flatnonzero(told)
-        found = []
-        for hashes, mirrored, bits in (
+        valid = self.hashes.known & (self.hashes.difference != 0)  # 0 is the hash of blank pictures
+        queries, targets = np.flatnonzero(fresh & valid), np.flatnonzero(valid)
+        pairs = []
+        for hashes, mirror, bits in (
             (self.hashes.difference, mirror_difference_hash, DIFFERENCE_BITS),
             (self.hashes.perceptual, mirror_perceptual_hash, PERCEPTUAL_BITS),
         ):
-            for queries in (hashes[asking], mirrored(hashes[asking])):
-                first, second = hash_matches(queries, hashes[asked], bits).T
-                found.append(np.stack([asking[first], asked[second]], 1))
-        return self.contents[_each_once(np.concatenate(found))]
+            for query_hashes in (hashes[queries], mirror(hashes[queries])):
+                first, second = hash_matches(query_hashes, hashes[targets], bits).T
+                pairs.append(np.stack([queries[first], targets[second]], 1))
+        return self.contents[_unique_pairs(np.concatenate(pairs))]
 
-    def index_features(self, traces: Mapping[int, LocalFeatures]) -> None:
-        """Take the traces of pictures that were glanced at; whatever follows asks them."""
-        each = [traces[one].cells if one in traces else _NONE for one in self.contents.tolist()]
-        self._owner_of_cell = np.repeat(np.arange(len(each)), [len(one) for one in each])
-        self._cells = np.concatenate([_NONE, *each])
-        self._words = VisualWordIndex(
-            self.contents.tolist(), {one: trace.words for one, trace in traces.items()}
-        )
+    def index_features(self, features: Mapping[int, LocalFeatures]) -> None:
+        """Index the local features of pictures; `by_cells`, `by_words` and `of_external` need it."""
+        cells = [
+            features[content].cells if content in features else _NO_CELLS
+            for content in self.contents.tolist()
+        ]
+        self._owner_of_cell = np.repeat(np.arange(len(cells)), [len(own_cells) for own_cells in cells])
+        self._cells = np.concatenate([_NO_CELLS, *cells])
+        words = {content: own_features.words for content, own_features in features.items()}
+        self._words = VisualWordIndex(self.contents.tolist(), words)
 
     def by_cells(self, fresh: NDArray[np.bool_]) -> Pairs:
-        """Pairs of contents of which one is in a cell of the other, (P, 2); one of each is fresh.
+        """Pairs of contents of which one appears in a cell of the other, (P, 2); at least one is fresh.
 
         Parameters
         ----------
         fresh : (N,) bool
             Of `contents`.
         """
-        owners, told = self._owner_of_cell, self.hashes.known & (self.hashes.perceptual != 0)
-        found = []
-        for holders, wholes in ((fresh[owners], told), (~fresh[owners], told & fresh)):
-            asking, asked = np.flatnonzero(holders), np.flatnonzero(wholes)
-            first, second = hash_matches(self._cells[asking], self.hashes.perceptual[asked], CELL_BITS).T
-            found.append(np.stack([owners[asking[first]], asked[second]], 1))
-        return self.contents[_each_once(np.concatenate(found))]
+        owners, valid = self._owner_of_cell, self.hashes.known & (self.hashes.perceptual != 0)
+        pairs = []
+        # Cells of fresh pictures against all pictures, then cells of old pictures against the fresh ones.
+        for cell_mask, picture_mask in ((fresh[owners], valid), (~fresh[owners], valid & fresh)):
+            cells, pictures = np.flatnonzero(cell_mask), np.flatnonzero(picture_mask)
+            first, second = hash_matches(self._cells[cells], self.hashes.perceptual[pictures], CELL_BITS).T
+            pairs.append(np.stack([owners[cells[first]], pictures[second]], 1))
+        return self.contents[_unique_pairs(np.concatenate(pairs))]
 
-    def by_words(self, traces: Mapping[int, LocalFeatures]) -> Iterator[tuple[int, int]]:
-        """(content, other) of those that share the rarest words with each of these."""
-        for content, trace in traces.items():
-            for other in self._words.nearest(trace.words, SHARING + 1):
+    def by_words(self, features: Mapping[int, LocalFeatures]) -> Iterator[tuple[int, int]]:
+        """Yield (content, other) for the pictures that share the rarest visual words with each of these."""
+        for content, own_features in features.items():
+            for other in self._words.nearest(own_features.words, SHARING + 1):
                 if other != content:
                     yield content, other
 
-    def of_outsider(self, outsider: ExternalImage) -> dict[int, float]:
-        """Partners of a picture that is not in the catalogue, and the cosines to them."""
-        told = self.hashes.known & (self.hashes.difference != 0)
-        plain = np.array([outsider.difference, outsider.perceptual], np.uint64)
-        found = [
-            np.flatnonzero(told)[hash_matches(query, of[told], bits)[:, 1]]
-            for query, of, bits in (
+    def of_external(self, image: ExternalImage) -> dict[int, float]:
+        """Candidates for a picture that is not in the catalogue, with their cosines to it."""
+        valid = self.hashes.known & (self.hashes.difference != 0)
+        plain = np.array([image.difference, image.perceptual], np.uint64)
+        positions = [
+            np.flatnonzero(valid)[hash_matches(query, hashes[valid], bits)[:, 1]]
+            for query, hashes, bits in (
                 (plain[:1], self.hashes.difference, DIFFERENCE_BITS),
                 (mirror_difference_hash(plain[:1]), self.hashes.difference, DIFFERENCE_BITS),
                 (plain[1:], self.hashes.perceptual, PERCEPTUAL_BITS),
                 (mirror_perceptual_hash(plain[1:]), self.hashes.perceptual, PERCEPTUAL_BITS),
-                (outsider.traces.cells, self.hashes.perceptual, CELL_BITS),
+                (image.features.cells, self.hashes.perceptual, CELL_BITS),
             )
         ]
-        found.append(self._owner_of_cell[hash_matches(plain[1:], self._cells, CELL_BITS)[:, 1]])
-        partners = set(self.contents[np.concatenate(found)].tolist())
-        partners.update(self._words.nearest(outsider.traces.words, SHARING))
-        known, rows = self.space.vectors(sorted(partners))
-        cosines = dict(zip(known, (rows @ outsider.row).tolist(), strict=True))
-        near, scores = self.space.nearest(outsider.row[None], NEIGHBOURS, self._allowed)
-        for row, cosine in zip(near[0].tolist(), scores[0].tolist(), strict=True):
+        positions.append(self._owner_of_cell[hash_matches(plain[1:], self._cells, CELL_BITS)[:, 1]])
+        candidates = set(self.contents[np.concatenate(positions)].tolist())
+        candidates.update(self._words.nearest(image.features.words, SHARING))
+        known, embeddings = self.space.vectors(sorted(candidates))
+        cosines = dict(zip(known, (embeddings @ image.embedding).tolist(), strict=True))
+        rows, scores = self.space.nearest(image.embedding[None], NEIGHBOURS, self._allowed)
+        for row, cosine in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
             if row in self._owners:
                 cosines[self._owners[row]] = cosine
         return cosines
 
     def by_vectors(self, contents: Sequence[int]) -> Iterator[tuple[int, int, float]]:
-        """(content, neighbour, cosine) of the nearest of each of these."""
-        known, rows = self.space.vectors(contents)
+        """Yield (content, neighbour, cosine) for the nearest neighbours of each of these."""
+        known, embeddings = self.space.vectors(contents)
         if not known:
             return
-        found, cosines = self.space.nearest(rows, NEIGHBOURS + 1)
-        for content, near, scores in zip(known, found, cosines, strict=True):
-            for row, cosine in zip(near.tolist(), scores.tolist(), strict=True):
+        neighbours, cosines = self.space.nearest(embeddings, NEIGHBOURS + 1)  # 1 more: the picture itself
+        for content, rows, scores in zip(known, neighbours, cosines, strict=True):
+            for row, cosine in zip(rows.tolist(), scores.tolist(), strict=True):
                 other = self._owners.get(row)
                 if other is not None and other != content:
                     yield content, other, cosine
 
     def cosine(self, a: int, b: int) -> float:
-        """Of the vectors of two contents."""
-        rows = self.space.vectors([a, b])[1]
-        return float(rows[0] @ rows[1])
+        """Cosine of the vectors of two contents."""
+        embeddings = self.space.vectors([a, b])[1]
+        return float(embeddings[0] @ embeddings[1])
 
     def bits(self, a: int, b: int, *, mirrored: bool = False) -> int | None:
-        """In which the hashes of two contents differ, by the kind that differs less."""
+        """Hamming distance of the hashes of two contents; of the two kinds of hash, the smaller one."""
         at = np.array([self._order[a], self._order[b]])
         if not self.hashes.known[at].all():
             return None
@@ -201,11 +207,13 @@ class Proposer:
             (self.hashes.difference[at], mirror_difference_hash),
             (self.hashes.perceptual[at], mirror_perceptual_hash),
         )
-        return min(int(hamming(turn(two[:1])[0] if mirrored else two[0], two[1])) for two, turn in kinds)
+        return min(
+            int(hamming(mirror(pair[:1])[0] if mirrored else pair[0], pair[1])) for pair, mirror in kinds
+        )
 
 
 def hash_matches(queries: Hashes, hashes: Hashes, bits: int) -> Pairs:
-    """(query, hash) positions at most so many bits apart, (P, 2); of each query only the nearest `MOST`.
+    """Positions (query, hash) within a Hamming distance, (P, 2); of each query only the nearest `MOST`.
 
     Examples
     --------
@@ -214,26 +222,30 @@ def hash_matches(queries: Hashes, hashes: Hashes, bits: int) -> Pairs:
     """
     if not len(queries) or not len(hashes):
         return np.zeros((0, 2), np.int64)
-    # Thousands of white pages have one hash, and all pairs of thousands are more than memory holds.
-    asking, asks = np.unique(queries, return_inverse=True)
-    asked, counts = np.unique(hashes, return_counts=True)
-    pairs, apart = _between_different(asking, asked, bits)
-    first, lengths = _runs(np.cumsum(counts) - counts, np.minimum(counts, MOST), pairs[:, 1])
-    places = np.argsort(hashes, kind="stable")[first]
-    near = _nearest_few(np.stack([np.repeat(pairs[:, 0], lengths), places], 1), np.repeat(apart, lengths))
-    counts = np.bincount(near[:, 0], minlength=len(asking))
-    first, lengths = _runs(np.cumsum(counts) - counts, counts, asks)
-    return np.stack([np.repeat(np.arange(len(queries)), lengths), near[first, 1]], 1)
+    # Equal hashes are matched once and expanded afterwards: thousands of white pages share one hash, and all
+    # their pairs would not fit into memory. E.g. hashes [7, 4, 7]: unique [4, 7], counts [1, 2]; in sorted
+    # order the positions are [1, 0, 2], so hash 7 is the run 1..2 of them, positions 0 and 2.
+    unique_queries, query_groups = np.unique(queries, return_inverse=True)
+    unique_hashes, counts = np.unique(hashes, return_counts=True)
+    pairs, distances = _match_unique(unique_queries, unique_hashes, bits)
+    first, lengths = _expand_runs(np.cumsum(counts) - counts, np.minimum(counts, MOST), pairs[:, 1])
+    positions = np.argsort(hashes, kind="stable")[first]
+    expanded = np.stack([np.repeat(pairs[:, 0], lengths), positions], 1)
+    nearest = _nearest_few(expanded, np.repeat(distances, lengths))
+    # The same in the other direction: every query gets the matches of its unique hash.
+    counts = np.bincount(nearest[:, 0], minlength=len(unique_queries))
+    first, lengths = _expand_runs(np.cumsum(counts) - counts, counts, query_groups)
+    return np.stack([np.repeat(np.arange(len(queries)), lengths), nearest[first, 1]], 1)
 
 
-def _runs(
+def _expand_runs(
     starts: NDArray[np.int64], lengths: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The positions in these runs, one run behind the other, and how long each is.
+    """The positions in the chosen runs, concatenated, and the length of each.
 
     Examples
     --------
-    >>> _runs(np.array([0, 5]), np.array([2, 3]), np.array([1, 0, 1]))
+    >>> _expand_runs(np.array([0, 5]), np.array([2, 3]), np.array([1, 0, 1]))
     (array([5, 6, 7, 0, 1, 5, 6, 7]), array([3, 2, 3]))
     """
     wanted = lengths[chosen]
@@ -241,9 +253,9 @@ def _runs(
     return np.repeat(starts[chosen], wanted) + within, wanted
 
 
-def _between_different(queries: Hashes, hashes: Hashes, bits: int) -> tuple[Pairs, NDArray[np.uint8]]:
-    """`hash_matches` for hashes of which no two are equal, and in how many bits each pair differs."""
-    if len(queries) * len(hashes) > _ALWAYS:
+def _match_unique(queries: Hashes, hashes: Hashes, bits: int) -> tuple[Pairs, NDArray[np.uint8]]:
+    """`hash_matches` for distinct hashes; also the distance of each pair."""
+    if len(queries) * len(hashes) > _BRUTE_FORCE:
         pairs = near_pairs(np.concatenate([queries, hashes]), bits)
         across = (pairs[:, 0] < len(queries)) & (pairs[:, 1] >= len(queries))
         pairs = pairs[across] - np.array([0, len(queries)])
@@ -252,20 +264,20 @@ def _between_different(queries: Hashes, hashes: Hashes, bits: int) -> tuple[Pair
     step = max(_SLICE // len(hashes), 1)
     parts = []
     for start in range(0, len(queries), step):
-        differing = hamming(queries[start : start + step, None], hashes[None])
-        near, offset = np.argwhere(differing <= bits), np.array([start, 0])
-        parts.append(_nearest_few(near, differing[near[:, 0], near[:, 1]]) + offset)
+        distances = hamming(queries[start : start + step, None], hashes[None])
+        near, offset = np.argwhere(distances <= bits), np.array([start, 0])
+        parts.append(_nearest_few(near, distances[near[:, 0], near[:, 1]]) + offset)
     pairs = np.concatenate(parts)
     return pairs, hamming(queries[pairs[:, 0]], hashes[pairs[:, 1]])
 
 
 def _nearest_few(pairs: Pairs, bits: NDArray[np.uint8]) -> Pairs:
-    """Of each first one, the `MOST` nearest: thousands of copies of one picture are not all proposed."""
+    """Of each query the `MOST` nearest pairs: thousands of copies of one picture are not all proposed."""
     pairs = pairs[np.lexsort((pairs[:, 1], bits, pairs[:, 0]))]
-    starts = np.searchsorted(pairs[:, 0], pairs[:, 0])  # where its run begins
+    starts = np.searchsorted(pairs[:, 0], pairs[:, 0])  # the position where the run of each query begins
     return pairs[np.arange(len(pairs)) - starts < MOST]
 
 
-def _each_once(pairs: Pairs) -> Pairs:
+def _unique_pairs(pairs: Pairs) -> Pairs:
     pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
     return np.unique(pairs, axis=0)

@@ -1,7 +1,8 @@
-"""Pictures of one scene that are not one picture: bursts, and the same place a moment later.
+"""Different pictures of the same scene: bursts, and the same location a moment later.
 
-Told by how near their vectors lie beside chance pairs of the same collection, by their rough layout, and by
-the camera's clock where there is one. Never a reason to remove anything.
+Detected by the cosine of their vectors relative to random pairs of the collection, by the correlation of
+their thumbnails, and by the time and camera in the EXIF data. Pictures of a scene are never removed as
+copies.
 """
 
 from __future__ import annotations
@@ -20,36 +21,40 @@ from diptych.matching.verdicts import Verdict
 if TYPE_CHECKING:
     from diptych.catalog.database.database import Database
 
-LAYOUT = 0.6  # least correlation of the thumbnails of one scene
-REACH = 1.3  # from the median of chance pairs past their nearest hundredth: what the cosine has to reach
-SHOT = 0.8  # the same, for what one camera took within `BURST`, whatever the layout
+LAYOUT = 0.6  # least correlation of the thumbnails of a scene
+# Least cosine of a scene: median + factor * (99th percentile - median) of the cosines of random pairs. E.g.
+# median 0.5 and 99th percentile 0.7: 0.76 with the factor 1.3, and 0.66 with 0.8.
+SCENE_FACTOR = 1.3
+BURST_FACTOR = 0.8  # for pictures that one camera took within `BURST`, whatever their layout
 BURST = timedelta(minutes=1)
-MOMENT = timedelta(hours=1)  # apart at most, by one camera: another shot, not another file of the same
+MOMENT = timedelta(
+    hours=1
+)  # similar files that one camera took at different times within it are different pictures
 SAMPLE = 1000
 
 
 @dataclass(frozen=True)
 class CameraShot:
-    """When and with what a picture was taken, by its EXIF data."""
+    """The time and the camera of a picture, from its EXIF data."""
 
     taken: datetime
     camera: str
 
     def since(self, other: CameraShot | None) -> timedelta | None:
-        """The time between two shots of one camera; None for others, or where the clock says the same."""
+        """Time between two shots of one camera; None for different cameras, or at the same time."""
         if other is None or self.camera != other.camera or self.taken == other.taken:
             return None
         return abs(self.taken - other.taken)
 
 
 class Scenes:
-    """What a space tells of scenes.
+    """Decides whether two pictures show the same scene.
 
     Parameters
     ----------
     space : Space
     contents : sequence of int
-        The pictures that will be asked about.
+        The pictures that will be compared.
     """
 
     def __init__(self, space: Space, contents: Sequence[int]) -> None:
@@ -59,57 +64,57 @@ class Scenes:
     def verdict(
         self, a: int, b: int, verdict: Verdict | None, layout: float, cosine: float
     ) -> Verdict | None:
-        """The pixels' verdict on two pictures, or that of time and vectors.
+        """The verdict by pixels, corrected by capture times; without one, a verdict by times and vectors.
 
         Parameters
         ----------
         a, b : int
             Contents.
         verdict : Verdict, optional
-            By their pixels.
+            By pixels.
         layout : float
-            Correlation of their thumbnails.
+            Correlation of the thumbnails.
         cosine : float
-            Of their vectors.
+            Of the vectors.
         """
         shot = self.shots.get(a)
-        apart = shot.since(self.shots.get(b)) if shot is not None else None
+        elapsed = shot.since(self.shots.get(b)) if shot is not None else None
         if verdict is not None:
-            # However alike two files look: a camera that says two moments means two pictures.
-            another = apart is not None and apart <= MOMENT
-            return replace(verdict, tier="scene", change="another moment") if another else verdict
-        if apart is not None and apart <= BURST and cosine >= self._reached(SHOT):
+            # However similar two files are: two capture times of one camera mean two pictures.
+            is_another_shot = elapsed is not None and elapsed <= MOMENT
+            return replace(verdict, tier="scene", change="another moment") if is_another_shot else verdict
+        if elapsed is not None and elapsed <= BURST and cosine >= self._threshold(BURST_FACTOR):
             return Verdict("scene", "another moment", layout)
         return self.alike(layout, cosine)
 
     def alike(self, layout: float, cosine: float) -> Verdict | None:
-        """Whether layout and vectors say that it is one scene."""
-        if layout >= LAYOUT and cosine >= self._reached(REACH):
+        """The verdict "scene" if layout and vectors are similar enough, else None."""
+        if layout >= LAYOUT and cosine >= self._threshold(SCENE_FACTOR):
             return Verdict("scene", "alike", layout)
         return None
 
-    def _reached(self, reach: float) -> float:
-        return self.median + reach * (self.high - self.median)
+    def _threshold(self, factor: float) -> float:
+        return self.median + factor * (self.high - self.median)
 
 
 def chance_cosines(space: Space) -> tuple[float, float]:
-    """The median cosine of chance pairs of a space, and the one that a hundredth of them reaches."""
-    rows = space.sample(SAMPLE)[1]
-    if len(rows) < 2:
+    """Median and 99th percentile of the cosines of random pairs of a space."""
+    embeddings = space.sample(SAMPLE)[1]
+    if len(embeddings) < 2:
         return 0.0, 1.0
-    cosines = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+    cosines = (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]  # each pair once
     median, high = np.quantile(cosines, [0.5, 0.99]).tolist()
-    return median, max(high, median + 0.05)  # a collection of one scene has no spread to go by
+    return median, max(high, median + 0.05)  # the cosines of a collection of one scene hardly vary
 
 
 def shots_of(database: Database, contents: Sequence[int]) -> dict[int, CameraShot]:
-    """The shots of those pictures whose camera told its name and the time."""
-    found = {}
+    """The shots of those pictures whose EXIF data name the camera and the time."""
+    shots = {}
     for marks, part in in_batches(contents):
         for content, taken, camera in database.all(
             f"SELECT id, taken, camera FROM contents WHERE id IN ({marks}) "
             "AND taken IS NOT NULL AND camera <> ''",
             part,
         ):
-            found[content] = CameraShot(datetime.fromisoformat(taken), camera)
-    return found
+            shots[content] = CameraShot(datetime.fromisoformat(taken), camera)
+    return shots

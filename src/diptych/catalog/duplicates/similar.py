@@ -1,12 +1,11 @@
-"""A picture from outside against a catalogue: is it in there, or part of one, or one part of it.
+"""Compare a picture that is not in a catalogue with those that are: the same, a part, a whole, or similar.
 
-The same comparison as for duplicates, without the picture being taken in. "Is any of ours in there" and "is
-this in ours" are one question: either may be the whole.
+Uses the same steps as the search for duplicates, without storing the picture. Either picture may be the
+whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimilarImage:
-    """A picture of the catalogue that has to do with one from outside.
+    """A picture of the catalogue that is related or similar to an external one.
 
     Attributes
     ----------
     entry : CatalogEntry
     tier : {"bytes", "picture", "part", "scene", "alike"}
-        "alike": near by its vector, and nothing more.
+        "alike": only its vector is near.
     cosine : float
         Of the vectors.
     verdict : Verdict, optional
-        The evidence; `whole` 0 means the picture from outside, 1 the one of the catalogue.
+        The evidence; `whole` is 0 for the external picture, 1 for the one of the catalogue.
     """
 
     entry: CatalogEntry
@@ -52,14 +51,14 @@ class SimilarImage:
 
 
 class SimilarImageSearch:
-    """A catalogue, ready to be asked about pictures from outside.
+    """Compares pictures that are not in a catalogue with those that are.
 
     Parameters
     ----------
     store : Store
     encoder : Encoder
     where : Filter, optional
-        Only these pictures of the catalogue are looked at.
+        Search only these pictures of the catalogue.
 
     Raises
     ------
@@ -75,7 +74,7 @@ class SimilarImageSearch:
             raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
         if space.info.identity != encoder.identity:
             raise CatalogError(
-                f"the catalogue holds vectors of {space.info.model_label}: ask with that model"
+                f"the catalogue holds vectors of {space.info.model_label}: search with that model"
             )
         self.store, self.space, self.encoder, self.where = store, space, encoder, where
         allowed = allowed_rows(space, where) if where else None
@@ -84,25 +83,24 @@ class SimilarImageSearch:
         )
         if not self.contents:
             raise InputError("no picture passes the filters")
-        self._among = frozenset(self.contents)
-        self.looks = ThumbnailCache(store.database)
+        self._allowed = frozenset(self.contents)
+        self.cache = ThumbnailCache(store.database)
         self.proposer, self.scenes = Proposer(space, self.contents, allowed), Scenes(space, self.contents)
-        self.proposer.index_features(
-            self.looks.traces(self.contents)
-        )  # of those that duplicates were looked for among
+        # Only pictures among which duplicates were searched before have local features.
+        self.proposer.index_features(self.cache.local_features(self.contents))
 
     def close(self) -> None:
-        """Let go of threads and pictures."""
-        self.looks.close()
+        """Stop the threads and empty the cache."""
+        self.cache.close()
 
     def search(self, path: Path, *, alike: int = 5) -> list[SimilarImage]:
-        """What the catalogue has that is this picture, has to do with it, or looks like it.
+        """Find pictures that are the same as this one, related to it, or similar.
 
         Parameters
         ----------
         path : Path
         alike : int
-            How many at most that only look like it.
+            Most pictures that are only similar.
 
         Returns
         -------
@@ -115,52 +113,56 @@ class SimilarImageSearch:
             The picture cannot be read.
         """
         image = load_file(path, target=max(SIDE // 2, self.encoder.input_size))
-        look = Thumbnail.of(image)
-        glance, traces = compute_features(look)
-        row = self.encoder.encode_images([image])[0]
-        outsider = ExternalImage(difference_hash(image), perceptual_hash(image), traces, row)
-        same, cosines = self._same_bytes(path), self.proposer.of_outsider(outsider)
+        thumbnail = Thumbnail.of(image)
+        grey, features = compute_features(thumbnail)
+        embedding = self.encoder.encode_images([image])[0]
+        external = ExternalImage(difference_hash(image), perceptual_hash(image), features, embedding)
+        same, cosines = self._same_bytes(path), self.proposer.of_external(external)
         if same is not None:
-            cosines.setdefault(same, 1.0)  # hashes of pale pictures, and their vectors, propose others
-        glances = self.looks.glances(cosines)
-        suspicions = {one: screen_pair(glance, other) for one, other in glances.items()}
-        looks = self.looks.looks(one for one, suspicion in suspicions.items() if suspicion)
+            # Many pale pictures share hashes and vectors, so the identical file may not be among the
+            # candidates.
+            cosines.setdefault(same, 1.0)
+        grey_thumbnails = self.cache.grey_thumbnails(cosines)
+        screenings = {content: screen_pair(grey, other) for content, other in grey_thumbnails.items()}
+        thumbnails = self.cache.thumbnails(content for content, screening in screenings.items() if screening)
         verdicts: dict[int, Verdict | None] = {}
-        for one, suspicion in suspicions.items():
-            verdict = judge_pair(look, looks[one], suspicion) if one in looks else None
-            verdicts[one] = verdict or self.scenes.alike(suspicion.plain, cosines[one])
+        for content, screening in screenings.items():
+            other = thumbnails.get(content)
+            verdict = None if other is None else judge_pair(thumbnail, other, screening)
+            verdicts[content] = verdict or self.scenes.alike(screening.plain, cosines[content])
         self._confirm(path, verdicts)
-        return self._told(cosines, verdicts, same, alike)
+        return self._results(cosines, verdicts, same, alike)
 
     def _confirm(self, path: Path, verdicts: dict[int, Verdict | None]) -> None:
-        """Look more closely at what seems to be the same picture."""
-        same = {one: told for one, told in verdicts.items() if told is not None and told.tier == "picture"}
+        """Confirm verdicts of tier "picture" at high resolution."""
+        same = {
+            content: verdict
+            for content, verdict in verdicts.items()
+            if verdict is not None and verdict.tier == "picture"
+        }
         if not same:
             return
-        outside, closer = DetailView.at(path), self.looks.closer(same)
-        for one, told in same.items():
-            verdicts[one] = confirm_same_image(told, outside, closer[one]) if one in closer else None
+        external, views = DetailView.at(path), self.cache.detail_views(same)
+        for content, verdict in same.items():
+            view = views.get(content)
+            verdicts[content] = None if view is None else confirm_same_image(verdict, external, view)
 
     def _same_bytes(self, path: Path) -> int | None:
-        found = self.store.database.all("SELECT id FROM contents WHERE hash = ?", (digest(path),))
-        same = int(found[0][0]) if found else None
-        return same if same in self._among else None
+        matches = self.store.database.all("SELECT id FROM contents WHERE hash = ?", (digest(path),))
+        content = int(matches[0][0]) if matches else None
+        return content if content in self._allowed else None
 
-    def _told(
+    def _results(
         self, cosines: dict[int, float], verdicts: dict[int, Verdict | None], same: int | None, alike: int
     ) -> list[SimilarImage]:
-        entries = {
-            one.content: one for one in read_entries(self.store.database, list(cosines), prefer=self.where)
-        }
-        found = []
-        for content, entry in entries.items():
+        entries = read_entries(self.store.database, list(cosines), prefer=self.where)
+        results = []
+        for content, entry in {entry.content: entry for entry in entries}.items():
             verdict = verdicts.get(content)
             tier = "bytes" if content == same else verdict.tier if verdict else "alike"
-            found.append(SimilarImage(entry, tier, cosines[content], None if content == same else verdict))
+            evidence = None if content == same else verdict
+            results.append(SimilarImage(entry, tier, cosines[content], evidence))
         order = [*TIERS, "alike"]
-        found.sort(key=lambda one: (order.index(one.tier), -one.cosine))
-        return [one for one in found if one.tier != "alike"] + _first(found, alike)
-
-
-def _first(found: Sequence[SimilarImage], most: int) -> list[SimilarImage]:
-    return [one for one in found if one.tier == "alike"][:most]
+        results.sort(key=lambda result: (order.index(result.tier), -result.cosine))
+        related = [result for result in results if result.tier != "alike"]
+        return related + [result for result in results if result.tier == "alike"][:alike]

@@ -1,9 +1,9 @@
-"""Pictures of a catalogue looked at once more: their glances and traces, kept there, and their looks.
+"""Thumbnails and features of the pictures of a catalogue, cached in memory and in the database.
 
-A glance and its traces are three kilobytes, made once for every picture: the traces propose what may belong
-together, the glances tell most pairs apart. A look is large enough to be judged by; the last few hundred stay
-in memory, and threads decode those that are asked for together. A picture whose files are gone or broken has
-none of these, and is compared with nothing.
+A grey thumbnail and its local features take three kilobytes and are stored in the database once for every
+picture: the features propose candidate pairs, the grey thumbnails screen them. Larger thumbnails and detail
+views, by which pairs are judged, are decoded on demand by several threads, and the most recently used ones
+stay in memory. A picture whose files are missing or damaged has none of these and is compared with nothing.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# In memory: a quarter of a megabyte each, a few kilobytes, three quarters of a megabyte.
-MOST_LOOKS, MOST_GLANCES, MOST_CLOSER = 400, 20_000, 100
+# Entries in memory; they take a quarter of a megabyte, a few kilobytes and three quarters of a megabyte each.
+MOST_THUMBNAILS, MOST_GREY_THUMBNAILS, MOST_DETAIL_VIEWS = 400, 20_000, 100
 
 
 @dataclass(frozen=True, eq=False)
 class LocalFeatures:
-    """By what partners are proposed for a picture.
+    """Features used to find candidates.
 
     Attributes
     ----------
     cells : (n,) uint64
-        Hashes of its cells.
+        Perceptual hashes of grid cells.
     words : (m, PROBES) uint16
-        Its visual words.
+        Visual words.
     """
 
     cells: NDArray[np.uint64]
@@ -54,7 +54,7 @@ class LocalFeatures:
 
 
 class ThumbnailCache:
-    """Glances and looks of the pictures of a catalogue, by their number.
+    """Thumbnails and features of the pictures of a catalogue, by content number.
 
     Parameters
     ----------
@@ -63,129 +63,137 @@ class ThumbnailCache:
     Attributes
     ----------
     failed : dict
-        Why pictures could not be read, by their number.
+        Content -> why the picture could not be read.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.failed: dict[int, str] = {}
-        self._looks: OrderedDict[int, Thumbnail] = OrderedDict()
-        self._closer: OrderedDict[int, DetailView] = OrderedDict()
-        self._seen: OrderedDict[int, tuple[GreyThumbnail, LocalFeatures]] = OrderedDict()
-        self._pool = ThreadPoolExecutor(processors(), thread_name_prefix="look")
+        self._thumbnails: OrderedDict[int, Thumbnail] = OrderedDict()
+        self._detail_views: OrderedDict[int, DetailView] = OrderedDict()
+        self._features: OrderedDict[int, tuple[GreyThumbnail, LocalFeatures]] = OrderedDict()
+        self._pool = ThreadPoolExecutor(processors(), thread_name_prefix="thumbnail")
 
-    def looks(self, contents: Iterable[int]) -> dict[int, Thumbnail]:
-        """Those of these pictures that can be read."""
+    def thumbnails(self, contents: Iterable[int]) -> dict[int, Thumbnail]:
+        """Thumbnails of those of the pictures that can be read."""
         wanted = list(dict.fromkeys(contents))
-        self._looks.update(self._read(_look_at, [one for one in wanted if one not in self._looks]))
-        return _taken(self._looks, wanted, MOST_LOOKS)
+        missing = [content for content in wanted if content not in self._thumbnails]
+        self._thumbnails.update(self._decode(_load_thumbnail, missing))
+        return _recent(self._thumbnails, wanted, MOST_THUMBNAILS)
 
-    def closer(self, contents: Iterable[int]) -> dict[int, DetailView]:
-        """Those of these pictures that can be read, as they are looked at more closely."""
+    def detail_views(self, contents: Iterable[int]) -> dict[int, DetailView]:
+        """Detail views of those of the pictures that can be read."""
         wanted = list(dict.fromkeys(contents))
-        self._closer.update(self._read(_look_closer, [one for one in wanted if one not in self._closer]))
-        return _taken(self._closer, wanted, MOST_CLOSER)
+        missing = [content for content in wanted if content not in self._detail_views]
+        self._detail_views.update(self._decode(_load_detail_view, missing))
+        return _recent(self._detail_views, wanted, MOST_DETAIL_VIEWS)
 
-    def glances(self, contents: Iterable[int]) -> dict[int, GreyThumbnail]:
-        """Those of these pictures that have one, or can be read and then have one."""
+    def grey_thumbnails(self, contents: Iterable[int]) -> dict[int, GreyThumbnail]:
+        """Grey thumbnails from memory, from the database, or decoded and then stored in both."""
         wanted = list(dict.fromkeys(contents))
-        missing = [one for one in wanted if one not in self._seen]
-        for content, width, height, grey, *traces in self._kept("width, height, grey, cells, words", missing):
+        missing = [content for content in wanted if content not in self._features]
+        columns = "width, height, grey, cells, words"
+        for content, width, height, grey, *features in self._stored(columns, missing):
             pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
-            self._seen[content] = GreyThumbnail(pixels), _unpacked(*traces)
-        made = self._read(
-            lambda entry: compute_features(_look_at(entry)), [one for one in missing if one not in self._seen]
+            self._features[content] = GreyThumbnail(pixels), _features_from_bytes(*features)
+        computed = self._decode(
+            lambda entry: compute_features(_load_thumbnail(entry)),
+            [content for content in missing if content not in self._features],
         )
-        self._seen.update(made)
-        if made and not self.database.readonly:
+        self._features.update(computed)
+        if computed and not self.database.readonly:
             with self.database.writing():
                 self.database.many(
                     "INSERT INTO glances (content, width, height, grey, cells, words) "
                     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (content) DO NOTHING",
-                    [(content, *_packed(*seen)) for content, seen in made],
+                    [(content, *_to_columns(*features)) for content, features in computed],
                 )
-        # What cannot be kept there has to stay here.
-        most = 2**62 if self.database.readonly else MOST_GLANCES
-        return {content: glance for content, (glance, _) in _taken(self._seen, wanted, most).items()}
+        # A read-only database cannot store them, so none may be dropped from memory.
+        most = 2**62 if self.database.readonly else MOST_GREY_THUMBNAILS
+        return {content: grey for content, (grey, _) in _recent(self._features, wanted, most).items()}
 
-    def traces(self, contents: Sequence[int]) -> dict[int, LocalFeatures]:
-        """Those of the pictures that were glanced at; decodes nothing."""
-        found = {one: self._seen[one][1] for one in contents if one in self._seen}
-        missing = [one for one in contents if one not in found]
-        found.update((one, _unpacked(*traces)) for one, *traces in self._kept("cells, words", missing))
-        return found
+    def local_features(self, contents: Sequence[int]) -> dict[int, LocalFeatures]:
+        """Local features that are in memory or in the database; decodes nothing."""
+        features = {content: self._features[content][1] for content in contents if content in self._features}
+        missing = [content for content in contents if content not in features]
+        for content, *columns in self._stored("cells, words", missing):
+            features[content] = _features_from_bytes(*columns)
+        return features
 
     def close(self) -> None:
-        """Let go of threads and pictures."""
+        """Stop the threads and empty the cache."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._looks.clear()
-        self._closer.clear()
-        self._seen.clear()
+        self._thumbnails.clear()
+        self._detail_views.clear()
+        self._features.clear()
 
-    def _kept(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    def _stored(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         for marks, part in in_batches(contents):
             yield from self.database.all(
                 f"SELECT content, {columns} FROM glances WHERE content IN ({marks})", part
             )
 
-    def _read(self, make: Callable[[CatalogEntry], T], contents: Sequence[int]) -> list[tuple[int, T]]:
-        """What threads make of these pictures."""
-        made: list[tuple[int, T]] = []
+    def _decode(self, load: Callable[[CatalogEntry], T], contents: Sequence[int]) -> list[tuple[int, T]]:
+        """Apply `load` to the pictures in threads; failures are noted in `failed` and not tried again."""
+        loaded: list[tuple[int, T]] = []
 
-        def work(entry: CatalogEntry) -> T | ReadFailure:
+        def try_load(entry: CatalogEntry) -> T | ReadFailure:
             try:
-                return make(entry)
+                return load(entry)
             except (ImageError, MissingExtraError, OSError) as error:
                 return ReadFailure(error)
 
-        entries = read_entries(self.database, [one for one in contents if one not in self.failed])
-        for entry, result in zip(entries, self._pool.map(work, entries), strict=True):
+        entries = read_entries(self.database, [content for content in contents if content not in self.failed])
+        for entry, result in zip(entries, self._pool.map(try_load, entries), strict=True):
             if isinstance(result, ReadFailure):
                 self.failed[entry.content] = str(result)
             else:
-                made.append((entry.content, result))
-        return made
+                loaded.append((entry.content, result))
+        return loaded
 
 
 class ReadFailure(str):
     """Why a picture could not be read."""
 
 
-def _look_at(entry: CatalogEntry) -> Thumbnail:
+def _load_thumbnail(entry: CatalogEntry) -> Thumbnail:
+    # Decoding at half the size lets JPEG skip work; the decoder never goes below the target.
     return Thumbnail.of(load_entry(entry, target=SIDE // 2))
 
 
-def _look_closer(entry: CatalogEntry) -> DetailView:
+def _load_detail_view(entry: CatalogEntry) -> DetailView:
     return read_first_file(entry, DetailView.at)
 
 
-def compute_features(look: Thumbnail) -> tuple[GreyThumbnail, LocalFeatures]:
-    """What is kept of a look."""
-    return GreyThumbnail(small_grey(look)), LocalFeatures(
-        cell_hashes(look.image), extract_visual_words(look.grey)
-    )
+def compute_features(thumbnail: Thumbnail) -> tuple[GreyThumbnail, LocalFeatures]:
+    """The grey thumbnail and the local features of a picture."""
+    features = LocalFeatures(cell_hashes(thumbnail.image), extract_visual_words(thumbnail.grey))
+    return GreyThumbnail(small_grey(thumbnail)), features
 
 
-def _packed(glance: GreyThumbnail, traces: LocalFeatures) -> tuple[int, int, bytes, bytes, bytes]:
-    height, width = glance.grey.shape
+def _to_columns(grey: GreyThumbnail, features: LocalFeatures) -> tuple[int, int, bytes, bytes, bytes]:
+    height, width = grey.grey.shape
     return (
-        *(width, height, glance.grey.tobytes()),
-        *(traces.cells.astype("<u8").tobytes(), traces.words.astype("<u2").tobytes()),
+        *(width, height, grey.grey.tobytes()),
+        *(features.cells.astype("<u8").tobytes(), features.words.astype("<u2").tobytes()),
     )
 
 
-def _unpacked(cells: bytes, words: bytes) -> LocalFeatures:
+def _features_from_bytes(cells: bytes, words: bytes) -> LocalFeatures:
     return LocalFeatures(
         np.frombuffer(bytes(cells), "<u8").astype(np.uint64),
         np.frombuffer(bytes(words), "<u2").astype(np.uint16).reshape(-1, PROBES),
     )
 
 
-def _taken(kept: OrderedDict[int, T], wanted: Sequence[int], most: int) -> dict[int, T]:
-    """Those that are there; the ones asked for longest ago make room."""
-    found = {one: kept[one] for one in wanted if one in kept}
-    for one in found:
-        kept.move_to_end(one)
-    while len(kept) > max(most, len(wanted)):
-        kept.popitem(last=False)
-    return found
+def _recent(cache: OrderedDict[int, T], wanted: Sequence[int], most: int) -> dict[int, T]:
+    """The wanted entries of a least-recently-used cache; older entries beyond `most` are dropped.
+
+    All that are wanted now stay, even if they are more than `most`.
+    """
+    entries = {content: cache[content] for content in wanted if content in cache}
+    for content in entries:
+        cache.move_to_end(content)
+    while len(cache) > max(most, len(wanted)):
+        cache.popitem(last=False)
+    return entries

@@ -1,8 +1,8 @@
-"""Copies moved out of the way, never deleted, with a list by which they are put back.
+"""Move copies to a trash folder, never delete them, and write a list that undoes it.
 
-Right before a file is moved, the one that is kept is read again: it has to be there, another file, and still
-the same picture. The line that puts a file back is on the device before the file moves, so a run that is
-killed at any instant can be undone.
+Right before a file is moved, the kept file is read again: it must exist, be a different file, and still show
+the same picture. The undo line is flushed to the device before the file is moved, so a run that is killed at
+any instant can be undone.
 """
 
 from __future__ import annotations
@@ -40,30 +40,29 @@ from diptych.media import Limits
 from diptych.media.images import load_file
 from diptych.media.metadata.sidecar_fields import SidecarFields, merge_fields
 
-FOLDER = ".diptych-trash"  # hidden, so that indexing passes it over
+FOLDER = ".diptych-trash"  # hidden, so that indexing skips it
 
 
 @dataclass
 class TrashReport:
-    """What came of moving.
+    """The result of `move_to_trash`.
 
     Attributes
     ----------
     undo : Path or None
-        The list that puts the files back; None when nothing was to be moved.
+        The undo list; None if there was nothing to move.
     files : list of (from, to)
-        Pictures. A file of several names (hard links) is moved with all of them that are indexed.
+        Pictures. A file with several names (hard links) is moved with all names that are indexed.
     companions : list of (from, to)
-        Files that belong to these pictures: captions and metadata beside them.
+        Captions and sidecars of these pictures.
     size : int
-        What the places they were in have more room now, in bytes: nothing for a file that has a further name
-        elsewhere.
+        Bytes freed in the original folders: 0 for a file that has a further name elsewhere.
     annotated : int
-        Kept pictures that got tags or a rating of one that was moved.
+        Kept pictures that received tags or a rating of a moved one.
     refused : list of (File, reason)
-        What stayed where it is.
+        Files that were not moved.
     left : list of (Path, reason)
-        Files that belong to a moved picture and could not follow it.
+        Companions of a moved picture that could not be moved.
     """
 
     undo: Path | None = None
@@ -84,37 +83,38 @@ def move_to_trash(
     lists: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TrashReport:
-    """Move the files of groups that are not kept into a trash folder; what is inside archives stays there.
+    """Move the files of groups that are not kept to a trash folder; members of archives stay.
 
     Parameters
     ----------
     store : Store
-        Forgets what is moved.
+        Moved files are removed from it.
     groups : sequence of DuplicateGroup
     trash : Path, optional
-        By default a hidden folder in each indexed one, so that moving is renaming. Paths are kept in it.
+        By default a hidden folder in each indexed folder, so that moving is a rename. Relative paths are
+        preserved.
     tiers : collection of Tier
-        What may be moved, by what it is to the kept file.
+        Relations to the kept file for which a file is moved.
     lists : Path, optional
-        Where the undo list is written; by default in the catalogue's folder.
+        Folder of the undo list; by default in the folder of the catalogue.
     progress : callable, optional
-        Told how many more were dealt with.
+        Called with the number of further files that were handled.
 
     Raises
     ------
     InputError
-        The trash folder is among the pictures, where it would be indexed again.
+        The trash folder is inside an indexed folder, where it would be indexed again.
     SaveError
-        The catalogue may not be written to, or the device is full.
+        The catalogue is read-only, or the device is full.
     """
     if lists is None:
         if store.folder is None:
-            raise InputError("this catalogue has no folder: say where the undo list is to be written")
+            raise InputError("this catalogue has no folder: name one for the undo list")
         lists = store.folder / "undo"
     if store.database.readonly:
-        raise SaveError(f"{store.folder} may not be written to, and would not know what was moved")
+        raise SaveError(f"{store.folder} is read-only: it could not record what was moved")
     roots = [Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots")]
-    place = _places(roots, trash)
+    target_of = _target_function(roots, trash)
     moved, kept = TrashReport(), {group.kept.file.name for group in groups}
     todo = [
         (member.file, group.kept.file, member.tier)
@@ -126,7 +126,7 @@ def move_to_trash(
         return moved
     with undo_list(lists, "" if store.folder is None else str(store.folder.absolute())) as (undo, write):
         moved.undo = undo
-        run = _Run(store, lambda path: place(path, undo.stem), write, moved)
+        run = _Run(store, lambda path: target_of(path, undo.stem), write, moved)
         for file, keep, tier in todo:
             reason = run.move(file, keep, tier)
             if reason is not None:
@@ -137,10 +137,10 @@ def move_to_trash(
 
 
 def take_back(store: Store, restored: RestoreReport) -> int:
-    """Tell the catalogue of files that are back, where it knows their picture; how many it does not know.
+    """Add files that were put back to the catalogue; returns how many hold unknown pictures.
 
-    Those are new to it, and the next indexing embeds them. Annotations that a kept picture got from one that
-    is back are withdrawn again: the one that is back has them.
+    Unknown pictures are embedded by the next indexing. Annotations that a kept picture received from a file
+    that is back are withdrawn: that file has them again.
     """
     space, unknown = store.active, len(restored.files)
     if space is None or store.database.readonly:
@@ -151,8 +151,8 @@ def take_back(store: Store, restored: RestoreReport) -> int:
                 "SELECT id FROM contents WHERE hash = ?", (bytes.fromhex(line.receiver),)
             ):
                 remove_annotations(store.database, content, line.annotations)
-    there = filter(None, map(file_at, restored.files))
-    for read in read_ahead(there, Limits()):
+    existing = filter(None, map(file_at, restored.files))
+    for read in read_ahead(existing, Limits()):
         if read.record.error is None and store.known([read.hash], space):
             store.save_images([ImageRecord([read.record], hash=read.hash, known=True)], space)
             unknown -= 1
@@ -164,20 +164,22 @@ def take_back(store: Store, restored: RestoreReport) -> int:
 
 @dataclass
 class _Run:
-    """One run of moving: where files go, the list that undoes it, and what came of it."""
+    """One run: the target of each file, the writer of the undo list, and the report."""
 
     store: Store
-    place: Callable[[Path], Path]
+    target_of: Callable[[Path], Path]
     write: Write
     moved: TrashReport
-    belongings: CompanionFiles = field(default_factory=CompanionFiles)
+    companion_files: CompanionFiles = field(default_factory=CompanionFiles)
 
     def move(self, file: File, keep: File, tier: Tier) -> str | None:
-        """Check, write down, move, forget; the reason where it stays."""
+        """Check a file, write its undo line, move it, forget it; returns the reason if it stays."""
         database, given = self.store.database, Annotations()
-        # Paths over links to folders are no names of their own.
+        # Paths that differ only in links to folders are one name.
         names = list({os.path.realpath(name): name for name in (*file.names, file.path)}.values())
-        # The database's lock: another run that would move the file kept here has to wait, and then sees.
+        # Holds the lock of the database: another run that wants to move the kept file waits, and then sees
+        # that its own kept file is gone. Without it, two runs could each move the file that the other one
+        # keeps.
         with database.writing():
             reason = still_copy(file, keep, tier)
             if reason is not None:
@@ -191,39 +193,39 @@ class _Run:
                 reason = self._move_name(name, keep, line)
                 if reason is not None:
                     break
-                self.moved.files.append((name, self.place(name)))
+                self.moved.files.append((name, self.target_of(name)))
             gone = [name for name in (file.path, *file.names) if not os.path.lexists(name)]
             if given and gone:
                 annotate(database, keep.content, given)
                 self.moved.annotated += 1
         self.store.forget([(os.fsencode(name), "") for name in gone])
         if reason is None:
-            with contextlib.suppress(OSError):  # of a drive that went away right after
-                links = self.place(names[-1]).lstat().st_nlink
+            with contextlib.suppress(OSError):  # a drive that was disconnected meanwhile
+                links = self.target_of(names[-1]).lstat().st_nlink
                 self.moved.size += file.size if links <= len(names) else 0
         return reason
 
     def _move_name(self, name: Path, keep: File, line: dict[str, object]) -> str | None:
-        """One name of a file, with what belongs to it; the reason where it stays."""
-        target = self.place(name)
-        beside = self.belongings.of(name)
+        """Move one name of a file with its companions; the reason if that fails."""
+        target = self.target_of(name)
+        companions = self.companion_files.of(name)
         self.write({"from": str(name), "to": str(target), **line})
         try:
             move_file(name, target)
             if not os.path.lexists(keep.path):
-                # Two paths that lead to one file in a way that the system does not tell: a share mounted
-                # twice. Nothing but taking one of them away shows it.
+                # Both paths lead to one file although the system reports two, e.g. on a network share that is
+                # mounted twice. Only moving one of them shows it.
                 move_file(target, name)
-                return f"it is the only file behind {keep.name} too: are two paths of one drive indexed?"
+                return f"{keep.name} is the same file by another path: is one drive indexed by two paths?"
         except (OSError, SaveError) as error:
             return str(error)
-        for companion in beside:
+        for companion in companions:
             self._move_companion(companion, name)
-        self.belongings.leave(name)
+        self.companion_files.leave(name)
         return None
 
     def _move_companion(self, companion: Path, picture: Path) -> None:
-        target = self.place(companion)
+        target = self.target_of(companion)
         self.write({"from": str(companion), "to": str(target), "companion_of": str(picture)})
         try:
             move_file(companion, target)
@@ -233,96 +235,96 @@ class _Run:
 
 
 def _annotations_of(store: Store, file: File, keep: File) -> Annotations:
-    """What the kept picture should have of a file that is moved: annotations, and what its sidecars say.
+    """Annotations of a moved file that the kept picture should receive, with those in its sidecars.
 
-    The sidecars go with the file, so what they say is given as if by hand.
+    The sidecars move with the file, so their content is passed on as if annotated by hand.
     """
     database = store.database
     texts = database.all(
         "SELECT sidecar_data FROM files WHERE path = ? AND member = '' AND sidecar_data <> ''",
         (os.fsencode(file.path),),
     )
-    said = merge_fields(SidecarFields.from_json(row[0]) for row in texts)
-    tags = tuple((HAND, word, 1.0) for word in said.keywords)
-    ratings = ((HAND, said.rating),) if said.rating else ()
+    fields = merge_fields(SidecarFields.from_json(row[0]) for row in texts)
+    tags = tuple((HAND, word, 1.0) for word in fields.keywords)
+    ratings = ((HAND, fields.rating),) if fields.rating else ()
     if file.content == keep.content:
         return Annotations(tags, ratings)
-    made = read_annotations(database, [file.content]).get(file.content, Annotations())
-    named = {tag for _, tag, _ in made.tags}
-    rated = any(origin == HAND for origin, _ in made.ratings)
+    stored = read_annotations(database, [file.content]).get(file.content, Annotations())
+    stored_names = {tag for _, tag, _ in stored.tags}
+    is_rated = any(origin == HAND for origin, _ in stored.ratings)
     return Annotations(
-        made.tags + tuple(entry for entry in tags if entry[1] not in named),
-        made.ratings if rated else made.ratings + ratings,
+        stored.tags + tuple(entry for entry in tags if entry[1] not in stored_names),
+        stored.ratings if is_rated else stored.ratings + ratings,
     )
 
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:
-    """Why a file may not be moved, by what is on disk now; None where it may."""
-    here, kept = (file_at(path, helpers=False) for path in (file.path, keep.path))
-    if here is None:
-        return "it is no longer there"
+    """Why a file must not be moved, judged by the files on disk; None if it may be moved."""
+    current, kept = (file_at(path, helpers=False) for path in (file.path, keep.path))
+    if current is None:
+        return "it no longer exists"
     if kept is None:
-        return f"the one to keep is no longer there: {keep.name}"
+        return f"the file to keep no longer exists: {keep.name}"
     links = [name for name in file.names if name.is_symlink()]
     if links:
-        return f"{links[0]} is a link to it, and would lead nowhere: let the link lead to {keep.name} first"
+        return f"{links[0]} is a link to it and would break: change the link to {keep.name} first"
     if file.path.samefile(keep.path):
         return f"it is the same file on disk as {keep.name}, by another name"
-    if not keep.member and _is_one_file_on_two_mounts(here, kept):
-        return (
-            f"{keep.name} seems to be this very file on another mount of the same drive: remove one of them"
-        )
-    for one, found in ((file, here), (keep, kept)):
-        if _changed(one, found):  # it was chosen, or not, for what it no longer is
-            return f"{one.name} has changed since it was indexed: run diptych index"
+    if not keep.member and _is_one_file_on_two_mounts(current, kept):
+        return f"{keep.name} seems to be the same file on another mount of the same drive: remove one of them"
+    for indexed, on_disk in ((file, current), (keep, kept)):
+        if _has_changed(indexed, on_disk):  # the rules have compared an outdated file
+            return f"{indexed.name} has changed since it was indexed: run diptych index"
     try:
         if tier == "bytes":
             same = not keep.member and digest(file.path) == digest(keep.path)
-            return None if same else f"it is no longer the same as {keep.name}"
+            return None if same else f"it is no longer identical to {keep.name}"
         return _still_alike(file, keep, tier)
     except (DiptychError, OSError) as error:
         return str(error)
 
 
-def _is_one_file_on_two_mounts(here: ListedFile, kept: ListedFile) -> bool:
-    """Whether two files differ in their device alone, as one file of a share that is mounted twice does.
+def _is_one_file_on_two_mounts(a: ListedFile, b: ListedFile) -> bool:
+    """Whether two files differ only in their device, like one file on a share that is mounted twice.
 
-    Copies have inodes of their own, and no two files change in the same nanosecond.
+    Copies have different inodes, and two files do not change in the same nanosecond.
     """
-    states = [(file.inode, file.size, file.modified, file.changed) for file in (here, kept)]
-    return here.device != kept.device and states[0] == states[1] and 0 not in (here.inode, here.changed)
+    states = [(file.inode, file.size, file.modified, file.changed) for file in (a, b)]
+    return a.device != b.device and states[0] == states[1] and 0 not in (a.inode, a.changed)
 
 
-def _changed(file: File, found: ListedFile) -> bool:
-    """Whether what is on disk is not what was indexed; of an archive's size its members know nothing."""
-    return found.modified != file.modified or (not file.member and found.size != file.size)
+def _has_changed(file: File, on_disk: ListedFile) -> bool:
+    """Whether a file has changed since it was indexed; the size of a member is not that of its archive."""
+    return on_disk.modified != file.modified or (not file.member and on_disk.size != file.size)
 
 
 def _still_alike(file: File, keep: File, tier: Tier) -> str | None:
-    looks = [Thumbnail.of(load_file(one.path, one.member, target=SIDE // 2)) for one in (keep, file)]
+    pair = (keep, file)
+    thumbnails = [Thumbnail.of(load_file(each.path, each.member, target=SIDE // 2)) for each in pair]
     if tier == "scene":
-        return None  # nothing but that both are there can be asked of a scene
-    glances = [GreyThumbnail(small_grey(look)) for look in looks]
-    verdict = judge_pair(looks[0], looks[1], screen_pair(glances[0], glances[1], parts=tier == "part"))
+        return None  # both can be read; pixels cannot confirm a scene
+    grey = [GreyThumbnail(small_grey(thumbnail)) for thumbnail in thumbnails]
+    screening = screen_pair(grey[0], grey[1], parts=tier == "part")
+    verdict = judge_pair(thumbnails[0], thumbnails[1], screening)
     if verdict is not None and tier == "picture":
-        verdict = confirm_same_image(verdict, *(DetailView.at(one.path, one.member) for one in (keep, file)))
+        verdict = confirm_same_image(verdict, *(DetailView.at(each.path, each.member) for each in pair))
     if verdict is None or verdict.tier not in ("picture", tier) or verdict.whole == 1:
-        return f"it no longer shows what {keep.name} shows"
+        return f"it no longer shows the same as {keep.name}"
     return None
 
 
-def _places(roots: Sequence[Path], trash: Path | None) -> Callable[[Path, str], Path]:
-    """Where a file goes in this run."""
+def _target_function(roots: Sequence[Path], trash: Path | None) -> Callable[[Path, str], Path]:
+    """The function from (path, name of the run) to the path in the trash."""
     if trash is None:
         folders = sorted(
-            (root if root.is_dir() else root.parent for root in roots), key=lambda one: len(one.parts)
+            (root if root.is_dir() else root.parent for root in roots), key=lambda folder: len(folder.parts)
         )
 
-        def beside(path: Path, run: str) -> Path:
-            home = next((one for one in folders if path.is_relative_to(one)), path.parent)
+        def in_root(path: Path, run: str) -> Path:
+            home = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
             return home / FOLDER / run / path.relative_to(home)
 
-        return beside
+        return in_root
     folder = Path(os.path.abspath(trash.expanduser()))  # noqa: PTH100 - resolve() would follow links
     for root in roots:
         if folder.is_relative_to(root) and not any(

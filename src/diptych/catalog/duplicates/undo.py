@@ -1,6 +1,6 @@
-"""Lists by which moved files are put back: one line for each, on the device before the file moves.
+"""Undo lists: one line for each moved file, flushed to the device before the file is moved.
 
-A run that is killed at any instant leaves a list that is good; putting back may be killed and repeated too.
+A run that is killed at any instant leaves a valid list; putting back may be interrupted and repeated too.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class UndoLine:
     Attributes
     ----------
     source, target : Path
-        From where, and to where.
+        The original path, and the path in the trash.
     companion : bool
-        It is no picture but a file that belongs to one, see `companions`.
+        The file is not a picture but a companion of one, see `companion_files`.
     receiver : str
-        The hash, in hexadecimal, of the picture that got annotations of this one; "" where none did.
+        Hash, in hexadecimal, of the picture that received annotations of this one; "" if none did.
     annotations : Annotations
-        Which ones it got.
+        The annotations that it received.
     """
 
     source: Path
@@ -49,14 +49,14 @@ class UndoLine:
 
 @dataclass
 class RestoreReport:
-    """What came of putting back.
+    """The result of `put_back`.
 
     Attributes
     ----------
     lines : list of UndoLine
-        Of files that are back in their places.
+        Files that were put back.
     untouched : int
-        Were never moved, or are back already.
+        Number of files that were never moved, or were put back before.
     problems : list of (Path, reason)
     """
 
@@ -66,28 +66,28 @@ class RestoreReport:
 
     @property
     def files(self) -> list[Path]:
-        """Pictures that are back in their places."""
+        """Pictures that were put back."""
         return [line.source for line in self.lines if not line.companion]
 
 
 @contextlib.contextmanager
 def undo_list(folder: Path, catalog: str = "") -> Iterator[tuple[Path, Write]]:
-    """A new list in a folder: its path, whose stem names the run, and what writes a line for good.
+    """Create a list; yields its path, whose stem names the run, and a function that appends a line.
 
     Parameters
     ----------
     folder : Path
     catalog : str
-        The folder of the catalogue that has to be told when files are put back.
+        The folder of the catalogue, which is updated when files are put back.
     """
-    folder = folder.absolute()  # the list is named to the user, who may be elsewhere when it is needed
+    folder = folder.absolute()  # the path is shown to the user, whose working directory may change
     with saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
         path, file = _new(folder)
 
     def write(line: dict[str, object]) -> None:
         with saving(path):
-            # ASCII: names that are no text come back unharmed.
+            # ASCII escapes preserve file names that are not valid Unicode.
             file.write(json.dumps(line).encode("ascii") + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -99,13 +99,13 @@ def undo_list(folder: Path, catalog: str = "") -> Iterator[tuple[Path, Write]]:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a run at work writes a list; False where the system has no locks to tell."""
+    """Whether a running process writes a list; False where the system has no locks."""
     with path.open("rb") as file:
         return not _locked(file)
 
 
 def _locked(file: BinaryIO) -> bool:
-    """Lock a list until it is closed; False where another process has locked it."""
+    """Lock a list until it is closed; False if another process holds the lock."""
     if os.name != "posix":
         return True
     import fcntl
@@ -114,7 +114,7 @@ def _locked(file: BinaryIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
+    except OSError:  # the file system does not support locks
         return True
     return True
 
@@ -130,33 +130,33 @@ def _new(folder: Path) -> tuple[Path, BinaryIO]:
 
 
 def put_back(undo: Path) -> RestoreReport:
-    """Put the files of an undo list back where they were; nothing is written over, and it may be repeated.
+    """Move the files of an undo list back; existing files are never overwritten, and it may be repeated.
 
     Raises
     ------
     InputError
-        It is no undo list.
+        The file is not an undo list.
     """
     restored = RestoreReport()
     for line in reversed(read_undo(undo)):
         source, target = line.source, line.target
-        there, back = os.path.lexists(target), os.path.lexists(source)
+        in_trash, is_back = os.path.lexists(target), os.path.lexists(source)
         try:
-            if there and not back:
+            if in_trash and not is_back:
                 move_file(target, source)
                 restored.lines.append(line)
-            elif there and _both(source, target):
-                target.unlink()  # killed between giving the new name and taking the old: that one stays
+            elif in_trash and _are_same(source, target):
+                target.unlink()  # killed after the new name was made and before the old one was removed
                 restored.untouched += 1
-            elif there:
+            elif in_trash:
                 restored.problems.append(
-                    (source, f"something is there again; the moved one stays in {target}")
+                    (source, f"another file has this name now; the moved file stays in {target}")
                 )
-            elif back:
-                part_of(target).unlink(missing_ok=True)  # killed while it was copied
+            elif is_back:
+                part_of(target).unlink(missing_ok=True)  # killed while copying
                 restored.untouched += 1
             else:
-                restored.problems.append((source, f"it is neither there nor in {target}"))
+                restored.problems.append((source, f"it is missing, also in {target}"))
             if os.path.lexists(source):
                 _remove_empty(target.parent, undo.stem)
         except (OSError, SaveError) as error:
@@ -164,27 +164,30 @@ def put_back(undo: Path) -> RestoreReport:
     return restored
 
 
-def _both(source: Path, target: Path) -> bool:
-    """Whether a file that was being moved is whole in both places; a link to the moved one is no file."""
-    one, two = source.lstat(), target.lstat()
-    if (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino):
-        return one.st_nlink >= 2 and not source.is_symlink()
+def _are_same(source: Path, target: Path) -> bool:
+    """Whether an interrupted move has left the complete file under both paths.
+
+    A symbolic link from one path to the other does not count: removing its target would lose the file.
+    """
+    source_status, target_status = source.lstat(), target.lstat()
+    if (source_status.st_dev, source_status.st_ino) == (target_status.st_dev, target_status.st_ino):
+        return source_status.st_nlink >= 2 and not source.is_symlink()
     return source.is_symlink() == target.is_symlink() and same_bytes(source, target)
 
 
 def catalog_of(undo: Path) -> str:
-    """The catalogue whose files a list is of; "" in lists that do not say."""
+    """The folder of the catalogue that a list belongs to; "" if the list does not name it."""
     header = next(_parsed(_lines_of(undo)[:1]), None) or {}
     return str(header.get("catalog", ""))
 
 
 def read_undo(path: Path) -> list[UndoLine]:
-    """Every line; a last one that was cut short was never acted upon.
+    """Read all lines. An incomplete last line is ignored: its file was not moved yet.
 
     Raises
     ------
     InputError
-        It is no undo list, or damaged.
+        The file is not an undo list, or damaged.
     """
     lines = _lines_of(path)
     moved: list[UndoLine] = []
@@ -193,7 +196,7 @@ def read_undo(path: Path) -> list[UndoLine]:
             break
         if number and line is None and number < len(lines) - 1:
             raise InputError(
-                f"{path}: line {number + 1} is damaged. The files it and others name are in the trash"
+                f"{path}: line {number + 1} is damaged. The files that the list names are in the trash"
             )
         if number and line is not None:
             moved.append(
@@ -209,7 +212,7 @@ def read_undo(path: Path) -> list[UndoLine]:
         if lines:
             return moved
     raise InputError(
-        f"{path} is no undo list of diptych: expected one that  diptych duplicates --trash  named"
+        f"{path} is not an undo list: expected a file that  diptych duplicates --trash  has named"
     )
 
 
@@ -234,7 +237,7 @@ def _parsed(lines: Sequence[bytes]) -> Iterator[dict[str, object] | None]:
 
 
 def _remove_empty(folder: Path, run: str) -> None:
-    """Remove what a run's folder leaves behind, as far up as it is empty, itself at last."""
+    """Remove a folder and its parents up to the folder of the run, as long as they are empty."""
     if run not in folder.parts:
         return
     while True:

@@ -1,4 +1,4 @@
-"""Rows of metadata beside somebody's vectors: what they say, and in what order their archives are read."""
+"""Rows of metadata beside imported vectors: their fields, and the order in which archives are read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from diptych.files.unicode_text import storable
 from diptych.media import Details
 
 SAMPLE = 16  # pictures or texts that are embedded again
-ROWS = 500  # in one transaction, of pictures that are files
+ROWS = 500  # plain files stored in one transaction
 
 Row = Mapping[str, Any]
 
 
 def chunks_of(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Places of the rows that are kept at once: all of one archive, which is read from its start each time.
+    """Positions of the rows that are stored together: all of one archive, which must be read from its start.
 
     Examples
     --------
@@ -25,33 +25,35 @@ def chunks_of(rows: Sequence[Row]) -> Iterator[list[int]]:
     [[0, 2], [1], [3]]
     """
     inside: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        inside.setdefault(shard_of(row), []).append(place)
-    for shard, places in inside.items():
-        step = len(places) if shard else ROWS
-        yield from (places[start : start + step] for start in range(0, len(places), step))
+    for position, row in enumerate(rows):
+        inside.setdefault(shard_of(row), []).append(position)
+    for shard, positions in inside.items():
+        step = len(positions) if shard else ROWS
+        yield from (positions[start : start + step] for start in range(0, len(positions), step))
 
 
 def shard_of(row: Row) -> str:
-    """The archive on disk that holds a row's picture; "" where it is in none."""
+    """The local archive that holds the picture of a row; "" if there is none."""
     shard = str(row.get("shard") or "")
     return "" if is_remote(shard) else shard
 
 
 def sample_of(rows: Sequence[Row]) -> list[int]:
-    """Places of rows all over a part, of a few archives alone: each that is looked into is read."""
+    """Positions of rows spread over a part, from at most four archives, since each must be read."""
     chunks = list(chunks_of(rows))
-    archives = [places for places in chunks if shard_of(rows[places[0]])]
-    loose = [places for places in chunks if not shard_of(rows[places[0]])]
+    archives = [positions for positions in chunks if shard_of(rows[positions[0]])]
+    loose = [positions for positions in chunks if not shard_of(rows[positions[0]])]
     chosen = [*archives[:: max(1, len(archives) // 4)][:4], *loose]
-    places = sorted(place for chunk in chosen for place in chunk)
-    return places[:: max(1, len(places) // (4 * SAMPLE))]
+    positions = sorted(position for chunk in chosen for position in chunk)
+    return positions[:: max(1, len(positions) // (4 * SAMPLE))]
 
 
 def details_of(row: Row) -> Details:
-    """Size, format, date, place and camera, as far as a row says them."""
+    """Size, format, date, location and camera, as far as a row has them."""
     try:
-        taken = datetime.fromisoformat(str(row.get("taken") or "")).replace(tzinfo=None)  # as cameras say it
+        taken = datetime.fromisoformat(str(row.get("taken") or "")).replace(
+            tzinfo=None
+        )  # local time, as cameras store it
     except ValueError:
         taken = None
     latitude, longitude = (
@@ -71,7 +73,7 @@ def details_of(row: Row) -> Details:
 
 
 def whole_number(row: Row, name: str, most: int) -> int:
-    """A count in a row, 0 where there is none that a database keeps: tables write NaN for what is missing."""
+    """A non-negative integer in a row; 0 if it is missing, NaN or too large for the database."""
     try:
         number = int(row.get(name) or 0)
     except (TypeError, ValueError, OverflowError):
@@ -80,5 +82,5 @@ def whole_number(row: Row, name: str, most: int) -> int:
 
 
 def text_of(row: Row, name: str) -> str:
-    """A text in a row, "" where there is none."""
+    """A text in a row; "" if it is missing."""
     return storable(str(row.get(name) or ""))

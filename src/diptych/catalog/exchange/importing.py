@@ -1,9 +1,8 @@
-"""Vectors that somebody has made already, taken into a catalogue: clip-retrieval's folders, ours, Parquet.
+"""Import existing vectors into a catalogue: folders of clip-retrieval or of this package, or a Parquet file.
 
-Vectors say nothing of the model they come from. Ours carry its identity; of others a few pictures (or texts)
-are embedded again and compared, and what does not agree is refused. Pictures that are there are read, hashed
-and described but not decoded; those that are not are kept by their names alone, and can be searched all the
-same.
+Vectors do not show which model made them. Our own files carry its identity; of others, a few pictures (or
+texts) are embedded again and compared, and vectors that disagree are refused. Pictures whose files exist are
+read, hashed and described, but not decoded; the others are stored by name only and can be searched too.
 """
 
 from __future__ import annotations
@@ -48,31 +47,31 @@ from diptych.progress import Stage, silent
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
-AGREE = 0.75  # of them at least: another program may have embedded some lying on their side
-IMPORTED = "import"  # the origin of tags of tables that no catalogue wrote
+AGREE = 0.75  # least fraction that agrees: other programs may ignore EXIF rotation
+IMPORTED = "import"  # origin of tags in tables that were not exported from a catalogue
 _PATHS = ("image_path", "path", "filepath", "file", "filename")
 
 
 @dataclass
 class ImportReport:
-    """What came of an import, in rows.
+    """The result of an import, in rows.
 
     Attributes
     ----------
     rows : int
-        Looked at.
+        Rows that were read.
     added : int
         Pictures that are new in the catalogue.
     known : int
-        Pictures that were in it, or came twice.
+        Pictures that were in the catalogue already, or are repeated.
     unreachable : int
-        Among the added: those of which only the name is known.
+        Pictures of which only the name is known.
     changed : int
-        Left out: their file is no longer the one that was embedded, or cannot be read.
+        Skipped: the file is not the one that was embedded, or cannot be read.
     compared : int
-        Pictures or texts embedded again to see whether the model is the right one.
+        Pictures or texts that were embedded again to check the model.
     built : str or None
-        What was built for searching them, or why nothing was.
+        The index that was built, or why none was.
     """
 
     rows: int = 0
@@ -85,11 +84,11 @@ class ImportReport:
 
 
 @dataclass(frozen=True, eq=False)
-class _One:
-    """A row on its way into the catalogue."""
+class _ImportRow:
+    """One row of the source."""
 
     name: str
-    found: ListedFile | None  # None: there is no such file
+    file: ListedFile | None  # None if the file does not exist
     row: Row
     vector: FloatArray
 
@@ -106,23 +105,23 @@ def import_vectors(
     limits: Limits | None = None,
     stage: Stage | None = None,
 ) -> ImportReport:
-    """Take vectors of pictures into a catalogue; run again, it goes on and takes nothing twice.
+    """Import vectors of pictures; running it again resumes, and adds nothing twice.
 
     Parameters
     ----------
     store : Store
     encoder : Encoder
-        That made the vectors.
+        The encoder that made the vectors.
     source : path
         A folder of `diptych embed` or clip-retrieval, or a Parquet file with a column of vectors.
     model : str
-        The name that opens the encoder again.
+        The name by which the encoder can be loaded again.
     root : path, optional
-        What relative paths in the metadata begin at; by default the working directory.
+        Base of relative paths in the metadata; the working directory by default.
     column : str
-        Of vectors, in a Parquet file.
+        The column of vectors in a Parquet file.
     trust : bool
-        Take the vectors though nothing shows that they are this encoder's.
+        Accept vectors without evidence that this encoder made them.
     limits : Limits, optional
     stage : callable, optional
         As for `index`.
@@ -134,30 +133,31 @@ def import_vectors(
     Raises
     ------
     CatalogError
-        The vectors are another model's, or nothing shows whose they are; the catalogue holds another's.
+        The vectors, or those in the catalogue, are of another model, or their model cannot be verified.
     DataError
         The source cannot be read.
     """
     source, stage, limits = Path(source), stage or silent, limits or Limits()
     base = Path(root) if root is not None else Path.cwd()
-    told = ImportReport()
+    report = ImportReport()
     first = next(_parts(source, column), None)
     if first is None:
-        raise DataError(f"{source} holds no vectors: nothing in it could be embedded")
+        raise DataError(f"{source} holds no vectors: no picture of it could be embedded")
     _fitting(first, source, encoder)
     if not trust:
-        told.compared = _check_model(encoder, source, base, column, limits)
+        report.compared = _check_model(encoder, source, base, column, limits)
     space = space_for(store, encoder, model)
     with stage("importing", None) as advance:
         for part in _parts(source, column):
             vectors = _fitting(part, source, encoder)
             rows = part.metadata.to_pylist()
-            for places in chunks_of(rows):
-                ones = list(_ones([rows[place] for place in places], _unit(vectors[places]), base))
-                _keep(store, space, ones, limits, told)
-                advance(len(ones))
-    told.built = improve(store, stage)
-    return told
+            for positions in chunks_of(rows):
+                chunk = [rows[position] for position in positions]
+                items = list(_import_rows(chunk, _unit(vectors[positions]), base))
+                _store_rows(store, space, items, limits, report)
+                advance(len(items))
+    report.built = improve(store, stage)
+    return report
 
 
 def _parts(source: Path, column: str) -> Iterator[EmbeddingPart]:
@@ -169,9 +169,9 @@ def _parts(source: Path, column: str) -> Iterator[EmbeddingPart]:
 
 
 def _fitting(part: EmbeddingPart, source: Path, encoder: Encoder) -> FloatArray:
-    """The vectors of a part's pictures, if they can be this encoder's."""
+    """The image vectors of a part; CatalogError if they have another dimension than the encoder's."""
     if part.image_embeddings is None:
-        raise CatalogError(f"{source} holds vectors of texts: a catalogue is one of pictures")
+        raise CatalogError(f"{source} holds vectors of texts only: a catalogue needs vectors of pictures")
     if part.image_embeddings.shape[1] != encoder.dim:
         raise CatalogError(
             f"{source} holds vectors of {part.image_embeddings.shape[1]} numbers, the model makes "
@@ -181,7 +181,7 @@ def _fitting(part: EmbeddingPart, source: Path, encoder: Encoder) -> FloatArray:
 
 
 def _unit(rows: FloatArray) -> FloatArray:
-    """Rows of length one, (n, dim) float32."""
+    """Normalise rows to length one, (n, dim) float32."""
     full = np.asarray(rows, np.float32)
     lengths = np.linalg.norm(full, axis=1, keepdims=True)
     if not (np.isfinite(lengths) & (lengths > 0)).all():
@@ -189,7 +189,8 @@ def _unit(rows: FloatArray) -> FloatArray:
     return full / lengths  # type: ignore[no-any-return]
 
 
-def _ones(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterator[_One]:
+def _import_rows(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterator[_ImportRow]:
+    """Yield the rows with their files; each archive is listed once."""
     inside: dict[str, dict[str, ListedFile]] = {}
     for row, vector in zip(rows, vectors, strict=True):
         shard = shard_of(row)
@@ -199,20 +200,20 @@ def _ones(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterator[_One
         if shard:
             if shard not in inside:
                 archive = file_at(base / shard)
-                inside[shard] = {one.member: one for one in list_members(archive)} if archive else {}
-            found = inside[shard].get(name.removeprefix(f"{shard}/"))
+                inside[shard] = {member.member: member for member in list_members(archive)} if archive else {}
+            file = inside[shard].get(name.removeprefix(f"{shard}/"))
         else:
-            found = None if is_remote(name) or not name else file_at(base / Path(name).expanduser())
-        if found is None and row.get("url"):
+            file = None if is_remote(name) or not name else file_at(base / Path(name).expanduser())
+        if file is None and row.get("url"):
             name = str(row["url"])
-        yield _One(name, found, row, vector)
+        yield _ImportRow(name, file, row, vector)
 
 
-# -------------------------------------------------------------------------------------- whose they are
+# ------------------------------------------------------------------------------------- checking the model
 
 
 def _check_model(encoder: Encoder, source: Path, base: Path, column: str, limits: Limits) -> int:
-    """See that this encoder made the vectors; how many were made again for it."""
+    """Check that this encoder made the vectors; returns how many were embedded again for it."""
     if source.is_dir():
         manifest = read_manifest(source)
         identity = "" if manifest is None else manifest.identity
@@ -242,121 +243,132 @@ def _check_model(encoder: Encoder, source: Path, base: Path, column: str, limits
 
 
 def _cosines(encoder: Encoder, source: Path, base: Path, column: str, limits: Limits) -> list[float]:
-    """Cosines between vectors of the source and the encoder's own, of its first part with any to compare."""
+    """Cosines between vectors of the source and of the encoder, from the first part that can be compared."""
     for part in _parts(source, column):
         vectors = _fitting(part, source, encoder)
-        places = sample_of(part.metadata.to_pylist())
-        rows = part.metadata.take(places).to_pylist()
-        found = _of_pictures(encoder, list(_ones(rows, _unit(vectors[places]), base)), limits)
-        if not found and part.text_embeddings is not None and part.text_embeddings.shape[1] == encoder.dim:
-            found = _of_texts(encoder, rows, _unit(part.text_embeddings[places]))
-        if found:
-            return found
+        positions = sample_of(part.metadata.to_pylist())
+        rows = part.metadata.take(positions).to_pylist()
+        items = list(_import_rows(rows, _unit(vectors[positions]), base))
+        cosines = _image_cosines(encoder, items, limits)
+        if not cosines and part.text_embeddings is not None and part.text_embeddings.shape[1] == encoder.dim:
+            cosines = _text_cosines(encoder, rows, _unit(part.text_embeddings[positions]))
+        if cosines:
+            return cosines
     return []
 
 
-def _of_pictures(encoder: Encoder, ones: Sequence[_One], limits: Limits) -> list[float]:
-    there = {(one.found.path, one.found.member): one for one in ones if one.found is not None}
-    images, rows = [], []
-    for read in read_ahead((one.found for one in there.values() if one.found is not None), limits):
+def _image_cosines(encoder: Encoder, items: Sequence[_ImportRow], limits: Limits) -> list[float]:
+    by_file = _by_file(items)
+    images, vectors = [], []
+    for read in read_ahead((item.file for item in by_file.values() if item.file is not None), limits):
         try:
-            # Programs that export vectors look at no colour profile.
+            # Other programs that export vectors ignore colour profiles.
             images.append(load_image(read.data, limits=limits, srgb=False))
         except (ImageError, MissingExtraError):
             continue
-        rows.append(there[read.record.file.path, read.record.file.member].vector)
+        vectors.append(by_file[read.record.file.path, read.record.file.member].vector)
         if len(images) == SAMPLE:
             break
     if not images:
         return []
-    return [float(one) for one in np.einsum("nd,nd->n", encoder.encode_images(images), np.stack(rows))]
+    products = np.einsum("nd,nd->n", encoder.encode_images(images), np.stack(vectors))
+    return [float(cosine) for cosine in products]
 
 
-def _of_texts(encoder: Encoder, rows: Sequence[Row], vectors: FloatArray) -> list[float]:
-    with_text = [place for place, row in enumerate(rows) if row.get("caption")][:SAMPLE]
-    made = embed_texts(encoder, [str(rows[place]["caption"]) for place in with_text])
-    return [float(one) for one in np.einsum("nd,nd->n", made, vectors[with_text])]
+def _by_file(items: Sequence[_ImportRow]) -> dict[tuple[bytes, str], _ImportRow]:
+    """(path, member) -> row, of the rows whose file exists."""
+    return {(item.file.path, item.file.member): item for item in items if item.file is not None}
 
 
-# ---------------------------------------------------------------------------------------------- keeping
+def _text_cosines(encoder: Encoder, rows: Sequence[Row], vectors: FloatArray) -> list[float]:
+    with_text = [position for position, row in enumerate(rows) if row.get("caption")][:SAMPLE]
+    embeddings = embed_texts(encoder, [str(rows[position]["caption"]) for position in with_text])
+    return [float(cosine) for cosine in np.einsum("nd,nd->n", embeddings, vectors[with_text])]
 
 
-def _keep(store: Store, space: Space, ones: Sequence[_One], limits: Limits, told: ImportReport) -> None:
-    there = {(one.found.path, one.found.member): one for one in ones if one.found is not None}
+# ---------------------------------------------------------------------------------------------- storing
+
+
+def _store_rows(
+    store: Store, space: Space, items: Sequence[_ImportRow], limits: Limits, report: ImportReport
+) -> None:
+    by_file = _by_file(items)
     pictures = []
-    for read in read_ahead((one.found for one in there.values() if one.found is not None), limits):
-        one = there[read.record.file.path, read.record.file.member]
-        if read.record.error is None and one.row.get("hash") in (None, "", read.hash.hex()):
-            pictures.append(_reachable(one, read))
+    for read in read_ahead((item.file for item in by_file.values() if item.file is not None), limits):
+        item = by_file[read.record.file.path, read.record.file.member]
+        if read.record.error is None and item.row.get("hash") in (None, "", read.hash.hex()):
+            pictures.append(_from_file(item, read))
         else:
-            told.changed += 1
-    names = [_by_name(store, one) for one in ones if one.found is None]
-    told.rows += len(ones)
-    told.unreachable += len(names)
-    told.known += len(ones) - len(there) - len(names)
-    known = set(store.known([picture.hash for picture in [*pictures, *names] if picture.hash], space))
+            report.changed += 1
+    without_file = [_from_name(store, item) for item in items if item.file is None]
+    report.rows += len(items)
+    report.unreachable += len(without_file)
+    report.known += len(items) - len(by_file) - len(without_file)  # rows that repeat a file
+    known = set(store.known([picture.hash for picture in [*pictures, *without_file] if picture.hash], space))
     kept: list[ImageRecord] = []
-    for picture in [*pictures, *names]:
+    for picture in [*pictures, *without_file]:
         assert picture.hash is not None
         if picture.hash in known:
-            told.known += 1
+            report.known += 1
             kept.append(replace(picture, known=True, details=None, vector=None))
         else:
-            told.added += 1
+            report.added += 1
             known.add(picture.hash)
             kept.append(picture)
     store.save_images(kept, space)
 
 
-def _reachable(one: _One, read: ReadFile) -> ImageRecord:
-    caption = read.record.caption or text_of(one.row, "caption")
+def _from_file(item: _ImportRow, read: ReadFile) -> ImageRecord:
+    caption = read.record.caption or text_of(item.row, "caption")
     record = replace(read.record, caption=caption)
     return ImageRecord(
         [record],
         hash=read.hash,
         size=len(read.data),
         details=read.details,
-        vector=one.vector,
-        annotations=annotations_of(one.row),
+        vector=item.vector,
+        annotations=annotations_of(item.row),
     )
 
 
-def _by_name(store: Store, one: _One) -> ImageRecord:
-    """A picture that is not there: what its row says of it, under a hash of its name and vector.
+def _from_name(store: Store, item: _ImportRow) -> ImageRecord:
+    """A picture whose file is missing, described by its row; its hash is made of its name and vector.
 
-    One that the catalogue knows stays what it is: its drive may be away.
+    A picture that the catalogue knows is left as it is: its drive may be disconnected.
     """
-    path = os.fsencode(one.name)
+    path = os.fsencode(item.name)
     known = store.database.all(
         "SELECT c.hash, c.bytes FROM files f JOIN contents c ON c.id = f.content "
         "WHERE f.path = ? AND f.member = ''",
         (path,),
     )
     if known:
-        return ImageRecord([], hash=bytes(known[0][0]), size=known[0][1], annotations=annotations_of(one.row))
-    digest = hashlib.blake2b(path + b"\0" + one.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
-    size, modified = (whole_number(one.row, name, 2**63 - 1) for name in ("bytes", "modified"))
-    found = ListedFile(path, "", size, modified, 0, 0, 0)
-    record = FileRecord(found, caption=text_of(one.row, "caption"))
+        return ImageRecord(
+            [], hash=bytes(known[0][0]), size=known[0][1], annotations=annotations_of(item.row)
+        )
+    name_hash = hashlib.blake2b(path + b"\0" + item.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
+    size, modified = (whole_number(item.row, name, 2**63 - 1) for name in ("bytes", "modified"))
+    file = ListedFile(path, "", size, modified, 0, 0, 0)
+    record = FileRecord(file, caption=text_of(item.row, "caption"))
     return ImageRecord(
         [record],
-        hash=digest.digest(),
-        size=found.size,
-        details=details_of(one.row),
-        vector=one.vector,
-        annotations=annotations_of(one.row),
+        hash=name_hash.digest(),
+        size=file.size,
+        details=details_of(item.row),
+        vector=item.vector,
+        annotations=annotations_of(item.row),
     )
 
 
 def annotations_of(row: Row) -> Annotations:
-    """Tags and ratings that a row brings: those of a catalogue's export, else those of a column of tags.
+    """Tags and ratings of a row: from an export of a catalogue, otherwise from a column of tags.
 
     Examples
     --------
     >>> annotations_of({"tags": "beach, grandma", "rating": 4}).tags
     (('import', 'beach', 1.0), ('import', 'grandma', 1.0))
     """
-    if "annotations" in row:  # a catalogue's: its column of tags holds those of files too
+    if "annotations" in row:  # an export of a catalogue, whose column of tags also holds tags from files
         return Annotations.from_json(str(row["annotations"] or ""))
     listed = row.get("tags")
     names = listed if isinstance(listed, list) else str(listed or "").split(",")

@@ -1,9 +1,7 @@
-"""Clusters of a catalogue's rows: what lies together, and the words that say it.
+"""Cluster the embeddings of a catalogue: projection by PCA, spherical k-means, Ward's method.
 
-Rows become short ones first (`Projection`), so that a hundred thousand fit in memory and compare fast; then
-spherical k-means. A cluster's name is the word that fits it better than it fits the rest of the collection,
-which is not the word that fits it best: in an album of dogs every cluster would be called "dog". Where things
-are drawn is `layout`'s business.
+Embeddings are first projected to 50 principal components (`Projection`), so that a hundred thousand fit in
+memory and compare fast. `naming` names the clusters, `layout` positions them.
 """
 
 from __future__ import annotations
@@ -22,20 +20,20 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
 BLOCK_ROWS = 8192
-SHORT = 50  # numbers of a short row
-ROUNDS = 25  # of k-means at most
-SEED_ROWS = 20_000  # that the first centres are chosen among
+SHORT = 50  # dimensions after the projection
+ROUNDS = 25  # most iterations of k-means
+SEED_ROWS = 20_000  # rows among which the initial centres are chosen
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Rows without what all of them share, on the directions in which they differ most.
+    """Principal component analysis: subtract the mean, project to the directions of largest variance.
 
     Attributes
     ----------
     mean : (dim,) float32
     axes : (dim, short) float32
-        Principal components, the widest first, each with its largest number above zero.
+        Principal components by decreasing variance; the sign makes the largest number of each positive.
 
     Examples
     --------
@@ -49,7 +47,7 @@ class Projection:
 
     @classmethod
     def of(cls, rows: Rows, short: int = SHORT) -> Projection:
-        """The projection of rows (N, dim), which may be half precision and on disk."""
+        """Fit the projection to rows (N, dim), which may be half precision and memory-mapped."""
         total = np.zeros(rows.shape[1], np.float64)
         squares = np.zeros((rows.shape[1], rows.shape[1]), np.float64)
         for start in range(0, len(rows), BLOCK_ROWS):
@@ -57,22 +55,23 @@ class Projection:
             total += block.sum(0, dtype=np.float64)
             squares += block.T @ block
         mean = total / max(len(rows), 1)
-        spread = squares / max(len(rows), 1) - np.outer(mean, mean)
-        axes = np.linalg.eigh(spread)[1][:, ::-1][:, : min(short, rows.shape[1])]
+        # Covariance as E[x x^T] - mean mean^T, in one pass over the rows; float64 absorbs the cancellation.
+        covariance = squares / max(len(rows), 1) - np.outer(mean, mean)
+        axes = np.linalg.eigh(covariance)[1][:, ::-1][:, : min(short, rows.shape[1])]
         largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0)
         return cls(mean.astype(np.float32), (axes * np.where(largest < 0, -1, 1)).astype(np.float32))
 
     def short(self, rows: Rows) -> FloatArray:
-        """Short rows of length one, (N, short) float32."""
-        found = np.empty((len(rows), self.axes.shape[1]), np.float32)
+        """Project rows and normalise them, (N, short) float32."""
+        projected = np.empty((len(rows), self.axes.shape[1]), np.float32)
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS].astype(np.float32)
-            found[start : start + BLOCK_ROWS] = (block - self.mean) @ self.axes
-        return _unit(found)
+            projected[start : start + BLOCK_ROWS] = (block - self.mean) @ self.axes
+        return _unit(projected)
 
 
 def k_means(rows: FloatArray, clusters: int, *, seed: int = 0) -> tuple[NDArray[np.intp], FloatArray]:
-    """Spherical k-means: rows of length one to the centre of the largest cosine (Dhillon and Modha 2001).
+    """Spherical k-means: assign rows of length one to the centre of largest cosine (Dhillon and Modha 2001).
 
     Parameters
     ----------
@@ -84,25 +83,26 @@ def k_means(rows: FloatArray, clusters: int, *, seed: int = 0) -> tuple[NDArray[
     Returns
     -------
     members : (N,) integers
-        The cluster of each row; each has a member, if there are as many different rows.
+        The cluster of each row; no cluster is empty if there are enough different rows.
     centres : (clusters, short) float32
         Of length one.
 
     Notes
     -----
-    First centres as the greedy k-means++ chooses them (Arthur and Vassilvitskii 2007): the best of a few
-    rows drawn by their distance. A centre that loses all its members goes where a row fits its own worst.
+    Initial centres by greedy k-means++ (Arthur and Vassilvitskii 2007): the best of a few rows drawn with
+    probabilities proportional to their distance. A centre that loses all members moves to the row with the
+    lowest cosine to its own centre.
     """
     if not 1 <= clusters <= len(rows):
-        raise InputError(f"{clusters} clusters of {len(rows)} pictures: expected from 1 to as many as those")
+        raise InputError(f"{clusters} clusters of {len(rows)} pictures: expected 1 to {len(rows)}")
     rng = np.random.default_rng(seed)
     centres = _first_centres(rows, clusters, rng)
     members = np.full(len(rows), -1)
     for _ in range(ROUNDS):
-        new, fits = assign(rows, centres)
+        new, cosines = assign(rows, centres)
         for empty in np.flatnonzero(np.bincount(new, minlength=clusters) == 0):
-            worst = int(fits.argmin())
-            new[worst], fits[worst] = empty, 1.0
+            worst = int(cosines.argmin())
+            new[worst], cosines[worst] = empty, 1.0  # 1: not chosen again for another empty cluster
         moved = np.count_nonzero(new != members)
         members = new
         centres = means(rows, members, clusters)
@@ -114,58 +114,60 @@ def k_means(rows: FloatArray, clusters: int, *, seed: int = 0) -> tuple[NDArray[
 def assign(rows: FloatArray, centres: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
     """The nearest centre of each row, and the cosine to it, (N,) each."""
     nearest = np.empty(len(rows), np.intp)
-    fits = np.empty(len(rows), np.float32)
+    nearest_cosines = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), BLOCK_ROWS):
         cosines = rows[start : start + BLOCK_ROWS] @ centres.T
         best = cosines.argmax(1)
         nearest[start : start + BLOCK_ROWS] = best
-        fits[start : start + BLOCK_ROWS] = np.take_along_axis(cosines, best[:, None], 1)[:, 0]
-    return nearest, fits
+        nearest_cosines[start : start + BLOCK_ROWS] = np.take_along_axis(cosines, best[:, None], 1)[:, 0]
+    return nearest, nearest_cosines
 
 
 def means(rows: FloatArray, members: NDArray[np.intp], clusters: int) -> FloatArray:
-    """Mean on the sphere of each cluster's rows, (clusters, dim)."""
+    """Normalised mean of the rows of each cluster, (clusters, dim); zeros for an empty one."""
     order = np.argsort(members, kind="stable")
     counts = np.bincount(members, minlength=clusters)
     sums = np.zeros((clusters, rows.shape[1]), np.float32)
-    there = counts > 0
-    starts = np.concatenate([[0], np.cumsum(counts[there])[:-1]])
-    sums[there] = np.add.reduceat(rows[order].astype(np.float32), starts, axis=0)
+    # `reduceat` sums the runs of sorted rows. It cannot sum empty runs, so those are left out. E.g. members
+    # [2, 0, 2] of 3 clusters: counts [1, 0, 2], starts [0, 1].
+    filled = counts > 0
+    starts = np.concatenate([[0], np.cumsum(counts[filled])[:-1]])
+    sums[filled] = np.add.reduceat(rows[order].astype(np.float32), starts, axis=0)
     return _unit(sums)
 
 
 def _first_centres(rows: FloatArray, clusters: int, rng: np.random.Generator) -> FloatArray:
-    among = rows
+    pool = rows
     if len(rows) > max(SEED_ROWS, clusters):
-        among = rows[np.sort(rng.choice(len(rows), max(SEED_ROWS, clusters), replace=False))]
-    chosen = [int(rng.integers(len(among)))]
-    far = _away(among, among[chosen])[:, 0]
+        pool = rows[np.sort(rng.choice(len(rows), max(SEED_ROWS, clusters), replace=False))]
+    chosen = [int(rng.integers(len(pool)))]
+    distances = _distances(pool, pool[chosen])[:, 0]
     tries = 2 + int(np.log(clusters))
     for _ in range(clusters - 1):
-        total = far.sum(dtype=np.float64)
-        weights = far / total if total > 0 else None  # None: only equal rows are left
-        tried = rng.choice(len(among), tries, p=weights)
-        left = np.minimum(far[:, None], _away(among, among[tried]))  # (S, tries)
-        best = int(left.sum(0, dtype=np.float64).argmin())
-        chosen.append(int(tried[best]))
-        far = left[:, best]
-    return among[chosen].copy()
+        total = distances.sum(dtype=np.float64)
+        weights = distances / total if total > 0 else None  # None: only equal rows are remaining
+        drawn = rng.choice(len(pool), tries, p=weights)
+        remaining = np.minimum(distances[:, None], _distances(pool, pool[drawn]))  # (S, tries)
+        best = int(remaining.sum(0, dtype=np.float64).argmin())
+        chosen.append(int(drawn[best]))
+        distances = remaining[:, best]
+    return pool[chosen].copy()
 
 
-def _away(rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
-    """Half the squared distance of each row to each other, (N, M)."""
-    apart = 1 - (rows @ others.T).astype(np.float64)
-    return np.where(apart > 1e-6, apart, 0.0)
+def _distances(rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
+    """Half the squared distance between rows of length one, (N, M): |a - b|**2 / 2 = 1 - a.b."""
+    distances = 1 - (rows @ others.T).astype(np.float64)
+    return np.where(distances > 1e-6, distances, 0.0)  # rounding errors of equal rows must not be drawn
 
 
-def join(places: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray[np.intp]:
-    """Clusters put together into fewer groups, the nearest first (Ward 1963).
+def join(positions: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray[np.intp]:
+    """Merge clusters into fewer groups by Ward's method (1963): the least increase of variance first.
 
     Parameters
     ----------
-    places : (K, any) float32
+    positions : (K, any) float32
     sizes : (K,) integers
-        Members of each.
+        Number of members of each.
     groups : int
 
     Returns
@@ -178,23 +180,23 @@ def join(places: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray[np
     >>> join(np.float32([[0, 0], [9, 9], [0, 1], [9, 8]]), np.array([1, 1, 1, 1]), 2).tolist()
     [0, 1, 0, 1]
     """
-    centres, weights = places.astype(np.float64), np.maximum(sizes, 1).astype(np.float64)
-    group = np.arange(len(places))
-    alive = np.ones(len(places), bool)
-    for _ in range(len(places) - groups):
+    centres, weights = positions.astype(np.float64), np.maximum(sizes, 1).astype(np.float64)
+    group = np.arange(len(positions))
+    active = np.ones(len(positions), bool)
+    for _ in range(len(positions) - groups):
         squares = ((centres[:, None] - centres[None]) ** 2).sum(-1)
         cost = squares * (weights[:, None] * weights[None] / (weights[:, None] + weights[None]))
-        cost[~alive] = cost[:, ~alive] = np.inf
+        cost[~active] = cost[:, ~active] = np.inf
         np.fill_diagonal(cost, np.inf)
-        a, b = sorted(divmod(int(cost.argmin()), len(places)))
+        a, b = sorted(divmod(int(cost.argmin()), len(positions)))
         centres[a] = (weights[a] * centres[a] + weights[b] * centres[b]) / (weights[a] + weights[b])
         weights[a] += weights[b]
-        alive[b] = False
+        active[b] = False
         group[group == b] = a
     return np.unique(group, return_inverse=True)[1]
 
 
 def _unit(rows: FloatArray) -> FloatArray:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    found: FloatArray = rows / np.maximum(length, np.finfo(np.float32).tiny)
-    return found
+    unit: FloatArray = rows / np.maximum(length, np.finfo(np.float32).tiny)
+    return unit

@@ -1,8 +1,8 @@
-"""A catalogue as a map: where each picture lies, what lies together, and what that is called.
+"""Map of a catalogue: a position for each picture, clusters, and names for them.
 
-Two levels of names, as maps of countries have: *places* are clusters of rows (`clusters`), *regions* are
-places that lie side by side on the map (`layout`). Words come from `naming`, thumbnails from `thumbnails`;
-the page is the command line's.
+Two levels of names: *places* are clusters of embeddings (`clusters`), *regions* are groups of places that are
+neighbours on the map (`layout`). Names come from `naming`, thumbnails from `thumbnails`; the command line
+writes the page.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.catalog.map.clusters import BLOCK_ROWS, Projection, join, k_means
-from diptych.catalog.map.layout import EARLY, LATE, lay_out
+from diptych.catalog.map.layout import EARLY_STEPS, LATE_STEPS, lay_out
 from diptych.catalog.map.naming import Vocabulary, name_clusters
 from diptych.catalog.search.searcher import Searcher
 from diptych.catalog.store.filters import Filter, allowed_rows
-from diptych.errors import CatalogError, InputError
+from diptych.errors import CatalogError, InputError, counted
 from diptych.progress import silent
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     Stage = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 
 MOST = 100_000  # pictures of a map
-FEWEST, MOST_PLACES, MOST_REGIONS = 4, 240, 20
-_DENSE = 16  # cells along a place's side, where its densest spot is looked for
+FEWEST, MOST_places, MOST_REGIONS = 4, 240, 20
+_DENSITY_CELLS = 16  # cells per side of the histogram in which the densest point of a cluster is searched
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Cluster:
     Attributes
     ----------
     words : tuple of str
-        Its name, and further words that tell it from the rest.
+        Its name, and further characteristic words.
     size : int
-        Pictures.
+        Number of pictures.
     x, y : float
-        Where most of it lies.
+        Its densest point.
     """
 
     words: tuple[str, ...]
@@ -58,13 +58,13 @@ class Cluster:
 
 @dataclass(frozen=True, eq=False)
 class CollectionMap:
-    """Pictures on a map.
+    """Pictures with positions, clusters and names.
 
     Attributes
     ----------
     contents : (N,) int64
-        Their numbers in the catalogue.
-    places : (N, 2) float32
+        Content numbers.
+    positions : (N, 2) float32
         From 0 to 1 along the longer side.
     members : (N,) integers
         The cluster of each picture.
@@ -73,11 +73,11 @@ class CollectionMap:
         The region of each cluster.
     regions : tuple of Cluster
     total : int
-        Pictures that could have been on it; more than N where it is a sample.
+        Pictures that pass the filter; more than N if the map shows a sample.
     """
 
     contents: NDArray[np.int64]
-    places: FloatArray
+    positions: FloatArray
     members: NDArray[np.intp]
     clusters: tuple[Cluster, ...]
     region: NDArray[np.intp]
@@ -95,23 +95,23 @@ def make_map(
     seed: int = 0,
     stage: Stage | None = None,
 ) -> CollectionMap:
-    """Lay the pictures of a catalogue out, put together what belongs together, and name it.
+    """Lay out the pictures of a catalogue, cluster them, and name the clusters.
 
     Parameters
     ----------
     searcher : Searcher
     words : sequence of str
-        What clusters may be called.
+        Candidate names.
     regions : int, optional
-        How many; by default by the number of pictures.
+        Number of regions; by default it depends on the number of pictures.
     where : Filter, optional
         Only these pictures.
     most : int
-        Of more pictures, so many are drawn by `seed`.
+        Most pictures on the map; of more, a random sample is shown.
     seed : int
-        The same map for the same pictures and seed.
+        Equal pictures and seeds give equal maps.
     stage : callable, optional
-        `stage(what, total)` gives a context with a progress function.
+        `stage(name, total)` returns a context manager that yields a progress function.
 
     Returns
     -------
@@ -126,34 +126,34 @@ def make_map(
     """
     rows, total = _rows(searcher, where, most, seed)
     if len(rows) < FEWEST:
-        raise CatalogError(f"{len(rows)} pictures make no map: expected at least {FEWEST}")
+        raise CatalogError(f"{counted(len(rows), 'picture')} cannot make a map: expected at least {FEWEST}")
     if regions is not None and not 1 <= regions <= len(rows) // 2:
-        raise InputError(f"{regions} clusters of {len(rows)} pictures: expected from 1 to half as many")
+        raise InputError(f"{regions} regions of {len(rows)} pictures: expected 1 to {len(rows) // 2}")
     owners = searcher.space.contents_of(rows.tolist())
     rows = rows[[int(row) in owners for row in rows]]
     vectors = _half(searcher.space, rows)  # (N, dim)
     short = Projection.of(vectors).short(vectors)
-    with (stage or silent)("drawing the map", EARLY + LATE) as advance:
-        places, _ = lay_out(short, seed=seed, progress=advance)
-    places = _to_one(places)
+    with (stage or silent)("drawing the map", EARLY_STEPS + LATE_STEPS) as advance:
+        positions, _ = lay_out(short, seed=seed, progress=advance)
+    positions = _scale_to_unit(positions)
     fine, coarse = how_many(len(rows), regions)
     members, _ = k_means(short, fine, seed=seed)
-    spots = np.stack([_densest(places[members == k]) for k in range(fine)])
-    region = join(spots, np.bincount(members, minlength=fine), coarse)
-    named = _named(vectors, members, region, Vocabulary.of(searcher.encoder, words))
+    centres = np.stack([_densest(positions[members == k]) for k in range(fine)])
+    region = join(centres, np.bincount(members, minlength=fine), coarse)
+    named = _name_levels(vectors, members, region, Vocabulary.of(searcher.encoder, words))
     return CollectionMap(
         np.array([owners[int(row)] for row in rows], np.int64),
-        places,
+        positions,
         members,
-        _clusters(named[0], members, places),
+        _clusters(named[0], members, positions),
         region,
-        _clusters(named[1], region[members], places),
+        _clusters(named[1], region[members], positions),
         total,
     )
 
 
 def how_many(pictures: int, regions: int | None = None) -> tuple[int, int]:
-    """How many clusters and how many regions so many pictures have.
+    """The numbers of clusters and of regions for a number of pictures.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def how_many(pictures: int, regions: int | None = None) -> tuple[int, int]:
     """
     if regions is not None:
         return min(6 * regions, max(regions, pictures // 2)), regions
-    fine = int(np.clip(0.83 * pictures**0.5, min(4, pictures), MOST_PLACES))
+    fine = int(np.clip(0.83 * pictures**0.5, min(4, pictures), MOST_places))
     return fine, int(np.clip(round(1.3 * fine**0.5), 1, MOST_REGIONS)) if fine > 4 else max(1, fine // 2)
 
 
@@ -177,43 +177,47 @@ def _rows(searcher: Searcher, where: Filter | None, most: int, seed: int) -> tup
 
 
 def _half(space: Space, rows: RowNumbers) -> HalfArray:
-    """Rows in half the memory, (N, dim)."""
-    found = np.empty((len(rows), space.info.dim), np.float16)
+    """Copy rows in half precision, (N, dim)."""
+    embeddings = np.empty((len(rows), space.info.dim), np.float16)
     for start in range(0, len(rows), BLOCK_ROWS):
-        found[start : start + BLOCK_ROWS] = space.gather(rows[start : start + BLOCK_ROWS])
-    return found
+        embeddings[start : start + BLOCK_ROWS] = space.gather(rows[start : start + BLOCK_ROWS])
+    return embeddings
 
 
-def _to_one(places: FloatArray) -> FloatArray:
-    """From 0 to 1 along the longer side, in the middle along the other."""
-    low, high = places.min(0), places.max(0)
+def _scale_to_unit(positions: FloatArray) -> FloatArray:
+    """Scale to 0..1 along the longer side, centred along the other."""
+    low, high = positions.min(0), positions.max(0)
     longer = max(float((high - low).max()), 1e-6)
-    found: FloatArray = (places - (low + high) / 2) / np.float32(longer) + np.float32(0.5)
-    return found.astype(np.float32)
+    scaled: FloatArray = (positions - (low + high) / 2) / np.float32(longer) + np.float32(0.5)
+    return scaled.astype(np.float32)
 
 
-def _densest(places: FloatArray) -> FloatArray:
-    """The spot around which most of these points lie: a mean may fall between two islands."""
-    if not len(places):
+def _densest(positions: FloatArray) -> FloatArray:
+    """The point with the most points around it, since the mean may fall between two separate groups.
+
+    Counts points in a grid of cells with a margin of one cell, and sums each 3 x 3 neighbourhood by shifting
+    the counts in all nine directions.
+    """
+    if not len(positions):
         return np.full(2, 0.5, np.float32)
-    low = places.min(0)
-    cell = max(float((places.max(0) - low).max()) / _DENSE, 1e-6)
-    at = ((places - low) / cell).astype(np.int64)
-    counts = np.zeros((_DENSE + 3, _DENSE + 3))
+    low = positions.min(0)
+    cell = max(float((positions.max(0) - low).max()) / _DENSITY_CELLS, 1e-6)
+    at = ((positions - low) / cell).astype(np.int64)
+    counts = np.zeros((_DENSITY_CELLS + 3, _DENSITY_CELLS + 3))
     np.add.at(counts, (at[:, 0] + 1, at[:, 1] + 1), 1)
     around = sum(np.roll(counts, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1))
     best = np.array(np.unravel_index(int(np.argmax(around)), counts.shape)) - 1
     near = np.abs(at - best).max(1) <= 1
-    found: FloatArray = (places[near] if near.any() else places).mean(0)
-    return found
+    densest: FloatArray = (positions[near] if near.any() else positions).mean(0)
+    return densest
 
 
-def _named(
+def _name_levels(
     vectors: HalfArray, members: NDArray[np.intp], region: NDArray[np.intp], words: Vocabulary
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """Words of clusters and of regions."""
+    """The words of clusters, and of regions."""
     sizes = np.bincount(members, minlength=len(region))
-    inner = words.shares(vectors, members, len(region))  # (K, W)
+    inner = words.probabilities(vectors, members, len(region))  # (K, W)
     weights = np.zeros((region.max() + 1, len(region)), np.float32)
     weights[region, np.arange(len(region))] = sizes
     outer = weights @ inner / weights.sum(1, keepdims=True)
@@ -222,11 +226,11 @@ def _named(
 
 
 def _clusters(
-    named: Sequence[tuple[str, ...]], members: NDArray[np.intp], places: FloatArray
+    named: Sequence[tuple[str, ...]], members: NDArray[np.intp], positions: FloatArray
 ) -> tuple[Cluster, ...]:
-    found = []
+    clusters = []
     for k, words in enumerate(named):
-        mine = places[members == k]
+        mine = positions[members == k]
         x, y = _densest(mine)
-        found.append(Cluster(words, len(mine), float(x), float(y)))
-    return tuple(found)
+        clusters.append(Cluster(words, len(mine), float(x), float(y)))
+    return tuple(clusters)

@@ -1,9 +1,11 @@
-"""Words for clusters: the ones that fit a cluster better than they fit the rest of the collection.
+"""Names for clusters: the words that are more frequent in a cluster than in the whole collection.
 
-The word that fits a cluster best would not do: in an album of dogs that is "a dog" everywhere, and some words
-lie near every picture. Each picture shares itself out among all words, as a zero-shot classifier does; a
-cluster is called by the word that has the largest share of it beyond its usual one, p log(p / usual), which
-is what that word adds to the divergence of the two distributions (Kullback and Leibler 1951).
+The most similar word is not a good name: in an album of dogs it would be "a dog" everywhere, and some words
+are near to every picture. Each picture is distributed over all words by a softmax, as in zero-shot
+classification. A cluster is named by the word with the largest p log(p / q), where p is its probability in
+the cluster and q in the collection: the contribution of the word to the divergence of the two distributions
+(Kullback and Leibler 1951). E.g. "dog" with p = q = 0.6 scores 0; "snow" with p = 0.3 and q = 0.2 scores 0.3
+* log(1.5) = 0.12.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
 TEMPLATES = ("a photo of {}.", "a picture of {}.", "{}")
 BLOCK_ROWS = 4096
 _ARTICLES = ("a ", "an ", "the ")
-_LAST = -1e6  # a score behind all others
+_PENALTY = -1e6  # added to the scores of words that are taken
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """A vocabulary and its rows.
+    """A vocabulary and its embeddings.
 
     Attributes
     ----------
@@ -43,7 +45,7 @@ class Vocabulary:
     rows : (W, dim) float32
         Of length one.
     scale : float
-        The model's own, by which cosines become shares.
+        Logit scale of the model, for the softmax over words.
     """
 
     words: tuple[str, ...]
@@ -52,18 +54,19 @@ class Vocabulary:
 
     @classmethod
     def of(cls, encoder: Encoder, words: Sequence[str]) -> Vocabulary:
-        """Encode words, each in a few sentences; "a dog" and "dog" are both fine."""
-        once = tuple(dict.fromkeys(words))
-        made = embed_texts(encoder, expand(once, TEMPLATES))
-        return cls(once, sphere_mean(made, np.arange(0, len(made), len(TEMPLATES))), encoder.logit_scale)
+        """Encode words, each in a few templates; "a dog" and "dog" are both possible."""
+        unique = tuple(dict.fromkeys(words))
+        embeddings = embed_texts(encoder, expand(unique, TEMPLATES))
+        starts = np.arange(0, len(embeddings), len(TEMPLATES))
+        return cls(unique, sphere_mean(embeddings, starts), encoder.logit_scale)
 
-    def shares(self, rows: Rows, members: NDArray[np.intp], clusters: int) -> FloatArray:
-        """How much each word has of each cluster's pictures, (clusters, W); a row sums to one.
+    def probabilities(self, rows: Rows, members: NDArray[np.intp], clusters: int) -> FloatArray:
+        """Mean probability of each word over the pictures of each cluster, (clusters, W); rows sum to one.
 
         Parameters
         ----------
         rows : (N, dim) array
-            Half precision will do.
+            Embeddings, in any floating-point precision.
         members : (N,) integers
             The cluster of each.
         clusters : int
@@ -71,16 +74,16 @@ class Vocabulary:
         total = np.zeros((clusters, len(self.words)), np.float32)
         for start in range(0, len(rows), BLOCK_ROWS):
             cosines = rows[start : start + BLOCK_ROWS].astype(np.float32) @ self.rows.T
-            shared = softmax(self.scale * cosines)  # (n, W)
+            probabilities = softmax(self.scale * cosines)  # (n, W)
             mine = members[start : start + BLOCK_ROWS]
             for k in np.unique(mine):
-                total[k] += shared[mine == k].sum(0)
-        found: FloatArray = total / np.maximum(total.sum(1, keepdims=True), 1e-12)
-        return found
+                total[k] += probabilities[mine == k].sum(0)
+        mean: FloatArray = total / np.maximum(total.sum(1, keepdims=True), 1e-12)
+        return mean
 
 
 def read_words(path: Path | None = None) -> list[str]:
-    """Words from a file of labels (`diptych.zeroshot.label_files`); the package's own without a file.
+    """Read words from a file of labels (`diptych.zeroshot.label_files`); by default the built-in list.
 
     Raises
     ------
@@ -96,52 +99,52 @@ def read_words(path: Path | None = None) -> list[str]:
 
 def name_clusters(
     words: Sequence[str],
-    shares: FloatArray,
+    probabilities: FloatArray,
     sizes: NDArray[np.intp],
     *,
     several: int = 3,
 ) -> list[tuple[str, ...]]:
-    """The most telling words of each cluster, the best first; the first ones are all different.
+    """The most characteristic words of each cluster, best first; the first words are all different.
 
     Parameters
     ----------
     words : sequence of W str
-    shares : (K, W) float32
-        As `Vocabulary.shares` gives them.
+    probabilities : (K, W) float32
+        As `Vocabulary.probabilities` returns them.
     sizes : (K,) integers
-        Pictures of each cluster.
+        Number of pictures of each cluster.
     several : int
-        Words of a cluster.
+        Words per cluster.
 
     Returns
     -------
     list of tuple of str
-        Articles taken off.
+        Without articles.
 
     Examples
     --------
-    >>> shares = np.float32([[0.6, 0.3, 0.1], [0.6, 0.1, 0.3]])
-    >>> name_clusters(["a dog", "snow", "the sea"], shares, np.array([10, 10]), several=1)
+    >>> probabilities = np.float32([[0.6, 0.3, 0.1], [0.6, 0.1, 0.3]])
+    >>> name_clusters(["a dog", "snow", "the sea"], probabilities, np.array([10, 10]), several=1)
     [('snow',), ('sea',)]
     """
-    usual = np.average(shares, axis=0, weights=np.maximum(sizes, 1e-9))
-    scores = shares * np.log(np.maximum(shares, 1e-12) / np.maximum(usual, 1e-12))  # (K, W)
+    usual = np.average(probabilities, axis=0, weights=np.maximum(sizes, 1e-9))
+    scores = probabilities * np.log(np.maximum(probabilities, 1e-12) / np.maximum(usual, 1e-12))  # (K, W)
     named = [bare(word) for word in words]
     best = _distinct(scores)
-    answers = []
+    names = []
     for row, first in zip(scores, best, strict=True):
         chosen = [named[first]]
         for column in np.argsort(-row, kind="stable"):
             if len(chosen) >= several or row[column] <= 0:
                 break
-            if not any(_alike(named[column], one) for one in chosen):
+            if not any(_overlap(named[column], word) for word in chosen):
                 chosen.append(named[column])
-        answers.append(tuple(chosen))
-    return answers
+        names.append(tuple(chosen))
+    return names
 
 
 def bare(word: str) -> str:
-    """A word as a label has it.
+    """Remove the article of a word.
 
     Examples
     --------
@@ -155,22 +158,22 @@ def bare(word: str) -> str:
 
 
 def _distinct(scores: FloatArray) -> list[int]:
-    """A column for each row, no word twice: who has most to lose by the second choice goes first."""
+    """A different column for each row; the row that loses most by its second choice goes first."""
     free = scores.astype(np.float64)
     chosen = [0] * len(free)
-    left = list(range(len(free)))
-    while left:
-        rows = free[left]
+    remaining = list(range(len(free)))
+    while remaining:
+        rows = free[remaining]
         best = rows.max(1)
         loss = best - np.partition(rows, -2, axis=1)[:, -2] if rows.shape[1] > 1 else best
         at = int(np.lexsort((-best, -loss))[0])
-        row = left.pop(at)
+        row = remaining.pop(at)
         chosen[row] = int(free[row].argmax())
-        free[:, chosen[row]] += _LAST  # far behind: only more clusters than words bring it back
+        free[:, chosen[row]] += _PENALTY  # chosen again only if there are more clusters than words
     return chosen
 
 
-def _alike(one: str, other: str) -> bool:
-    """Whether one says part of the other: "dog" and "dog in the snow"."""
-    a, b = set(one.lower().split()), set(other.lower().split())
-    return a <= b or b <= a
+def _overlap(a: str, b: str) -> bool:
+    """Whether the words of one name contain all words of the other: "dog" and "dog in the snow"."""
+    words_a, words_b = set(a.lower().split()), set(b.lower().split())
+    return words_a <= words_b or words_b <= words_a

@@ -1,7 +1,8 @@
-"""Thumbnails of a map: which appear first as one comes nearer, and the sheets they are kept on.
+"""Thumbnails of a map: the zoom level at which each appears, and sprite sheets that hold them.
 
-A sheet is one picture of many small squares, so that a page loads some dozen files and not a hundred
-thousand. Squares are in the order in which they appear, then by place: what is seen together lies together.
+A sheet is one file with many small squares, so that a page loads some dozen files instead of a hundred
+thousand. Squares are sorted by zoom level, then by location, so that squares that are visible together are on
+the same sheets.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
-WIDEST = 1 / 20  # between two thumbnails of level 0, of the map's side
-LEVELS = 24  # each as much nearer as the square root of two
-COLUMNS = 16  # of a sheet, and rows
+WIDEST = 1 / 20  # least distance of two thumbnails on level 0, relative to the side of the map
+LEVELS = 24  # each zooms in by the square root of two
+COLUMNS = 16  # of a sheet; also the number of rows
 QUALITY = 68  # of WebP
 _EMPTY = (128, 128, 128)
 _THREADS = 4
@@ -34,13 +35,13 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class ThumbnailSheet:
-    """Squares in rows, as a WebP file.
+    """A sprite sheet as a WebP file.
 
     Attributes
     ----------
     data : bytes
     failed : tuple of (CatalogEntry, str)
-        Pictures that could not be read, and why: their squares are grey.
+        Pictures that could not be read, and why; their squares are grey.
     """
 
     data: bytes
@@ -48,80 +49,82 @@ class ThumbnailSheet:
 
 
 def side_for(pictures: int) -> int:
-    """Pixels of a square, so that the sheets of a large collection stay within some hundred megabytes."""
+    """Side of a square, pixels; smaller for large collections, to limit the sheets to some 100 MB."""
     return 128 if pictures <= 3000 else 96 if pictures <= 30_000 else 48
 
 
-def levels_of(places: FloatArray, *, seed: int = 0) -> NDArray[np.uint8]:
-    """The level at which each thumbnail appears, (N,): on L no two are nearer than WIDEST / 2 ** (L / 2).
+def levels_of(positions: FloatArray, *, seed: int = 0) -> NDArray[np.uint8]:
+    """The level at which each thumbnail appears, (N,); distances on level L: WIDEST / 2 ** (L / 2) or more.
 
     Parameters
     ----------
-    places : (N, 2) float32
+    positions : (N, 2) float32
         From 0 to 1.
     seed : int
-        Of the order in which they are tried.
+        Of the order in which thumbnails are tried.
 
     Notes
     -----
-    Nearer is by the larger of the two axes, as squares need it. What fits on no level has the last one.
+    The distance is the larger one of both axes, since thumbnails are squares. What fits on no level gets
+    `LEVELS`. Shown thumbnails are hashed by grid cells with the side of that distance, so a conflict can only
+    be in the 3 x 3 cells around, each of which holds at most one.
 
     Examples
     --------
     >>> levels_of(np.array([[0, 0], [1, 1], [0.3, 0], [0, 0]], np.float32)).tolist()
     [0, 0, 0, 24]
     """
-    levels = np.full(len(places), LEVELS, np.uint8)
-    waiting = np.random.default_rng(seed).permutation(len(places)).tolist()
-    spots = [(float(x), float(y)) for x, y in places]
+    levels = np.full(len(positions), LEVELS, np.uint8)
+    waiting = np.random.default_rng(seed).permutation(len(positions)).tolist()
+    points = [(float(x), float(y)) for x, y in positions]
     shown: list[int] = []
     for level in range(LEVELS):
-        apart = WIDEST / 2 ** (level / 2)
+        distance = WIDEST / 2 ** (level / 2)
         cells: dict[tuple[int, int], tuple[float, float]] = {}
-        for one in shown:
-            x, y = spots[one]
-            cells[int(x / apart), int(y / apart)] = (x, y)
-        left = []
-        for one in waiting:
-            x, y = spots[one]
-            if _free(cells, x, y, apart):
-                cells[int(x / apart), int(y / apart)] = (x, y)
-                levels[one] = level
-                shown.append(one)
+        for number in shown:
+            x, y = points[number]
+            cells[int(x / distance), int(y / distance)] = (x, y)
+        rejected = []
+        for number in waiting:
+            x, y = points[number]
+            if _is_free(cells, x, y, distance):
+                cells[int(x / distance), int(y / distance)] = (x, y)
+                levels[number] = level
+                shown.append(number)
             else:
-                left.append(one)
-        waiting = left
+                rejected.append(number)
+        waiting = rejected
     return levels
 
 
-def _free(cells: dict[tuple[int, int], tuple[float, float]], x: float, y: float, apart: float) -> bool:
-    column, row = int(x / apart), int(y / apart)
+def _is_free(cells: dict[tuple[int, int], tuple[float, float]], x: float, y: float, distance: float) -> bool:
+    column, row = int(x / distance), int(y / distance)
     for i in (column, column - 1, column + 1):
         for j in (row, row - 1, row + 1):
             other = cells.get((i, j))
-            if other is not None and abs(other[0] - x) < apart and abs(other[1] - y) < apart:
+            if other is not None and abs(other[0] - x) < distance and abs(other[1] - y) < distance:
                 return False
     return True
 
 
-def sheet_order(places: FloatArray, levels: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The order of squares: by level, then by place along a curve that stays near (Morton 1966)."""
-    cells = np.clip(places * 1023, 0, 1023).astype(np.uint32)
+def sheet_order(positions: FloatArray, levels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The order of squares: by level, then along a curve that keeps neighbours close (Morton 1966)."""
+    cells = np.clip(positions * 1023, 0, 1023).astype(np.uint32)
     curve = _spread(cells[:, 0]) | (_spread(cells[:, 1]) << np.uint32(1))
     return np.lexsort((curve, levels))
 
 
 def _spread(numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Ten bits, with a zero between each two."""
+    """Insert a zero bit between all of ten bits, e.g. 0b1011 -> 0b1000101."""
     for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
         numbers = (numbers | (numbers << np.uint32(shift))) & np.uint32(mask)
     return numbers
 
 
 def fingerprint(entries: Sequence[CatalogEntry], side: int) -> str:
-    """Names the sheets of these pictures in this order."""
-    told = "\n".join(f"{entry.content} {entry.size}" for entry in entries)
-    return hashlib.blake2b(f"{side} {COLUMNS} {QUALITY}\n{told}".encode(), digest_size=6).hexdigest()
+    """A name for the sheets of these pictures in this order."""
+    description = "\n".join(f"{entry.content} {entry.size}" for entry in entries)
+    return hashlib.blake2b(f"{side} {COLUMNS} {QUALITY}\n{description}".encode(), digest_size=6).hexdigest()
 
 
 def sheets(
@@ -131,17 +134,17 @@ def sheets(
     skip: Callable[[int], bool] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[int, ThumbnailSheet]]:
-    """Sheets of these pictures, one after another, with their numbers.
+    """Yield the sheets of these pictures with their numbers.
 
     Parameters
     ----------
     entries : sequence of CatalogEntry
     side : int
-        Pixels of a square.
+        Side of a square, pixels.
     skip : callable, optional
-        Asked for each number whether that sheet is there already.
+        Number of a sheet -> whether it exists already.
     progress : callable, optional
-        Told how many pictures are done.
+        Called with the number of further pictures that are done.
     """
     each = COLUMNS * COLUMNS
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
@@ -170,7 +173,7 @@ def _sheet(
 
 
 def _square(entry: CatalogEntry, side: int) -> Image.Image | str:
-    """The middle of a picture, or why there is none."""
+    """The central square of a picture, or why it cannot be read."""
     try:
         return ImageOps.fit(load_entry(entry, target=side), (side, side), Image.Resampling.BICUBIC)
     except (ImageError, MissingExtraError) as error:

@@ -134,8 +134,8 @@ class _PageWriter:
 
         self.map, self.path = picture_map, path
         self.folder = path.with_name(f"{path.stem}_files")
-        self.levels: NDArray[np.uint8] = levels_of(picture_map.places, seed=seed)
-        order = sheet_order(picture_map.places, self.levels)
+        self.levels: NDArray[np.uint8] = levels_of(picture_map.positions, seed=seed)
+        order = sheet_order(picture_map.positions, self.levels)
         contents = picture_map.contents[order]
         self.entries: list[CatalogEntry] = read_entries(searcher.store.database, contents.tolist())
         # Another process may have removed pictures from the catalogue since the map was made.

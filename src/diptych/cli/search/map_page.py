@@ -100,7 +100,7 @@ def _data(page: MapPage) -> Mapping[str, Any]:
     inside = [folders.setdefault(_folder(entry), len(folders)) for entry in page.entries]
     return {
         "count": len(order),
-        "places": _packed(np.round(np.clip(picture_map.places[order], 0, 1) * 65535), "<u2"),
+        "places": _packed(np.round(np.clip(picture_map.positions[order], 0, 1) * 65535), "<u2"),
         "members": _packed(picture_map.members[order], "<u2"),
         "levels": _packed(page.levels[order], "u1"),
         "folders": _packed(np.array(inside), "<u4"),
