@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import Result
 
 from diptych.catalog import load_entry
-from diptych.catalog.store.entries import Entry
+from diptych.catalog.store.entries import CatalogEntry
 from diptych.errors import MissingExtraError
 from diptych.media import load_image
 from tests.cli.cli_tools import paint
@@ -178,7 +178,7 @@ def test_a_picture_that_is_gone_is_told_of(run: Run, indexed: Path) -> None:
 def test_a_picture_that_needs_an_extra_is_told_of(
     run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without(entry: Entry, *, target: int | None = None) -> Image.Image:
+    def without(entry: CatalogEntry, *, target: int | None = None) -> Image.Image:
         if entry.path.name == "b.png":
             raise MissingExtraError("pi_heif is needed to read HEIC")
         return load_entry(entry, target=target)
