@@ -17,7 +17,7 @@ from diptych.catalog import Filter, Searcher, Store, read_entries
 from diptych.catalog.map.clusters import Projection, join, k_means
 from diptych.catalog.map.layout import FEW, Graph, _repel, graph_of, lay_out, neighbours
 from diptych.catalog.map.mapping import how_many, make_map
-from diptych.catalog.map.naming import Vocabulary, name_clusters, read_words
+from diptych.catalog.map.naming import NameVocabulary, name_clusters, read_words
 from diptych.catalog.map.thumbnails import (
     LEVELS,
     WIDEST,
@@ -187,7 +187,7 @@ def test_more_clusters_than_words_share_them() -> None:
 
 def test_shares_are_those_of_a_classifier() -> None:
     encoder = ToyEncoder()
-    words = Vocabulary.of(encoder, ["red", "blue", "red"])
+    words = NameVocabulary.of(encoder, ["red", "blue", "red"])
     assert words.words == ("red", "blue")
     rows = encoder.encode_texts(["red", "red", "blue"])
     shares = words.probabilities(rows.astype(np.float16), np.array([0, 0, 1]), 2)

@@ -264,14 +264,14 @@ def test_real_queries_about_what_is_there_are_told_from_others(shared: Any) -> N
 
     encoder = diptych.load()
     dataset = load_captioned(shared / "data/flickr8k-val.tar").sample(150)
-    pictures = cutoff.embedded(encoder, dataset)
+    pictures = cutoff.catalog_embeddings(encoder, dataset)
     gauge = RelevanceScale.of(Background.of(encoder), pictures)
     here = encoder.encode_texts([min(texts, key=len) for texts in dataset.captions])
     absent = encoder.encode_texts(
         [
             query.text
             for query in cutoff.read_queries(cutoff.QUERIES)
-            if not query.there and not query.mentioned(dataset.captions)
+            if not query.present and not query.mentioned(dataset.captions)
         ]
     )
     figures = [best(gauge, rows, pictures, size=150) for rows in (here, absent)]

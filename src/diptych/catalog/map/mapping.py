@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.catalog.map.clusters import BLOCK_ROWS, Projection, join, k_means
 from diptych.catalog.map.layout import EARLY_STEPS, LATE_STEPS, lay_out
-from diptych.catalog.map.naming import Vocabulary, name_clusters
+from diptych.catalog.map.naming import NameVocabulary, name_clusters
 from diptych.catalog.search.searcher import Searcher
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.errors import CatalogError, InputError, counted
@@ -140,7 +140,7 @@ def make_map(
     members, _ = k_means(short, fine, seed=seed)
     centres = np.stack([_densest(positions[members == k]) for k in range(fine)])
     region = join(centres, np.bincount(members, minlength=fine), coarse)
-    named = _name_levels(vectors, members, region, Vocabulary.of(searcher.encoder, words))
+    named = _name_levels(vectors, members, region, NameVocabulary.of(searcher.encoder, words))
     return CollectionMap(
         np.array([owners[int(row)] for row in rows], np.int64),
         positions,
@@ -213,7 +213,7 @@ def _densest(positions: FloatArray) -> FloatArray:
 
 
 def _name_levels(
-    vectors: HalfArray, members: NDArray[np.intp], region: NDArray[np.intp], words: Vocabulary
+    vectors: HalfArray, members: NDArray[np.intp], region: NDArray[np.intp], words: NameVocabulary
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """The words of clusters, and of regions."""
     sizes = np.bincount(members, minlength=len(region))

@@ -36,7 +36,7 @@ _PENALTY = -1e6  # added to the scores of words that are taken
 
 
 @dataclass(frozen=True, eq=False)
-class Vocabulary:
+class NameVocabulary:
     """A vocabulary and its embeddings.
 
     Attributes
@@ -53,7 +53,7 @@ class Vocabulary:
     scale: float
 
     @classmethod
-    def of(cls, encoder: Encoder, words: Sequence[str]) -> Vocabulary:
+    def of(cls, encoder: Encoder, words: Sequence[str]) -> NameVocabulary:
         """Encode words, each in a few templates; "a dog" and "dog" are both possible."""
         unique = tuple(dict.fromkeys(words))
         embeddings = embed_texts(encoder, expand(unique, TEMPLATES))
@@ -110,7 +110,7 @@ def name_clusters(
     ----------
     words : sequence of W str
     probabilities : (K, W) float32
-        As `Vocabulary.probabilities` returns them.
+        As `NameVocabulary.probabilities` returns them.
     sizes : (K,) integers
         Number of pictures of each cluster.
     several : int
