@@ -34,7 +34,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from diptych.backends import ExportedEncoder, TorchEncoder, export
-from diptych.backends.exported.intel import intel
+from diptych.backends.exported.openvino_compat import import_intel_library
 from diptych.backends.exported.towers import has_bfloat16
 from diptych.datasets import load_captioned
 from diptych.embedding.batches import collect, embed_images
@@ -142,7 +142,7 @@ def matmul_bounds() -> dict[str, float]:
 
 def product_rate(precision: str) -> float:
     """Operations per second of OpenVINO's products in that precision."""
-    openvino = intel("openvino", "measure matrix products")
+    openvino = import_intel_library("openvino", "measure matrix products")
     ops = importlib.import_module("openvino.opset13")
     rng = np.random.default_rng(0)
     parameter = ops.parameter([1024, 3072], np.float32)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from diptych.backends import TorchEncoder, export
-from diptych.backends.conversion.samples import drawn_pictures
-from diptych.backends.exported import judging
+from diptych.backends.conversion.samples import synthetic_images
+from diptych.backends.exported import fidelity
 from diptych.weights import Checkpoint
 from tests.backends.export_toys import MODELS, checkpoint, trace_once
 
@@ -32,8 +32,8 @@ def exported(
     with pytest.MonkeyPatch.context() as lower:
         # Random weights, a few numbers wide, lose more to 8 bits than trained ones, one machine's more than
         # another's; the bar itself is tried in test_encoders_runtimes.py.
-        lower.setitem(judging.BARS, "int8", (0.98, 0.95))  # type: ignore[arg-type]
-        export(weights, home / "exported", int8=True, pictures=drawn_pictures(60, side=48, seed=2))
+        lower.setitem(fidelity.MIN_COSINES, "int8", (0.98, 0.95))  # type: ignore[arg-type]
+        export(weights, home / "exported", int8=True, pictures=synthetic_images(60, side=48, seed=2))
     return home / "exported", TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32")
 
 

@@ -155,7 +155,7 @@ def test_towers_of_another_model_are_noticed(copy: Path, exported: tuple[Path, T
     if read_export(exported[0]).name == "toy-vit":
         return
     edit(copy, sizes={})
-    with pytest.raises(WeightsError, match=r"golden vectors are missed|gives rows of"):
+    with pytest.raises(WeightsError, match=r"golden vectors are missed|gives embeddings of"):
         diptych.load(copy).encode_images(pictures(1))
 
 
@@ -165,7 +165,7 @@ def test_towers_of_another_model_are_noticed(copy: Path, exported: tuple[Path, T
         (lambda folder: (folder / "image.onnx").unlink(), "lacks image.onnx"),
         (lambda folder: (folder / "text.onnx").write_bytes(b"short"), "has 5 bytes, expected"),
         (lambda folder: (folder / "exported.json").write_text("{"), "not JSON"),
-        (lambda folder: edit(folder, format=2), "of format 2, .* export it again"),
+        (lambda folder: edit(folder, format=2), "has format 2, .* export it again"),
         (lambda folder: edit(folder, dim="wide"), "dim is 'wide'"),
         (lambda folder: edit(folder, surprise=1), r"another version of diptych \(surprise\): export it"),
         (lambda folder: drop(folder, "cut", "sizes"), r"another version of diptych \(cut, sizes\): export"),
@@ -216,7 +216,7 @@ def test_any_description_is_read_or_refused(vit_folder: Path, changes: dict[str,
     [
         ({"runtime": "tpu"}, "unknown runtime 'tpu': expected one of torch, onnx, openvino, auto"),
         ({"runtime": "torch"}, "which torch cannot run"),
-        ({"runtime": "onnx", "precision": "int8"}, "onnx computes in float32 here, not 'int8'"),
+        ({"runtime": "onnx", "precision": "int8"}, "onnx computes in float32 here, got 'int8'"),
         ({"precision": "int8"}, "holds no int8 towers"),
         ({"precision": "int3"}, "not 'int3'"),
         ({"device": "cuda"}, "computes on the CPU, not on 'cuda'"),

@@ -138,7 +138,7 @@ def test_precisions_of_transformers_js(copy: Callable[[str], Path]) -> None:
         diptych.load(folder, precision="int8")
     shutil.copy(folder / "onnx/model_fp16.onnx", folder / "onnx/model_quantized.onnx")
     assert diptych.load(folder, precision="int8").precision == "int8"
-    with pytest.raises(InputError, match="onnx computes in float16 here, not 'bfloat16'"):
+    with pytest.raises(InputError, match="onnx computes in float16 here, got 'bfloat16'"):
         diptych.load(folder, precision="bfloat16", runtime="onnx")
     assert diptych.load(folder, precision="bfloat16", runtime="openvino").precision == "bfloat16"
     with pytest.raises(InputError, match="holds no graphs in float16; it holds float32"):

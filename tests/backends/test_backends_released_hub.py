@@ -102,7 +102,7 @@ def test_graphs_that_are_not_there(hub: FakeHub) -> None:
         del hub.files[f"jinaai/jina-clip-v2/{name}"]
     with pytest.raises(UnknownModelError, match="holds no ONNX graphs in float32 or float16 or int8"):
         diptych.load("hf-hub:jinaai/jina-clip-v2")
-    with pytest.raises(UnknownModelError, match=r"no model for searching of that name.* It has LABSE"):
+    with pytest.raises(UnknownModelError, match=r"no search model of that name.* It has LABSE"):
         diptych.load("hf-hub:immich-app/buffalo_l")
     del hub.files["immich-app/ViT-B-16-SigLIP__webli/textual/weights_0"]
     with pytest.raises(UnknownModelError, match=r"holds none of textual/weights_0"):
@@ -127,9 +127,9 @@ def test_a_hostile_graph_is_refused_before_its_data_are_fetched(hub: FakeHub, fo
 
 def test_what_needs_weights_says_what_graphs_are_for(hub: FakeHub, folders: Path, tmp_path: Path) -> None:
     for name in (folders / "clip", folders / "jina"):
-        with pytest.raises(WeightsError, match=r"holds ONNX graphs \(.*\.onnx\), which are run as they are"):
+        with pytest.raises(WeightsError, match=r"holds ONNX graphs \(.*\.onnx\), which can only be run"):
             load_checkpoint(name)
-    with pytest.raises(UnknownModelError, match="holds ONNX graphs, which are run as they are"):
+    with pytest.raises(UnknownModelError, match="holds ONNX graphs, which can only be run"):
         load_checkpoint("hf-hub:immich-app/ViT-B-32__openai")
     with pytest.raises(
         UnknownModelError, match=r"The same model as weights is 'ViT-B-32', 'laion2b_s34b_b79k'"

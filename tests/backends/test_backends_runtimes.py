@@ -16,12 +16,19 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.backends import ExportedEncoder, TorchEncoder, choices, choose_runtime, choosing, export
-from diptych.backends.choices import Choice, record, recorded
+from diptych.backends import (
+    ExportedEncoder,
+    TorchEncoder,
+    choose_runtime,
+    export,
+    runtime_choice,
+    runtime_records,
+)
 from diptych.backends.conversion import converting, tracing
-from diptych.backends.conversion.samples import TEXTS, drawn_pictures
+from diptych.backends.conversion.samples import TEXTS, synthetic_images
+from diptych.backends.exported.fidelity import MIN_COSINES, compare_embeddings, spearman
 from diptych.backends.exported.folder import is_exported, read_export
-from diptych.backends.exported.judging import BARS, judge, spearman
+from diptych.backends.runtime_records import RuntimeChoice, read_choice, write_choice
 from diptych.cli.shared.labels import note_language
 from diptych.errors import InputError, SaveError, WeightsError
 from diptych.inputs import preprocess_batch
@@ -59,13 +66,13 @@ def test_spearman_against_a_table_worked_by_hand() -> None:
     assert spearman(one, other)[0] == pytest.approx(1 - 24 / 60)
 
 
-@pytest.mark.parametrize("precision", list(BARS))
+@pytest.mark.parametrize("precision", list(MIN_COSINES))
 def test_bars_are_for_the_mean_and_the_worst(precision: str) -> None:
-    good = judge(
+    good = compare_embeddings(
         "openvino", precision, (np.eye(8, dtype=np.float32),) * 2, (np.eye(8, dtype=np.float32),) * 2
     )
     assert good.shortfall == ""
-    mean, worst = BARS[precision]
+    mean, worst = MIN_COSINES[precision]
     for name, value in (
         ("image_mean", mean),
         ("image_worst", worst),
@@ -73,14 +80,14 @@ def test_bars_are_for_the_mean_and_the_worst(precision: str) -> None:
         ("text_worst", worst),
     ):
         below = dataclasses.replace(good, **{name: value - 1e-4})
-        assert f"{value - 1e-4:.5f}, the least is {value}" in below.shortfall
+        assert f"{value - 1e-4:.5f}, the minimum is {value}" in below.shortfall
         assert "use" in below.shortfall.lower()
     assert "order" in dataclasses.replace(good, order=0.5).shortfall
     assert "nan" in dataclasses.replace(good, image_mean=float("nan")).shortfall
 
 
-def test_drawn_pictures_are_varied_for_the_default_model() -> None:
-    rows = diptych.load(runtime="torch", exact=True).encode_images(drawn_pictures(24))
+def test_synthetic_images_are_varied_for_the_default_model() -> None:
+    rows = diptych.load(runtime="torch", exact=True).encode_images(synthetic_images(24))
     cosines = (rows @ rows.T)[~np.eye(24, dtype=bool)]
     assert cosines.mean() < 0.75
     assert len(set(TEXTS)) == len(TEXTS)
@@ -94,7 +101,7 @@ def test_a_runtime_that_is_off_ends_the_export_and_leaves_nothing(
 ) -> None:
     worse(monkeypatch, "onnx", "float32", 0.02)
     message = (
-        r"onnx in float32 is refused: mean cosine of pictures to float32 is 0\.99\d+, the least is 0.9999"
+        r"onnx in float32 is refused: mean cosine of pictures to float32 is 0\.99\d+, the minimum is 0.9999"
     )
     with pytest.raises(WeightsError, match=message):
         export(vit, tmp_path / "out" / "model")
@@ -280,7 +287,7 @@ def test_weights_are_converted_once_for_another_runtime(
 def test_auto_is_torch_until_something_was_measured(home: Path, cache: Path, vit: Checkpoint) -> None:
     assert isinstance(diptych.load(home, runtime="auto"), TorchEncoder)
     assert not cache.exists()
-    record(vit.identity, Choice("onnx", "float32"))
+    write_choice(vit.identity, RuntimeChoice("onnx", "float32"))
     assert isinstance(diptych.load(home, runtime="auto"), TorchEncoder), "the export is gone: nothing is made"
     kept = diptych.load(home, runtime="onnx")
     chosen = diptych.load(home, runtime="auto")
@@ -293,38 +300,38 @@ def test_auto_is_torch_until_something_was_measured(home: Path, cache: Path, vit
 def test_a_choice_holds_for_this_machine_and_these_versions(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record("sha256:abc", Choice("onnx", "float32", {"onnx float32": 2.0}))
-    assert recorded("sha256:abc") == Choice("onnx", "float32", {"onnx float32": 2.0})
-    here = choices.machine()
-    monkeypatch.setattr(choices, "machine", lambda: here | {"cpu": "another"})
-    assert recorded("sha256:abc") is None
-    record("sha256:abc", Choice("torch", "bfloat16"))
-    monkeypatch.setattr(choices, "machine", lambda: here)
-    assert recorded("sha256:abc") == Choice("onnx", "float32", {"onnx float32": 2.0})
+    write_choice("sha256:abc", RuntimeChoice("onnx", "float32", {"onnx float32": 2.0}))
+    assert read_choice("sha256:abc") == RuntimeChoice("onnx", "float32", {"onnx float32": 2.0})
+    here = runtime_records.machine()
+    monkeypatch.setattr(runtime_records, "machine", lambda: here | {"cpu": "another"})
+    assert read_choice("sha256:abc") is None
+    write_choice("sha256:abc", RuntimeChoice("torch", "bfloat16"))
+    monkeypatch.setattr(runtime_records, "machine", lambda: here)
+    assert read_choice("sha256:abc") == RuntimeChoice("onnx", "float32", {"onnx float32": 2.0})
     for damage in (b"", b"[1]", b"{}", b'[{"machine": 1}]'):
         next(cache.glob("runtimes/*.json")).write_bytes(damage)
-        assert recorded("sha256:abc") is None
+        assert read_choice("sha256:abc") is None
 
 
 def test_choosing_measures_once_and_keeps_to_it(
     home: Path, cache: Path, vit: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "SECONDS", 0.0)
+    monkeypatch.setattr(runtime_choice, "SECONDS", 0.0)
     monkeypatch.setattr(
-        choosing, "_rates", lambda ways, _: {way: 1.0 + 2 * (way[0] == "onnx") for way in ways}
+        runtime_choice, "_rates", lambda ways, _: {way: 1.0 + 2 * (way[0] == "onnx") for way in ways}
     )
     choice = choose_runtime(home)
     assert (choice.runtime, choice.precision) == ("onnx", "float32")
     assert any(way.startswith("torch") for way in choice.rates)
     assert not any(way.endswith("int8") for way in choice.rates), "nothing was handed in to fit 8 bits to"
-    monkeypatch.setattr(choosing, "_rates", None)
+    monkeypatch.setattr(runtime_choice, "_rates", None)
     assert choose_runtime(home) == choice
     assert diptych.load(home, runtime="auto").runtime == "onnx"
 
 
 def test_rates_are_measured_in_turns(vit: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, turns = [0.0], list[float]()
-    monkeypatch.setattr(choosing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(runtime_choice, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     class Slow:
         def __init__(self, seconds: float) -> None:
@@ -336,10 +343,10 @@ def test_rates_are_measured_in_turns(vit: Checkpoint, monkeypatch: pytest.Monkey
                 turns.append(self.seconds)
 
     ways: Any = {("torch", "float32"): Slow(0.1), ("onnx", "float32"): Slow(0.001)}
-    rates = choosing._rates(ways, pictures(2))
+    rates = runtime_choice._rates(ways, pictures(2))
     assert rates["torch", "float32"] == pytest.approx(20, rel=0.01)
     assert rates["onnx", "float32"] == pytest.approx(2000, rel=0.01)
-    assert turns == [0.1, 0.001] * (choosing.TURNS + 1)
+    assert turns == [0.1, 0.001] * (runtime_choice.TURNS + 1)
 
 
 def test_unknown_runtimes_list_the_known(home: Path) -> None:

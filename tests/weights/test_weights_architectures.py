@@ -11,7 +11,7 @@ import pytest
 from diptych.model.initialise import build
 from diptych.model.presets.family_presets import FAMILY_PRESETS, TIMM_PRESETS
 from diptych.model.presets.timm_shapes import TIMM_VITS, timm_shape
-from diptych.weights.open_clip.write import open_clip_names_of
+from diptych.weights.open_clip.write import rename_for_open_clip
 from tests.weights.tiny_families import hash_shapes
 
 RECORDED: dict[str, Any] = json.loads(
@@ -22,7 +22,7 @@ RECORDED: dict[str, Any] = json.loads(
 @pytest.mark.parametrize("name", FAMILY_PRESETS)
 def test_names_and_shapes_are_those_of_open_clip(name: str) -> None:
     config = FAMILY_PRESETS[name]
-    named = open_clip_names_of(config, build(config, device="meta").state_dict())
+    named = rename_for_open_clip(config, build(config, device="meta").state_dict())
     shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
     assert hash_shapes(shapes) == RECORDED["models"][name][0]
 

@@ -22,7 +22,7 @@ from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.weights import load_checkpoint
 from diptych.weights.openai.archive import is_torchscript, read_archive
-from diptych.weights.openai.steps import Reader
+from diptych.weights.openai.tensor_pickles import ArchiveReader
 
 TEXT = TextConfig(context_length=16, vocab_size=520, width=64, heads=1, layers=1)
 CONFIGS = {
@@ -205,8 +205,8 @@ def test_lying_counts_are_refused(archives: Any, tmp_path: Path) -> None:
 def test_a_tensor_larger_than_its_storage_is_refused() -> None:
     for size, stride in (((2**40,), (0,)), ((5,), (1,)), ((2, 2), (3, 1)), ((4,), (-1,))):
         with pytest.raises(WeightsError):
-            Reader(tensor_pickle(size, stride, count=4), Path("a.pt")).read()
-    assert Reader(tensor_pickle((2, 2), (2, 1), count=4), Path("a.pt")).read().size == (2, 2)
+            ArchiveReader(tensor_pickle(size, stride, count=4), Path("a.pt")).read()
+    assert ArchiveReader(tensor_pickle((2, 2), (2, 1), count=4), Path("a.pt")).read().size == (2, 2)
 
 
 def tensor_pickle(size: tuple[int, ...], stride: tuple[int, ...], count: int) -> bytes:
@@ -343,7 +343,7 @@ def test_mutated_pickles_raise_weights_errors_only(archives: Any, data: st.DataO
         mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(mutated)))
     try:
-        Reader(bytes(mutated[cut:] if data.draw(st.booleans()) else mutated), Path("a.pt")).read()
+        ArchiveReader(bytes(mutated[cut:] if data.draw(st.booleans()) else mutated), Path("a.pt")).read()
     except WeightsError as error:
         assert len(str(error)) < 1000  # noqa: PT017 (no error is right too)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diptych.backends.kept import Weights
+from diptych.backends.export_cache import LazyCheckpoint
 from diptych.errors import UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig
 from diptych.model.initialise import build
@@ -210,5 +210,5 @@ def test_a_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: 
         assert load_checkpoint(spelling).spec.architecture == TINY
     # The identity that exports are kept by: of what the name means, not of a folder of that name.
     _native(Path("RN50"), "model.safetensors")
-    assert Weights("./RN50").identity == load_checkpoint("./RN50").identity
-    assert Weights("RN50")._stated() is None
+    assert LazyCheckpoint("./RN50").identity == load_checkpoint("./RN50").identity
+    assert LazyCheckpoint("RN50")._stated() is None

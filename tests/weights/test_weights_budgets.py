@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from diptych.errors import DiptychError, ModelError
 from diptych.model.initialise import build
 from diptych.weights import Checkpoint, ModelSpec, load_checkpoint, save_checkpoint, to_transformers
-from diptych.weights.foreign import read_json
+from diptych.weights.foreign_configs import read_json
 from tests.weights.test_weights_archive import tensor_pickle
 from tests.weights.tiny_models import MODEL, TINY
 
@@ -313,7 +313,7 @@ def test_any_value_in_a_config_is_read_or_refused(
 
 def test_large_descriptions_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(" " * (5 << 20))
-    with pytest.raises(ModelError, match="expected a small JSON description"):
+    with pytest.raises(ModelError, match="expected a JSON file of at most"):
         read_json(tmp_path / "a.json")
 
 

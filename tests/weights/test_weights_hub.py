@@ -29,7 +29,12 @@ from diptych.weights import load as load_module
 from diptych.weights.download import Hub
 from diptych.weights.registry import Release
 from diptych.weights.transformers import m_clip
-from diptych.weights.transformers.roberta import BASES, TOKENIZER_REPOSITORY, XLM_R_VOCABULARY, tokenizer_of
+from diptych.weights.transformers.roberta import (
+    BASES,
+    TOKENIZER_REPOSITORY,
+    XLM_R_VOCABULARY,
+    roberta_tokenizer,
+)
 from tests.fake_hub import FakeHub, point_at, serving
 from tests.weights.tiny_models import TINY, changed
 from tests.weights.tiny_multilingual import recorded, state_of, write_xlm_r_table
@@ -110,7 +115,7 @@ def test_wrong_bytes_are_refused_and_thrown_away(
     publish(hub, checkpoint, "open_clip", tmp_path / "out")
     name = "org/toy/open_clip_model.safetensors"
     hub.lies[name] = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(ChecksumError, match=r"open_clip_model\.safetensors.*thrown away"):
+    with pytest.raises(ChecksumError, match=r"open_clip_model\.safetensors.*was deleted"):
         load_checkpoint("hf-hub:org/toy")
     hub.lies.clear()
     assert load_checkpoint("hf-hub:org/toy").state
@@ -225,7 +230,7 @@ def test_a_multilingual_release_finds_its_table(
     """The repository's own tokenizer.json, or XLM-R's where it has none."""
     text = dataclasses.replace(RobertaConfig(), width=8, heads=2, layers=1, vocab_size=XLM_R_VOCABULARY)
     shape = dataclasses.replace(TINY, text=text)
-    spec = ModelSpec(name="toy t", architecture=shape, tokenizer=tokenizer_of(text))
+    spec = ModelSpec(name="toy t", architecture=shape, tokenizer=roberta_tokenizer(text))
     monkeypatch.setattr(Release, "spec", lambda self: spec)
     monkeypatch.setitem(PRESETS, "toy", shape)
     release = Release("toy", "t", "gelu", "clip", "mit", "org/toy", 1)
@@ -259,10 +264,10 @@ def test_texts_of_m_clip_come_with_the_pictures_they_were_taught_to_fit(
     hub.files["M-CLIP/toy/config.json"] = json.dumps(config).encode()
     for name in ("pytorch_model.bin", "tokenizer.json"):
         hub.files[f"M-CLIP/toy/{name}"] = (tmp_path / name).read_bytes()
-    with pytest.raises(UnknownModelError, match="whose pictures these texts were taught to fit"):
+    with pytest.raises(UnknownModelError, match="whose image encoder it was trained for"):
         load_checkpoint("hf-hub:M-CLIP/toy")
     said = load_checkpoint("hf-hub:M-CLIP/toy", "hf-hub:org/pictures")
-    monkeypatch.setitem(m_clip.PICTURES_OF, "M-CLIP/toy", "hf-hub:org/pictures")
+    monkeypatch.setitem(m_clip.IMAGE_MODELS, "M-CLIP/toy", "hf-hub:org/pictures")
     known = load_checkpoint("hf-hub:M-CLIP/toy")
     monkeypatch.setitem(PRESETS, "toy", TINY)
     release = Release("toy", "m_clip", "gelu", "m-clip", "mit", "M-CLIP/toy", 1)

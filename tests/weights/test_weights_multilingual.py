@@ -21,20 +21,20 @@ from diptych.model.presets.table import preset
 from diptych.weights import (
     Checkpoint,
     ModelSpec,
+    join_text_encoder,
     load_checkpoint,
-    load_texts,
+    load_text_encoder,
     save_checkpoint,
     to_diptych,
     to_open_clip,
     to_transformers,
-    with_texts_of,
 )
 from diptych.weights.open_clip import read as open_clip
 from diptych.weights.open_clip import write as write_open_clip
-from diptych.weights.registry import find
+from diptych.weights.registry import find_release
 from diptych.weights.transformers import m_clip
 from diptych.weights.transformers import read as transformers
-from diptych.weights.transformers.roberta import BASES, base_of
+from diptych.weights.transformers.roberta import BASES, base_model_name
 from tests.weights.tiny_models import TINY
 from tests.weights.tiny_multilingual import pixels, recorded, state_of, write_gemma_table, write_xlm_r_table
 
@@ -107,7 +107,7 @@ def test_older_words_for_the_same() -> None:
     newer = open_clip.read_config({**model, "text_cfg": text})
     assert older == newer
     assert newer[0] == preset("xlm-roberta-base-ViT-B-32")
-    assert newer[2] == find("xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k").spec().tokenizer
+    assert newer[2] == find_release("xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k").spec().tokenizer
     assert (newer[2].clean, newer[2].pad_id, newer[2].kind) == ("whitespace", 1, "file")
 
 
@@ -149,9 +149,9 @@ def test_another_kind_of_tower_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_m_clip_with_pictures(tmp_path: Path) -> None:
-    texts = load_texts(m_clip_folder(tmp_path / "m"))
+    texts = load_text_encoder(m_clip_folder(tmp_path / "m"))
     pictures = picture_checkpoint()
-    joined = with_texts_of(pictures, texts)
+    joined = join_text_encoder(pictures, texts)
     model = load(joined, exact=True).model
     with torch.no_grad():
         np.testing.assert_allclose(model.encode_text(tokens_of()), recorded()["m_clip"]["text"], atol=2e-5)
@@ -169,7 +169,7 @@ def test_m_clip_by_one_call_and_in_one_folder(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "pictures", pictures.spec, pictures.state)
     for name in (f"local-dir:{folder}", folder):
         joined = load_checkpoint(name, tmp_path / "pictures")
-        assert joined.identity == with_texts_of(pictures, load_texts(folder)).identity
+        assert joined.identity == join_text_encoder(pictures, load_text_encoder(folder)).identity
     assert to_diptych(joined, tmp_path / "both") == joined.identity
     again = load(tmp_path / "both", exact=True)
     assert again.identity == joined.identity
@@ -181,19 +181,19 @@ def test_m_clip_refusals(tmp_path: Path) -> None:
     folder = m_clip_folder(tmp_path / "m")
     with pytest.raises(WeightsError, match=r"texts of an M-CLIP only.*load\(.*'ViT-B-32 openai'\)"):
         load_checkpoint(folder)
-    with pytest.raises(WeightsError, match="'m' are 16 wide, the pictures of 'pictures' 32"):
-        with_texts_of(picture_checkpoint(32), load_texts(folder))
+    with pytest.raises(WeightsError, match="'m' have 16 values, image embeddings of 'pictures' 32"):
+        join_text_encoder(picture_checkpoint(32), load_text_encoder(folder))
     with pytest.raises(WeightsError, match=r"holds no config\.json"):
-        load_texts(tmp_path)
+        load_text_encoder(tmp_path)
     with pytest.raises(WeightsError, match="transformerDimensions is 64, the tower is 32"):
-        load_texts(m_clip_folder(tmp_path / "wide", transformerDimensions=64))
+        load_text_encoder(m_clip_folder(tmp_path / "wide", transformerDimensions=64))
     with pytest.raises(UnknownModelError, match="sentence-transformers/LaBSE"):
-        load_texts(m_clip_folder(tmp_path / "bert", modelBase="sentence-transformers/LaBSE"))
+        load_text_encoder(m_clip_folder(tmp_path / "bert", modelBase="sentence-transformers/LaBSE"))
     shapes = {name: shape for name, shape in recorded()["m_clip"]["shapes"].items() if "key.bias" not in name}
     torch.save(state_of(shapes), folder / "pytorch_model.bin")
-    lacking = load_texts(folder)
+    lacking = load_text_encoder(folder)
     with pytest.raises(WeightsError, match=r"2 missing .*self\.key\.bias"):
-        with_texts_of(picture_checkpoint(), lacking)
+        join_text_encoder(picture_checkpoint(), lacking)
 
 
 def siglip2_folder(folder: Path, *, named: bool = True) -> Path:
@@ -248,7 +248,7 @@ def test_texts_become_the_ids_of_their_own_tokenizers(kind: str, tmp_path: Path)
     case = recorded()[f"{kind}_tokens"]
     if kind == "xlm_r":
         size = write_xlm_r_table(tmp_path / "tokenizer.json")
-        config = find("xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k").spec().tokenizer
+        config = find_release("xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k").spec().tokenizer
     else:
         size = write_gemma_table(tmp_path / "tokenizer.json")
         config = transformers.read_config({"model_type": "siglip", "text_config": {"vocab_size": 256_000}})[2]
@@ -263,7 +263,7 @@ def test_our_format_and_open_clips_keep_the_model(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "ours").spec.architecture == first.spec.architecture
     with pytest.raises(WeightsError, match="another shape than xlm-roberta-base"):
         to_open_clip(first, tmp_path / "theirs")
-    with pytest.raises(WeightsError, match="no text tower of RoBERTa's kind"):
+    with pytest.raises(WeightsError, match="no RoBERTa text tower"):
         to_transformers(first, tmp_path / "hf")
     assert not (tmp_path / "theirs").exists()
 
@@ -278,16 +278,16 @@ def test_released_shapes_survive_open_clips_words(name: str) -> None:
 
 def find_tokenizer(name: str) -> Any:
     tag = "laion5b_s13b_b90k" if "base" in name else "frozen_laion5b_s13b_b90k"
-    return find(name, tag).spec().tokenizer
+    return find_release(name, tag).spec().tokenizer
 
 
 def test_m_clips_head_has_no_words_in_open_clip() -> None:
     tower, dim = m_clip.read_config(
         {"model_type": "M-CLIP", "modelBase": "xlm-roberta-large", "numDims": 512}
     )
-    assert base_of(tower) == "xlm-roberta-large"
+    assert base_model_name(tower) == "xlm-roberta-large"
     shape = dataclasses.replace(preset("ViT-B-32"), text=tower, embed_dim=dim)
-    spec = ModelSpec(name="m", architecture=shape, tokenizer=m_clip.tokenizer_of(tower))
+    spec = ModelSpec(name="m", architecture=shape, tokenizer=m_clip.roberta_tokenizer(tower))
     with pytest.raises(WeightsError, match="a matrix with a bias"):
         write_open_clip.write_config(shape, spec.preprocess, spec.tokenizer, name="m")
 
@@ -300,7 +300,7 @@ def test_m_clips_head_has_no_words_in_open_clip() -> None:
     ],
 )
 def test_released_sizes(name: str, tag: str, parameters: int) -> None:
-    release = find(name, tag)
+    release = find_release(name, tag)
     model = build(release.spec().architecture, device="meta")
     assert sum(p.numel() for p in model.parameters()) == release.parameters == parameters
 

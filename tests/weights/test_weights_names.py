@@ -22,7 +22,7 @@ from diptych.weights import (
     to_open_clip,
     to_transformers,
 )
-from diptych.weights.registry import OPENAI_ARCHIVES, find
+from diptych.weights.registry import OPENAI_ARCHIVES, find_release
 from tests.weights.tiny_models import TINY, changed
 
 # The small models here have a reduced vocabulary, of which every export warns.
@@ -30,18 +30,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this mod
 
 
 def test_activation_and_preprocessing_follow_the_tag() -> None:
-    assert find("ViT-B-32", "openai").spec().architecture == preset("ViT-B-32-quickgelu")
-    assert find("ViT-B-32", "laion2b_s34b_b79k").spec().architecture == preset("ViT-B-32")
-    assert find("ViT-B-32", "datacomp_xl_s13b_b90k").activation == "gelu"
-    assert find("ViT-B-16", "METACLIP-400M").activation == "quick_gelu"
-    assert find("ViT-L-14", "laion2b_s32b_b82k").spec().preprocess.mean == (0.5, 0.5, 0.5)
-    assert find("ViT-H-14-378", "dfn5b").spec().preprocess == PreprocessConfig(size=378, resize="squash")
-    assert find("ViT-B-16-SigLIP", "webli").repository == "google/siglip-base-patch16-224"
+    assert find_release("ViT-B-32", "openai").spec().architecture == preset("ViT-B-32-quickgelu")
+    assert find_release("ViT-B-32", "laion2b_s34b_b79k").spec().architecture == preset("ViT-B-32")
+    assert find_release("ViT-B-32", "datacomp_xl_s13b_b90k").activation == "gelu"
+    assert find_release("ViT-B-16", "METACLIP-400M").activation == "quick_gelu"
+    assert find_release("ViT-L-14", "laion2b_s32b_b82k").spec().preprocess.mean == (0.5, 0.5, 0.5)
+    assert find_release("ViT-H-14-378", "dfn5b").spec().preprocess == PreprocessConfig(
+        size=378, resize="squash"
+    )
+    assert find_release("ViT-B-16-SigLIP", "webli").repository == "google/siglip-base-patch16-224"
 
 
 @pytest.mark.parametrize(("spelling", "name"), list(OPENAI_NAMES.items()))
 def test_openais_spellings(spelling: str, name: str) -> None:
-    release = find(spelling, None)
+    release = find_release(spelling, None)
     assert (release.architecture, release.tag) == (name, "openai")
     assert release.repository.startswith("timm/")
 
@@ -60,7 +62,7 @@ def test_every_release_can_be_described() -> None:
     [
         ("ViT-B-23", None, "Did you mean .*ViT-B-32"),
         ("vit-b-32", None, "Did you mean .*ViT-B-32"),
-        ("ViT-B-32", None, r"name its weights too \(--pretrained TAG\), one of: openai"),
+        ("ViT-B-32", None, r"also name weights \(--pretrained TAG\), one of: openai"),
         ("ViT-B-32", "laion2b", "Did you mean laion2b_"),
         ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "no weights tagged"),
         ("diptych-small", None, "no weights are released"),

@@ -247,9 +247,15 @@ def test_the_default_model_or_a_clear_word() -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"preprocess": PreprocessConfig(size=224)}, "side 224, its encoder takes 32"),
-        ({"tokenizer": TokenizerConfig(vocab_size=8192)}, "length 77, its encoder takes 32"),
-        ({"tokenizer": TokenizerConfig(context_length=32)}, "49408 ids, its encoder knows 8192"),
+        (
+            {"preprocess": PreprocessConfig(size=224)},
+            "image size 224 in its preprocessing, its encoder takes 32",
+        ),
+        (
+            {"tokenizer": TokenizerConfig(vocab_size=8192)},
+            "context length 77 in its tokenizer, its encoder takes 32",
+        ),
+        ({"tokenizer": TokenizerConfig(context_length=32)}, "49408 ids, its encoder has embeddings for 8192"),
     ],
 )
 def test_parts_that_do_not_belong_together(part: dict[str, Any], message: str) -> None:

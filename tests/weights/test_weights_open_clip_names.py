@@ -20,7 +20,7 @@ from diptych.model.initialise import build
 from diptych.model.presets.table import PRESETS, is_architecture, preset
 from diptych.weights import list_models, load_checkpoint
 from diptych.weights.open_clip.names import open_clip_names
-from diptych.weights.registry import Release, find, preprocess_for, tokenizer_for
+from diptych.weights.registry import Release, find_release, preprocess_for, tokenizer_for
 
 TABLE = (Path(__file__).parent / "recorded_open_clip.csv").read_text(encoding="utf-8")
 ROWS = list(csv.DictReader(TABLE.splitlines()))
@@ -90,7 +90,7 @@ def test_every_name_of_open_clips_has_a_row_that_is_true() -> None:
             with pytest.raises(UnknownModelError, match="not loaded here"):
                 load_checkpoint(name)
         for tag in row.tags if not row.reason else ():
-            assert find(name, tag).tag == tag
+            assert find_release(name, tag).tag == tag
     assert {release.architecture for release in list_models()} <= set(PRESETS)
 
 

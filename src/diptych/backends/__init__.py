@@ -1,8 +1,8 @@
-"""The contract of `diptych.encoder` fulfilled: `load` finds and opens a model by name.
+"""Implementations of the encoder contract (`diptych.encoder`); `load` opens a model by name.
 
-Three ways to compute one model: torch (`torch`), and without it ONNX Runtime and OpenVINO from a folder
-that `export` wrote (`exported`). `loading` is the seam, `choosing` measures which is fastest on a machine.
-Names are imported at their first use, so that an exported model is opened without torch.
+A model runs on torch (`torch`), or without torch on ONNX Runtime or OpenVINO from a folder that `export`
+wrote (`exported`). `loading` chooses between them, `runtime_choice` measures which is fastest on this
+machine. Attributes are imported at their first use, so that an exported model is opened without torch.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from diptych.lazy import lazy_attributes
 
-# ONNX Runtime's newer wheels report to their makers, and keep an id of the machine in the home folder, unless
-# this is set before they are imported; `disable_telemetry_events` comes too late (seen with 1.32).
+# Newer wheels of ONNX Runtime send telemetry and store an id of the machine in the home folder, unless this
+# is set before they are imported; `disable_telemetry_events` comes too late (observed with 1.32).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from diptych.backends.choices import Choice
-    from diptych.backends.choosing import choose_runtime
+    from diptych.backends.autotuning import AutotuningEncoder, autotune
     from diptych.backends.conversion.converting import export
     from diptych.backends.exported.encoder import ExportedEncoder
     from diptych.backends.harness import open_clip_triple
     from diptych.backends.loading import load
-    from diptych.backends.settling import SettlingEncoder, settle
+    from diptych.backends.runtime_choice import choose_runtime
+    from diptych.backends.runtime_records import RuntimeChoice
     from diptych.backends.supervised import SupervisedScorer, load_supervised, supervised_classes
     from diptych.backends.torch import TorchEncoder
 
@@ -33,9 +33,9 @@ __all__ = [
     "ExportedEncoder",
     "export",
     "choose_runtime",
-    "Choice",
-    "settle",
-    "SettlingEncoder",
+    "RuntimeChoice",
+    "autotune",
+    "AutotuningEncoder",
     "load_supervised",
     "supervised_classes",
     "SupervisedScorer",
@@ -47,10 +47,10 @@ _MODULES = {
     "TorchEncoder": "torch",
     "ExportedEncoder": "exported.encoder",
     "export": "conversion.converting",
-    "choose_runtime": "choosing",
-    "Choice": "choices",
-    "settle": "settling",
-    "SettlingEncoder": "settling",
+    "choose_runtime": "runtime_choice",
+    "RuntimeChoice": "runtime_records",
+    "autotune": "autotuning",
+    "AutotuningEncoder": "autotuning",
     "load_supervised": "supervised",
     "supervised_classes": "supervised",
     "SupervisedScorer": "supervised",

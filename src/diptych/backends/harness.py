@@ -1,8 +1,7 @@
-"""Our models in harnesses written for open_clip: model, transform and tokenizer as torch knows them.
+"""Model, transform and tokenizer for evaluation harnesses written for open_clip.
 
-CLIP_benchmark and its like load a model by a function that returns `(model, transform, tokenizer)` and then
-call `model.encode_image(batch)`, `model.encode_text(tokens)` and compare. `open_clip_triple` is such a
-function: hand it over where the harness asks for its loader.
+CLIP_benchmark and similar programs load a model with a function that returns `(model, transform, tokenizer)`,
+then call `model.encode_image(batch)` and `model.encode_text(tokens)`. `open_clip_triple` is such a function.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ImageTransform:
-    """The evaluation transform on one picture: any Pillow picture to (3, S, S) float32.
+    """Evaluation preprocessing of a Pillow image, to (3, S, S) float32.
 
     Parameters
     ----------
@@ -36,12 +35,12 @@ class ImageTransform:
         self.config = config
 
     def __call__(self, image: Image) -> Tensor:
-        """Convert the colours, resize, cut, normalise."""
+        """Convert the colours, resize, crop, normalise."""
         return torch.from_numpy(preprocess(to_rgb(image), self.config))
 
 
 class TextTransform:
-    """The tokenizer on one text or several: (N, L) int64.
+    """Tokenizer of a text or several texts, to (N, L) int64.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class TextTransform:
 
 
 class Triple(NamedTuple):
-    """What open_clip's harnesses expect of a loader."""
+    """Return value of a loader for open_clip's harnesses."""
 
     model: CLIP
     transform: Callable[[Image], Tensor]
@@ -71,14 +70,14 @@ def open_clip_triple(
     cache_dir: str | Path | None = None,
     device: str = "cpu",
 ) -> Triple:
-    """Load a model the way CLIP_benchmark's loaders do.
+    """Load a model as CLIP_benchmark's loaders do.
 
     Parameters
     ----------
     model_name, pretrained, cache_dir
         As for `diptych.load`.
     device : str
-        Where the model computes.
+        Device of the model.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""A run that learned labels (objective "classes"), as a callable from pictures to scores.
+"""Supervised classifiers: training runs with the objective "classes", as callables from images to scores.
 
-It is what evaluation calls a `Scorer`: no encoder, for it has no texts. The head is kept in the run's
-checkpoint, beside the tower it was trained with, so the last state of the run is what answers.
+Evaluation calls this a `Scorer`. It is not an encoder, because it has no text tower. The head is only in the
+run's checkpoint, with its image tower, so the last state of the run is used.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ BATCH = 64
 
 
 class SupervisedScorer:
-    """A tower with its head; `load_supervised` makes one.
+    """Image tower with a classification head; `load_supervised` opens one.
 
     Parameters
     ----------
     trained : Classification
-        On its device.
+        The trained module, on its device.
     spec : ModelSpec
-        The preprocessing that belongs to it.
+        Specification with the preprocessing.
     columns : sequence of int
-        Of the head, in the order that scores are to have.
+        Columns of the head, in the order of the scores.
     identity : str
     batch_size : int
     threads : int, optional
-        That resize pictures.
+        Threads that resize images.
     """
 
     precision = "float32"
@@ -67,24 +67,24 @@ class SupervisedScorer:
 
     @property
     def input_size(self) -> int:
-        """Side of the square the model sees, pixels."""
+        """Side of the square input image, pixels."""
         return self.spec.preprocess.size
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as logits, (N, C) float32."""
-        rows = np.empty((len(images), len(self.columns)), np.float32)
+        """Logits of decoded RGB images, (N, C) float32."""
+        logits = np.empty((len(images), len(self.columns)), np.float32)
         device = self.trained.head.weight.device
         for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
-            pixels = torch.from_numpy(preprocess_batch(part, self.spec.preprocess, threads=self.threads))
-            pixels = pixels.to(device).contiguous(memory_format=torch.channels_last)
-            rows[start : start + len(part)] = self.trained.score(pixels)[:, self.columns].cpu().numpy()
-        return rows
+            batch = images[start : start + self.batch_size]
+            pixels = torch.from_numpy(preprocess_batch(batch, self.spec.preprocess, threads=self.threads))
+            pixels = pixels.to(device).contiguous(memory_format=torch.channels_last)  # (B, 3, S, S)
+            logits[start : start + len(batch)] = self.trained.score(pixels)[:, self.columns].cpu().numpy()
+        return logits
 
 
 def supervised_classes(folder: str | Path) -> tuple[str, ...]:
-    """The labels that a run learned; empty for a run of another objective, or for what is no run."""
+    """Labels that a run was trained on; empty for a run of another objective or another folder."""
     if not (Path(folder) / checkpoint.FILE).is_file():
         return ()
     try:
@@ -107,9 +107,9 @@ def load_supervised(
     Parameters
     ----------
     folder : path
-        Of the run.
+        Folder of the run.
     class_names : sequence of str
-        What the columns of scores are to be: some of the labels it learned, in the data set's order.
+        Labels of the columns of the scores: some of those that the run was trained on, in any order.
     device, batch_size, threads
         As for `load`.
 
@@ -120,41 +120,41 @@ def load_supervised(
     Raises
     ------
     WeightsError
-        No such run, of another objective, or a label it has not learned.
+        There is no such run, it has another objective, or was not trained on one of the labels.
     """
-    home = Path(folder)
-    if not (home / checkpoint.FILE).is_file():
-        raise WeightsError(f"{home} holds no {checkpoint.FILE}: expected the folder of a run")
+    run_folder = Path(folder)
+    if not (run_folder / checkpoint.FILE).is_file():
+        raise WeightsError(f"{run_folder} holds no {checkpoint.FILE}: expected the folder of a run")
     try:
-        state, config, _ = checkpoint.read(home)
+        state, config, _ = checkpoint.read(run_folder)
     except TrainingError as error:
         raise WeightsError(str(error)) from error
     known = _classes(config)
     if not known:
         raise WeightsError(
-            f"{home} is a run of the objective {config.get('objective')}: only 'classes' has a head for "
-            "labels; diptych.load opens the others"
+            f"{run_folder} is a run of the objective {config.get('objective')}: only 'classes' has a head "
+            "for labels; diptych.load opens the others"
         )
     if missing := [name for name in class_names if name not in known]:
         raise WeightsError(
-            f"{home} has not learned {', '.join(map(repr, missing[:5]))}; it learned "
+            f"{run_folder} has not learned {', '.join(map(repr, missing[:5]))}; it learned "
             f"{', '.join(map(repr, known[:20]))}"
         )
-    trained, spec = _trained(home, state.tensors)
+    trained, spec = _load_trained(run_folder, state.tensors)
     columns = torch.searchsorted(trained.classes, _numbers(class_names))  # type: ignore[arg-type]
-    where = pick_device(device)
-    trained.to(where).model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    resolved_device = pick_device(device)
+    trained.to(resolved_device).model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if threads is not None:
         torch.set_num_threads(threads)
-    told = f"{_hash(trained.state_dict())}:{','.join(class_names)}:{spec.preprocess}"
-    identity = f"sha256:{hashlib.sha256(told.encode()).hexdigest()}"
+    content = f"{_hash(trained.state_dict())}:{','.join(class_names)}:{spec.preprocess}"
+    identity = f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
     return SupervisedScorer(
         trained, spec, columns.tolist(), identity=identity, batch_size=batch_size, threads=threads
     )
 
 
 def _classes(config: Mapping[str, str]) -> tuple[str, ...]:
-    """Labels, as the checkpoint tells its config."""
+    """Labels from the config in the checkpoint, whose values are texts of Python literals."""
     if config.get("objective") != repr("classes"):
         return ()
     return tuple(ast.literal_eval(config["classes"]))
@@ -164,8 +164,8 @@ def _numbers(names: Sequence[str]) -> torch.Tensor:
     return torch.from_numpy(hash_keys(names).view(np.int64).copy())
 
 
-def _trained(folder: Path, tensors: Mapping[str, Any]) -> tuple[Classification, ModelSpec]:
-    """The averaged weights if there are any, with the shape that the kept model has."""
+def _load_trained(folder: Path, tensors: Mapping[str, Any]) -> tuple[Classification, ModelSpec]:
+    """Build the classifier with the averaged weights if there are any, else the last ones."""
     state = tensors.get("average", tensors.get("model"))
     try:
         spec = load_checkpoint(folder).spec

@@ -1,8 +1,8 @@
-"""The contract of `diptych.encoder` fulfilled with torch: pictures and texts in, unit rows out.
+"""Encoder on torch: images and texts to normalised embeddings (`diptych.encoder` has the contract).
 
-Puts model, preprocessing and tokenizer together, and chooses what the contract leaves open: device,
-precision, how many at a time, whether texts share their beginnings. Finding weights is `diptych.weights`;
-files and failures are `diptych.embedding.batches`.
+It combines model, preprocessing and tokenizer, and determines device, precision, batch size, and whether
+texts share their prefixes. `diptych.weights` finds weights; `diptych.embedding.batches` handles files and
+failures.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
-BATCH = 64  # pictures or texts at a time
-TEXTS = 4096  # texts turned into trees at a time
-# Trees computed together. On a processor few, so that what one layer hands the next stays in its cache:
-# 8 gave 311 prompts/s where 64 gave 254 (ViT-B/32, two cores); on an accelerator many, to keep it busy.
+BATCH = 64  # images or texts per forward pass
+TEXTS = 4096  # texts arranged as prefix trees at a time
+# Trees per forward pass. Few on a CPU, so that activations stay in its cache: 8 gave 311 prompts/s where 64
+# gave 254 (ViT-B/32, two cores). Many on an accelerator, to keep it busy.
 TREES = {"cpu": 8}
 MANY_TREES = 64
 
 
 class TorchEncoder:
-    """A model behind the contract; `diptych.load` makes one.
+    """Encoder on torch; `diptych.load` opens one.
 
     Parameters
     ----------
     model : CLIP
-        Used as it is: already on its device, in its precision.
+        The model, on its device and in its precision.
     spec : ModelSpec
-        The preprocessing and tokenizer that belong to it.
+        Specification with preprocessing and tokenizer.
     tokenizer : Tokenizer, optional
-        Made from the spec if not handed in.
+        By default created from the spec.
     identity : str
-        Of the weights and all that travels with them.
+        Identity of the checkpoint.
     batch_size : int
-        Pictures or texts computed at a time.
+        Images or texts per forward pass.
     threads : int, optional
-        Threads that resize pictures; by default one per core.
+        Threads that resize images; by default one per core.
     on_long : {"cut", "refuse"}
-        What becomes of a text over the model's length.
+        What to do with a text that is too long.
 
     Attributes
     ----------
@@ -94,27 +94,27 @@ class TorchEncoder:
         threads: int | None = None,
         on_long: OnLong = "cut",
     ) -> TorchEncoder:
-        """An encoder from weights in memory; parameters as for `load`.
+        """Build an encoder from a checkpoint; parameters as for `load`.
 
         `threads` is set for all of torch in this process.
 
         Raises
         ------
         WeightsError
-            The weights do not fit the architecture beside them.
+            The weights do not fit the architecture.
         """
-        where = pick_device(device)
-        dtype = pick_dtype(precision, where)
+        torch_device = pick_device(device)
+        dtype = pick_dtype(precision, torch_device)
         if threads is not None:
             torch.set_num_threads(threads)
         model = build(checkpoint.spec.architecture, device="meta")
-        whole = fit(checkpoint.spec.architecture, checkpoint.state, source=checkpoint.spec.name)
-        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in whole.items()}
-        # The scale stays exact: a bfloat16 logarithm would be off by a hundredth.
-        state |= {k: whole[k].float() for k in ("logit_scale", "logit_bias") if k in state}
+        checked = fit(checkpoint.spec.architecture, checkpoint.state, source=checkpoint.spec.name)
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in checked.items()}
+        # The scale stays in float32: its logarithm in bfloat16 would change it by about one percent.
+        state |= {k: checked[k].float() for k in ("logit_scale", "logit_bias") if k in state}
         model.load_state_dict(state, assign=True)
         fill_buffers(model, torch.device("cpu"))
-        model = model.to(where).eval().requires_grad_(False)
+        model = model.to(torch_device).eval().requires_grad_(False)
         if isinstance(checkpoint.spec.architecture.vision, ResNetConfig | TimmConfig):
             model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
@@ -129,97 +129,100 @@ class TorchEncoder:
 
     @property
     def dim(self) -> int:
-        """Length of a row."""
+        """Width of the embeddings."""
         return self.spec.architecture.embed_dim
 
     @property
     def input_size(self) -> int:
-        """Side of the square the model sees, pixels."""
+        """Side of the square input image, pixels."""
         return self.spec.preprocess.size
 
     @property
     def logit_scale(self) -> float:
-        """Factor on cosines, already exponentiated."""
+        """Factor on cosine similarities, already exponentiated."""
         return self.model.logit_scale.float().exp().item()
 
     @property
     def logit_bias(self) -> float:
-        """Added after the scale; 0 without a sigmoid loss."""
+        """Bias added after the scale; 0 unless trained with the sigmoid loss."""
         return 0.0 if self.model.logit_bias is None else self.model.logit_bias.float().item()
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self._weight.device
 
     @property
     def precision(self) -> str:
-        """What the model computes in: float32, bfloat16 or float16."""
+        """Precision of the model: float32, bfloat16 or float16."""
         return str(self._weight.dtype).removeprefix("torch.")
 
     @property
     def _weight(self) -> Tensor:
-        """One of the weights that have the model's device and precision, which the scale has not."""
+        """A weight with the model's precision, which the logit scale does not have."""
         return next(self.model.visual.parameters())
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as unit rows, (N, dim) float32."""
-        return self._over_images(images, self.model.encode_image, (self.dim,), unit=True)
+        """Embed decoded RGB images, (N, dim) float32, normalised."""
+        return self._encode_image_batches(images, self.model.encode_image, (self.dim,), unit=True)
 
     def prepare(self, image: Image) -> FloatArray:
-        """One decoded RGB picture as `encode_prepared` takes it, (3, S, S) float32; safe in any thread."""
+        """Preprocess a decoded RGB image for `encode_prepared`, (3, S, S) float32; thread-safe."""
         return preprocess(image, self.spec.preprocess)
 
     def encode_prepared(self, prepared: Sequence[FloatArray]) -> FloatArray:
-        """What `prepare` gave as unit rows, (N, dim) float32."""
-        return self._over(prepared, np.stack, self.model.encode_image, (self.dim,), unit=True)
+        """Embed images from `prepare`, (N, dim) float32, normalised."""
+        return self._encode_batches(prepared, np.stack, self.model.encode_image, (self.dim,), unit=True)
 
     def image_features(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures before the projection, (N, width) float32, not normalised."""
-        return self._over_images(images, self.model.visual.features, (self.model.visual.feature_width,))
+        """Image features before the projection, (N, width) float32, not normalised."""
+        return self._encode_image_batches(
+            images, self.model.visual.features, (self.model.visual.feature_width,)
+        )
 
     def encode_patches(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as grids of unit rows, (N, h, w, dim) float32."""
+        """Patch embeddings of decoded RGB images, (N, h, w, dim) float32, normalised."""
         vision = self.spec.architecture.vision
         if isinstance(vision, TimmConfig):
             raise InputError(
-                f"{vision.model_name} is built by timm, which gives no vector for a single patch"
+                f"{vision.model_name} is built by timm, which has no embeddings of single patches"
             )
         grid = vision.grid
-        return self._over_images(
+        return self._encode_image_batches(
             images, self.model.visual.patch_embeddings, (grid, grid, self.dim), unit=True
         )
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Texts as unit rows, (N, dim) float32; common beginnings are computed once where that is exact."""
-        rows = np.empty((len(texts), self.dim), np.float32)
-        share = supports_prefix_trees(self.spec.architecture.text)
-        step = TEXTS if share else self.batch_size
-        # One call for all, so that texts that are too long are counted in one warning.
-        tokens = torch.from_numpy(self.tokenizer(list(texts), on_long=self.on_long))
+        """Embed texts, (N, dim) float32, normalised; with causal attention common prefixes are shared."""
+        embeddings = np.empty((len(texts), self.dim), np.float32)
+        use_trees = supports_prefix_trees(self.spec.architecture.text)
+        step = TEXTS if use_trees else self.batch_size
+        # One call for all texts, so that those that are too long are counted in one warning.
+        tokens = torch.from_numpy(self.tokenizer(list(texts), on_long=self.on_long))  # (N, L)
+        trees = TREES.get(self.device.type, MANY_TREES)
         for start in range(0, len(texts), step):
-            part = tokens[start : start + step]
-            found = (
-                encode_with_prefix_trees(self.model, part, batch_size=TREES.get(self.device.type, MANY_TREES))
-                if share
-                else self.model.encode_text(part.to(self.device), normalize=True)
+            batch = tokens[start : start + step]
+            batch_embeddings = (
+                encode_with_prefix_trees(self.model, batch, batch_size=trees)
+                if use_trees
+                else self.model.encode_text(batch.to(self.device), normalize=True)
             )
-            rows[start : start + step] = _unit(found)
-        return rows
+            embeddings[start : start + step] = _normalize(batch_embeddings)
+        return embeddings
 
     def cost(self) -> EncoderCost:
-        """Parameters, and operations of a forward pass as torch counts them on tensors without memory."""
+        """Number of parameters, and operations of a forward pass, counted on the meta device."""
         parameters = sum(weight.numel() for weight in self.model.parameters())
         try:
             shape = self.spec.architecture
             counted = cost(shape, shape.text.context_length)
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-            return EncoderCost(parameters)  # a tower of another library, which may need real tensors
+            return EncoderCost(parameters)  # towers of timm may not run on the meta device
         return EncoderCost(parameters, counted.picture, counted.text)
 
     def classifier(self, names: Sequence[str] | Mapping[str, Any], **options: Any) -> ZeroShotClassifier:
-        """A zero-shot classifier for classes given in words.
+        """Build a zero-shot classifier from class names.
 
         Parameters
         ----------
@@ -230,24 +233,25 @@ class TorchEncoder:
         """
         return ZeroShotClassifier(self, **options).fit(names)
 
-    def _over_images(
-        self, images: Sequence[Image], function: Any, shape: tuple[int, ...], *, unit: bool = False
+    def _encode_image_batches(
+        self, images: Sequence[Image], encode: Any, shape: tuple[int, ...], *, unit: bool = False
     ) -> FloatArray:
-        ready = partial(preprocess_batch, config=self.spec.preprocess, threads=self.threads)
-        return self._over(images, ready, function, shape, unit=unit)
+        prepare = partial(preprocess_batch, config=self.spec.preprocess, threads=self.threads)
+        return self._encode_batches(images, prepare, encode, shape, unit=unit)
 
     @torch.inference_mode()
-    def _over(
-        self, items: Sequence[Any], ready: Any, function: Any, shape: tuple[int, ...], *, unit: bool = False
+    def _encode_batches(
+        self, items: Sequence[Any], prepare: Any, encode: Any, shape: tuple[int, ...], *, unit: bool = False
     ) -> FloatArray:
-        rows = np.empty((len(items), *shape), np.float32)
+        """Apply `encode` to batches of items, which `prepare` turns into pixels; `shape` is an output's."""
+        outputs = np.empty((len(items), *shape), np.float32)
         dtype = self._weight.dtype
         for start in range(0, len(items), self.batch_size):
-            pixels = ready(items[start : start + self.batch_size])  # (B, 3, S, S)
+            pixels = prepare(items[start : start + self.batch_size])  # (B, 3, S, S)
             with _full_float32(self.device):
-                found = function(torch.from_numpy(pixels).to(self.device, dtype))
-            rows[start : start + len(found)] = _unit(found) if unit else found.float().cpu().numpy()
-        return rows
+                batch = encode(torch.from_numpy(pixels).to(self.device, dtype))
+            outputs[start : start + len(batch)] = _normalize(batch) if unit else batch.float().cpu().numpy()
+        return outputs
 
     def __repr__(self) -> str:
         return f"TorchEncoder({self.spec.name!r}, {self.dim} wide, {self.device}, {self.precision})"
@@ -255,7 +259,7 @@ class TorchEncoder:
 
 @contextmanager
 def _full_float32(device: torch.device) -> Iterator[None]:
-    """Convolutions of float32 in float32: CUDA's would round to TensorFloat-32, with 10 bits."""
+    """Compute float32 convolutions in float32; CUDA's default is TensorFloat-32, with 10 bits of mantissa."""
     if device.type != "cuda":
         yield
         return
@@ -267,7 +271,7 @@ def _full_float32(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _unit(rows: Tensor) -> FloatArray:
-    """Rows of length one in float32, also where the model computes in half precision."""
-    unit: FloatArray = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
-    return unit
+def _normalize(embeddings: Tensor) -> FloatArray:
+    """Normalise embeddings in float32, also those of a model in half precision."""
+    normalized: FloatArray = torch.nn.functional.normalize(embeddings.float(), dim=-1).cpu().numpy()
+    return normalized

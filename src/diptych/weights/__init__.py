@@ -1,8 +1,8 @@
-"""Names and checksums, download, reading foreign checkpoints, identity.
+"""Weights: names, download and checksums, formats of other projects, our own format, identity.
 
-Building a model and filling it is `diptych.backends`' work; what stands here ends with tensors by name. Names
-are imported at their first use: files that hold no tensors (`download`, `registry`, `foreign`) are read
-without torch.
+The result is always a `Checkpoint`: tensors by name with their config. `diptych.backends` builds the model.
+Attributes are imported at their first use, so that modules without tensors (`download`, `registry`,
+`foreign_configs`) work without torch.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from diptych.weights.combining import combine
     from diptych.weights.fitting import fit
     from diptych.weights.identity import identity_of
-    from diptych.weights.load import load_checkpoint, load_texts
+    from diptych.weights.load import load_checkpoint, load_text_encoder
     from diptych.weights.native import save_checkpoint, to_diptych
     from diptych.weights.open_clip.write import to_open_clip
     from diptych.weights.registry import list_models, suggest
     from diptych.weights.spec import Checkpoint, ModelSpec
-    from diptych.weights.transformers.m_clip import TextCheckpoint, with_texts_of
+    from diptych.weights.transformers.m_clip import TextCheckpoint, join_text_encoder
     from diptych.weights.transformers.write import to_transformers
 
 __all__ = [
     "load_checkpoint",
-    "load_texts",
-    "with_texts_of",
+    "load_text_encoder",
+    "join_text_encoder",
     "save_checkpoint",
     "to_diptych",
     "to_open_clip",
@@ -43,8 +43,8 @@ __all__ = [
 
 _MODULES = {
     "load_checkpoint": "load",
-    "load_texts": "load",
-    "with_texts_of": "transformers.m_clip",
+    "load_text_encoder": "load",
+    "join_text_encoder": "transformers.m_clip",
     "save_checkpoint": "native",
     "to_diptych": "native",
     "to_open_clip": "open_clip.write",

@@ -1,9 +1,8 @@
-"""Weights between weights: means of several models, and the way from one model to another.
+"""Weighted means of the weights of several models.
 
-Models that came from one another by training lie in one valley, and between them there are often better ones
-than at either end: the mean of a run's late weights ("model soups", Wortsman et al. 2022, arXiv 2203.05482),
-or a model part of the way from its pretrained start to its fine-tuned end, which keeps more of what the start
-could do (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
+The mean of several checkpoints of a run is often better than each ("model soups", Wortsman et al. 2022, arXiv
+2203.05482). Interpolation between a pretrained model and its fine-tuned version keeps more of the pretrained
+model's robustness (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -18,40 +17,46 @@ from diptych.weights.identity import identity_of
 from diptych.weights.spec import Checkpoint, ModelSpec
 
 
-def combine(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = None) -> Checkpoint:
-    """The weighted mean of every weight, running statistics too; counters are the last one's.
+def combine(checkpoints: Sequence[Checkpoint], fractions: Sequence[float] | None = None) -> Checkpoint:
+    """Weighted mean of every weight and running statistic; integer counters are those of the last model.
 
     Parameters
     ----------
     checkpoints : sequence of Checkpoint
-        Of one architecture. The last one says how the result reads pictures and texts.
-    shares : sequence of float, optional
-        One for each, adding up to 1; equal ones if not given.
+        Models of one architecture. Preprocessing and tokenizer are those of the last.
+    fractions : sequence of float, optional
+        One coefficient per model; they add up to 1. Equal by default.
 
     Returns
     -------
     Checkpoint
-        In the last one's precision; its training summary names what it was made of.
+        In the precision of the last model; its training summary lists the models.
 
     Raises
     ------
     WeightsError
-        The models do not fit each other, or the shares do not add up to 1.
+        The models do not fit each other, or the coefficients do not add up to 1.
     """
-    shares = [1 / len(checkpoints)] * len(checkpoints) if shares is None else list(shares)
-    if not checkpoints or len(shares) != len(checkpoints) or abs(sum(shares) - 1) > 1e-6:
+    fractions = [1 / len(checkpoints)] * len(checkpoints) if fractions is None else list(fractions)
+    if not checkpoints or len(fractions) != len(checkpoints) or abs(sum(fractions) - 1) > 1e-6:
         raise WeightsError(
-            f"{len(checkpoints)} models and shares {shares}: expected one each, adding up to 1"
+            f"{len(checkpoints)} models and shares {fractions}: expected one share per model, adding up to 1"
         )
     last = checkpoints[-1]
-    for one in checkpoints:
-        shapes = {name: tensor.shape for name, tensor in one.state.items()}
+    for checkpoint in checkpoints:
+        shapes = {name: tensor.shape for name, tensor in checkpoint.state.items()}
         if shapes != {name: tensor.shape for name, tensor in last.state.items()}:
-            raise WeightsError(f"{one.spec.name} and {last.spec.name} have weights of other names or shapes")
-        _refuse_other_readings(one.spec, last.spec)
+            raise WeightsError(
+                f"{checkpoint.spec.name} and {last.spec.name} have weights of other names or shapes"
+            )
+        _check_same_meaning(checkpoint.spec, last.spec)
     state = {
+        # In float64, so that the order of the models does not matter after rounding.
         name: sum(
-            (share * one.state[name].double() for one, share in zip(checkpoints, shares, strict=True)),
+            (
+                fraction * checkpoint.state[name].double()
+                for checkpoint, fraction in zip(checkpoints, fractions, strict=True)
+            ),
             torch.zeros((), dtype=torch.float64),
         ).to(tensor.dtype)
         if tensor.is_floating_point()
@@ -59,19 +64,19 @@ def combine(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = 
         for name, tensor in last.state.items()
     }
     parts = [
-        {"identity": one.identity, "share": share, **one.spec.training}
-        for one, share in zip(checkpoints, shares, strict=True)
+        {"identity": checkpoint.identity, "share": fraction, **checkpoint.spec.training}
+        for checkpoint, fraction in zip(checkpoints, fractions, strict=True)
     ]
     spec = replace(last.spec, training={"mean_of": parts})
     return replace(last, spec=spec, state=state, identity=identity_of(spec, state, last.folder), checked="")
 
 
-def _refuse_other_readings(one: ModelSpec, last: ModelSpec) -> None:
-    """Raise where weights of equal shapes mean other things: ids of another table, another activation."""
-    # The side of pictures may differ: an average pool reads any, and what does not fit has other shapes.
-    for what, mine, theirs in (
-        ("tokenizer", last.tokenizer, one.tokenizer),
-        ("activation", last.architecture.activation, one.architecture.activation),
+def _check_same_meaning(spec: ModelSpec, last: ModelSpec) -> None:
+    """Raise if weights of equal shapes are used differently: another tokenizer or activation."""
+    # The image size may differ: where it matters, the position tables have other shapes.
+    for title, expected, actual in (
+        ("tokenizer", last.tokenizer, spec.tokenizer),
+        ("activation", last.architecture.activation, spec.architecture.activation),
     ):
-        if mine != theirs:
-            raise WeightsError(f"{one.name} has another {what} than {last.name}: {theirs}, not {mine}")
+        if expected != actual:
+            raise WeightsError(f"{spec.name} has another {title} than {last.name}: {actual}, not {expected}")

@@ -1,4 +1,4 @@
-"""What every writer of a foreign layout needs: tokenizer files, and towers that others cannot express."""
+"""Helpers of the writers for other projects' formats: tokenizer files, and what those cannot express."""
 
 from __future__ import annotations
 
@@ -11,19 +11,29 @@ from diptych.model.config import ResNetConfig
 from diptych.weights.spec import Checkpoint
 
 
-def warn_of_tokenizer(tokenizer: TokenizerConfig, theirs: str, *cleans: str) -> None:
-    """Warn of what the other side's tokenizer cannot do; the vectors of its texts would be others."""
-    lost = []
+def warn_of_tokenizer(tokenizer: TokenizerConfig, project: str, *cleans: str) -> None:
+    """Warn if another project's tokenizer gives other ids, and so other text embeddings.
+
+    Parameters
+    ----------
+    tokenizer : TokenizerConfig
+        The model's tokenizer.
+    project : str
+        Name of the other project, for the message.
+    *cleans : str
+        Ways of cleaning a text that its tokenizer has.
+    """
+    missing = []
     if tokenizer.kind == "clip" and tokenizer.vocab_size != CLIP_VOCAB_SIZE:
-        lost.append(
-            f"the reduced vocabulary of {tokenizer.vocab_size} ids (its table has all {CLIP_VOCAB_SIZE})"
+        missing.append(
+            f"the reduced vocabulary of {tokenizer.vocab_size} ids (its own has {CLIP_VOCAB_SIZE})"
         )
     if tokenizer.clean not in cleans:
-        lost.append(f"cleaning texts by {tokenizer.clean!r} (it has {' or '.join(map(repr, cleans))})")
-    if lost:
+        missing.append(f"cleaning texts by {tokenizer.clean!r} (it has {' or '.join(map(repr, cleans))})")
+    if missing:
         warnings.warn(
-            f"{theirs} has no tokenizer for this model: lost is {' and '.join(lost)}. The weights are "
-            "whole, but turn its texts into ids with diptych",
+            f"{project} has no tokenizer for this model; it lacks {' and '.join(missing)}. The weights are "
+            "complete, but tokenize texts with diptych",
             UserWarning,
             stacklevel=3,
         )
@@ -39,8 +49,8 @@ def copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
         write_bytes(target, source.read_bytes())
 
 
-def beyond_the_paper(tower: ResNetConfig) -> str | None:
-    """What a ResNet has that is ours and no other project's, if anything."""
+def unsupported_resnet_feature(tower: ResNetConfig) -> str | None:
+    """Name the feature of a ResNet that no other project has; None if there is none."""
     if not tower.stem_pool:
         return "a ResNet without the stem's pool"
     return "a ResNet with an average pool" if tower.pool == "average" else None

@@ -1,6 +1,6 @@
-"""Does a set of weights belong to an architecture? Asked before a byte is copied into a model.
+"""Check that weights belong to an architecture, before they are copied into a model.
 
-The expected names and shapes come from the model itself, built without memory.
+The expected names and shapes come from the model itself, built on the meta device.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from diptych.model.initialise import build
 from diptych.model.presets.table import PRESETS
 from diptych.weights.spec import State
 
-# Counts of batches a batch norm has seen: absent from old files and of no effect on a vector.
+# Number of batches that a batch norm has processed: absent from old files, without effect on embeddings.
 _COUNTER = "num_batches_tracked"
-_SHOWN = 3  # names shown of each kind
+_SHOWN = 3  # names of each kind in a message
 
 
 def expected_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight and buffer of a model of this architecture."""
     try:
         model = build(config, device="meta")
-    except (RuntimeError, TypeError, OverflowError) as error:  # numbers no memory could hold
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64-bit integers
         raise WeightsError(f"no model of this architecture can be built: {error}") from error
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def fit(config: CLIPConfig, state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> State:
-    """The weights, in the model's order, once every name and shape is the model's.
+    """Check names and shapes of weights strictly; return them in the model's order.
 
-    A one-element scale or bias may be stored as a vector of length one, and counters of batches may be
-    missing; all else is strict.
+    A scale or bias may be stored as a vector of length one, and batch counters may be missing.
 
     Raises
     ------
@@ -43,106 +42,111 @@ def fit(config: CLIPConfig, state: Mapping[str, Tensor], *, source: str = "the c
         Names are missing or unexpected, or shapes differ; the message lists the first few and the presets
         that would fit.
     """
-    if _depth(config) > len(state):  # also keeps a config that claims millions of layers from being built
+    # Every layer has a weight. Checked first, as a config may claim millions of layers.
+    if _depth(config) > len(state):
         raise WeightsError(
             f"{source} has {len(state)} weights, too few for an architecture of {_depth(config)} layers. "
             f"{_advice(state)}"
         )
-    wanted = expected_shapes(config)
-    found = {name: _scalar(tensor) if wanted.get(name) == () else tensor for name, tensor in state.items()}
-    for name in wanted:
+    expected = expected_shapes(config)
+    tensors = {
+        name: _scalar(tensor) if expected.get(name) == () else tensor for name, tensor in state.items()
+    }
+    for name in expected:
         if name.endswith(_COUNTER):
-            found.setdefault(name, torch.zeros((), dtype=torch.int64))
-    complaints = _complaints(wanted, found)
-    if complaints:
-        raise WeightsError(
-            f"{source} does not fit the architecture: {'; '.join(complaints)}. {_advice(state)}"
-        )
-    return {name: found[name] for name in wanted}
+            tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
+    problems = _problems(expected, tensors)
+    if problems:
+        raise WeightsError(f"{source} does not fit the architecture: {'; '.join(problems)}. {_advice(state)}")
+    return {name: tensors[name] for name in expected}
 
 
 def fitting_presets(state: Mapping[str, Tensor]) -> list[str]:
-    """Presets whose every name and shape are those of the weights."""
-    # The shape of the token table and of the first convolution rule out nearly all without building any.
+    """Presets whose names and shapes are exactly those of the weights."""
+    # The shape of the token embeddings rules out most presets without building them.
     return [name for name, config in PRESETS.items() if _may_fit(config, state) and _fits(config, state)]
 
 
-# Fields of an architecture that change no vector, or that a reader settles by the tokenizer's ids.
-_NO_PART_OF_A_NAME = frozenset(
+# Fields that an architecture's name does not determine: without effect on inference, taken from the
+# tokenizer, or compared separately (activation).
+_IGNORED_FIELDS = frozenset(
     {"patch_dropout", "init_logit_scale", "init_logit_bias", "end_id", "pad_id", "activation", "norm_eps"}
 )
 
 
-def contradictions(named: CLIPConfig, stated: CLIPConfig) -> list[str]:
-    """List what two architectures say differently of the same weights, for messages.
+def architecture_differences(named: CLIPConfig, stated: CLIPConfig) -> list[str]:
+    """List the differences of two architectures, for messages.
 
     Parameters
     ----------
     named, stated : CLIPConfig
-        The architecture that a caller names, and the one that a config states.
+        The architecture that a caller names, and the one that a config file states.
 
     Examples
     --------
     >>> from diptych.model.presets.table import preset
-    >>> contradictions(preset("RN50"), preset("RN50-quickgelu"))
+    >>> architecture_differences(preset("RN50"), preset("RN50-quickgelu"))
     ["activation is 'gelu' and 'quick_gelu'"]
     """
-    ours, theirs = _named_parts(named), _named_parts(stated)
+    first, second = _comparable_fields(named), _comparable_fields(stated)
     return [
-        f"{name} is {ours.get(name)!r} and {theirs.get(name)!r}"
-        for name in dict.fromkeys((*ours, *theirs))
-        if ours.get(name) != theirs.get(name)
+        f"{name} is {first.get(name)!r} and {second.get(name)!r}"
+        for name in dict.fromkeys((*first, *second))
+        if first.get(name) != second.get(name)
     ]
 
 
-def _named_parts(config: CLIPConfig) -> dict[str, object]:
-    """What a name says of an architecture, flat; activations as each tower computes them."""
+def _comparable_fields(config: CLIPConfig) -> dict[str, object]:
+    """Fields of an architecture that its name determines: title -> value."""
     vision, text = config.vision, config.text
-    parts: dict[str, object] = {"activation": config.activation, "embed_dim": config.embed_dim}
+    # The activation that each tower computes, as the same model may state it in either place.
+    fields: dict[str, object] = {"activation": config.activation, "embed_dim": config.embed_dim}
     if isinstance(vision, ViTConfig) and vision.activation is not None:
-        parts["activation"] = vision.activation
-    if (text.activation or config.activation) != parts["activation"]:
-        parts["text activation"] = text.activation or config.activation
-    for title, tower in (("image tower", vision), ("text tower", text)):
+        fields["activation"] = vision.activation
+    if (text.activation or config.activation) != fields["activation"]:
+        fields["text activation"] = text.activation or config.activation
+    for tower_title, tower in (("image tower", vision), ("text tower", text)):
         values = {f.name: getattr(tower, f.name) for f in dataclasses.fields(tower)}
-        if "mlp_ratio" in values:  # configs round it
+        if "mlp_ratio" in values:  # compared as the hidden width: config files round the ratio
             values["mlp_ratio"] = int(values["width"] * values["mlp_ratio"])
-        named = {"image_size": "image size", "context_length": "context length", "vocab_size": "vocabulary"}
+        titles = {"image_size": "image size", "context_length": "context length", "vocab_size": "vocabulary"}
         for key, value in values.items():
-            if key not in _NO_PART_OF_A_NAME:
-                parts[named.get(key, f"{key} of the {title}")] = value
-    return parts
+            if key not in _IGNORED_FIELDS:
+                fields[titles.get(key, f"{key} of the {tower_title}")] = value
+    return fields
 
 
 def _fits(config: CLIPConfig, state: Mapping[str, Tensor]) -> bool:
     try:
-        fit_quietly = _complaints(expected_shapes(config), dict(state), counters=False)
-    except (InputError, MissingExtraError):
+        return not _problems(expected_shapes(config), dict(state), counters=False)
+    except (InputError, MissingExtraError):  # a tower of timm, which is missing or too old
         return False
-    return not fit_quietly
 
 
 def _depth(config: CLIPConfig) -> int:
+    """Layers of both towers together."""
     vision = config.vision
-    if isinstance(vision, TimmConfig):  # a name, which cannot claim a size
+    if isinstance(vision, TimmConfig):  # a name, which cannot claim a depth
         return config.text.layers
     return config.text.layers + (sum(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers)
 
 
 def _may_fit(config: CLIPConfig, state: Mapping[str, Tensor]) -> bool:
+    """Cheap check before `_fits`: names of timm, and the shape of the token embeddings."""
     if isinstance(config.vision, TimmConfig) and not any(n.startswith("visual.trunk.") for n in state):
         return False
     table = state.get("token_embedding.weight")
     return table is not None and tuple(table.shape) == (config.text.vocab_size, config.text.width)
 
 
-def _complaints(
-    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], *, counters: bool = True
+def _problems(
+    expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], *, counters: bool = True
 ) -> list[str]:
-    missing = [n for n in wanted if n not in found and (counters or not n.endswith(_COUNTER))]
-    unexpected = [n for n in found if n not in wanted]
-    misshapen = [n for n in wanted if n in found and tuple(found[n].shape) != wanted[n]]
-    shapes = [f"{n} is {_shape(found[n].shape)}, expected {_shape(wanted[n])}" for n in misshapen]
+    """List differences of names and shapes, for messages; `counters=False` ignores missing counters."""
+    missing = [n for n in expected if n not in state and (counters or not n.endswith(_COUNTER))]
+    unexpected = [n for n in state if n not in expected]
+    misshapen = [n for n in expected if n in state and tuple(state[n].shape) != expected[n]]
+    shapes = [f"{n} is {_shape(state[n].shape)}, expected {_shape(expected[n])}" for n in misshapen]
     lists = (("missing", missing), ("unexpected", unexpected), ("of another shape:", shapes))
     return [f"{len(names)} {word} {_first(names)}" for word, names in lists if names]
 
@@ -164,4 +168,4 @@ def _advice(state: Mapping[str, Tensor]) -> str:
     fitting = fitting_presets(state)
     if fitting:
         return f"It fits {', '.join(fitting)}: name that architecture instead"
-    return "No preset fits it; load it from its folder, with the config that belongs to it"
+    return "No preset fits it: load it from its folder, with its own config"

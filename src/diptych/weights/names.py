@@ -1,7 +1,7 @@
-"""The one resolver of model names: what a name means, for loading, `--model`, training and recipes.
+"""Resolve model names for loading, `--model`, training and recipes.
 
-Nothing is read or fetched here. In the order in which a text is tried: "default", `hf-hub:ORG/REPO`,
-`local-dir:PATH`, an architecture or OpenAI's spelling of one (`diptych.model.presets.table`), a path.
+Nothing is read or fetched here. A name is tried as, in this order: "default", `hf-hub:ORG/REPO`, an
+architecture or OpenAI's spelling of one (`diptych.model.presets.table`), `local-dir:PATH`, a path.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ HUB, LOCAL = "hf-hub:", "local-dir:"
 
 @dataclass(frozen=True)
 class ModelName:
-    """What a name means.
+    """A resolved name.
 
     Parameters
     ----------
     kind : {"default", "architecture", "repository", "folder", "file"}
-        "architecture" is a name without weights: released weights need a tag beside it, or the name is one of
-        OpenAI's, which implies theirs.
+        "architecture" has no weights by itself: it needs a tag of released weights, unless it is one of
+        OpenAI's names, which imply OpenAI's weights.
     text : str
-        The architecture's or repository's name, without a prefix; else the text as given.
+        Name of the architecture or repository, without a prefix; else the text as given.
     path : Path, optional
-        Of a folder or file.
+        Path of a folder or file.
     """
 
     kind: Literal["default", "architecture", "repository", "folder", "file"]
@@ -40,21 +40,21 @@ class ModelName:
 
 
 def resolve(name: str | Path) -> ModelName:
-    """Say what a name means.
+    """Resolve a name.
 
     Parameters
     ----------
     name : str or Path
-        "default", "hf-hub:ORG/REPO", "local-dir:PATH", an architecture, or a path. A name of an architecture
-        comes before a folder of that name, which is written "./NAME" or given as a `Path`.
+        "default", "hf-hub:ORG/REPO", "local-dir:PATH", an architecture, or a path. An architecture takes
+        precedence over a folder of that name, which is written "./NAME" or given as a `Path`.
 
     Raises
     ------
     UnknownModelError
-        Nothing of that name; the message lists the nearest names, or says why open_clip's model of that name
-        is not loaded.
+        The name is unknown; the message lists similar names, or says why open_clip's model of that name is
+        not supported.
     WeightsError
-        A path that is not there.
+        The path does not exist.
 
     Examples
     --------
@@ -86,11 +86,11 @@ ViT-M-32? `diptych models list` shows all
     architecture, graphs, tag = text.partition("__")
     if graphs and is_architecture(architecture):
         raise UnknownModelError(
-            f"{text!r} is Immich's name of ONNX graphs, which are run as they are (diptych.load, --model). "
-            f"The same model as weights is {architecture!r}, {tag.replace('-', '_')!r} (--pretrained)"
+            f"{text!r} is Immich's name of ONNX graphs, which can only be run (diptych.load, --model). "
+            f"The weights of the same model are {architecture!r}, {tag.replace('-', '_')!r} (--pretrained)"
         )
     if reason := reason_not_loaded(text):
-        raise UnknownModelError(f"{text!r} is a model of open_clip's that is not loaded here: {reason}")
+        raise UnknownModelError(f"{text!r} is a model of open_clip that is not loaded here: {reason}")
     if text.startswith(".") or "/" in text or "\\" in text:
         suggestion = suggest(text)
         raise UnknownModelError(
@@ -101,7 +101,7 @@ ViT-M-32? `diptych models list` shows all
 
 
 def named_path(name: str | Path) -> Path | None:
-    """The path that a name means, whether or not it is there; None where it means no path.
+    """The path that a name stands for, existing or not; None if it is no path.
 
     Examples
     --------
@@ -120,19 +120,19 @@ def resolve_architecture(name: str) -> CLIPConfig:
     Raises
     ------
     UnknownModelError
-        Nothing of that name.
+        The name is unknown.
     InputError
-        The name is that of weights, which a run goes on from.
+        The name is that of weights, from which training can start.
 
     Examples
     --------
     >>> resolve_architecture("ViT-B/32").activation
     'quick_gelu'
     """
-    meant = resolve(name)
-    if meant.kind != "architecture":
+    resolved = resolve(name)
+    if resolved.kind != "architecture":
         raise InputError(
-            f"{name!r} names weights ({meant.kind}), and an architecture is expected here, such as "
-            f"'ViT-B-32' (random weights). To go on from these weights: --from {name}, or start={name!r}"
+            f"{name!r} names weights ({resolved.kind}): expected an architecture such as 'ViT-B-32' (random "
+            f"weights). To start from these weights: --from {name}, or start={name!r}"
         )
-    return preset(meant.text)
+    return preset(resolved.text)

@@ -1,9 +1,11 @@
-"""Our own format: a folder of `model.safetensors` and `diptych.json`.
+"""Our own format: a folder with `model.safetensors` and `diptych.json`.
 
-The JSON carries the spec and the hash of every part, so that weights, architecture, preprocessing and
-tokenizer that do not belong together are refused with the reason. Two files cannot be renamed as one, so the
-new JSON lies ready as `diptych.json.new` while the weights are exchanged: whoever finds the two out of step
-after a kill takes the one that fits.
+The JSON has the specification and the hash of every part, so that weights, architecture, preprocessing and
+tokenizer that do not belong together are refused with the reason.
+
+Two files cannot be renamed atomically together. So the new JSON is first written as `diptych.json.new`, then
+the weights are renamed, then the JSON. After a kill between the two renames the weights are new and
+`diptych.json` is old; reading notices that the hashes do not match and takes `diptych.json.new`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from diptych.errors import ChecksumError, WeightsError
 from diptych.files.disk import saving, write_bytes, write_temporary
-from diptych.weights.foreign import read_json
+from diptych.weights.foreign_configs import read_json
 from diptych.weights.identity import VECTOR_PARTS, hash_parts, identity_of_parts
 from diptych.weights.spec import Checkpoint, ModelSpec, State, tokenizer_file
 
@@ -43,27 +45,27 @@ def save_checkpoint(
     Parameters
     ----------
     folder : Path
-        Made if it is not there. A model already in it stays whole until the new one is.
+        Created if missing. A model already in it stays complete until the new one is.
     spec : ModelSpec
-        What travels with the weights.
+        Specification of the model.
     state : mapping of str to Tensor
         Weights by name.
     dtype : torch.dtype, optional
-        Store floating-point weights so; by default as they are.
+        Precision of floating-point weights on disk; by default as they are.
     extra_files : sequence of Path
-        Copied into the folder under their own names: the tokenizer's file, if the spec names one.
+        Files to copy into the folder: the tokenizer's, if the spec names one.
 
     Returns
     -------
     str
-        The identity of what was written.
+        Identity of the written model.
 
     Raises
     ------
     SaveError
-        No space, or no permission; nothing half-written stays.
+        No space, or no permission; no incomplete file is left.
     WeightsError
-        The training summary is not plain JSON.
+        The training summary is not JSON.
 
     Examples
     --------
@@ -76,7 +78,7 @@ def save_checkpoint(
     True
     """
     folder = Path(folder)
-    tensors = _ready(state, dtype)
+    tensors = _storable(state, dtype)
     with saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for extra in extra_files:
@@ -87,31 +89,31 @@ def save_checkpoint(
     identity = identity_of_parts(parts)
     content = {"format": FORMAT, **spec.to_dict(), "identity": identity, "hashes": parts}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    _exchange(folder, tensors, text.encode(), identity)
+    _replace_files(folder, tensors, text.encode(), identity)
     return identity
 
 
 def to_diptych(checkpoint: Checkpoint, folder: Path, *, half: bool = False) -> str:
-    """Write a model in our own format.
+    """Convert a checkpoint to our own format.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        The model, from wherever it came.
+        The model.
     folder : Path
-        Made if it is not there.
+        Created if missing.
     half : bool
         Store the weights in float16: half the size, another identity.
 
     Returns
     -------
     str
-        The identity of what was written.
+        Identity of the written model.
 
     Raises
     ------
     SaveError
-        No space, or no permission; nothing half-written stays.
+        No space, or no permission; no incomplete file is left.
     """
     extra = [checkpoint.tokenizer_file] if checkpoint.tokenizer_file is not None else []
     dtype = torch.float16 if half else None
@@ -119,19 +121,19 @@ def to_diptych(checkpoint: Checkpoint, folder: Path, *, half: bool = False) -> s
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
-    """Write a safetensors file under its temporary name; the name, ready for renaming."""
+    """Write a safetensors file under a temporary name, to be renamed; return that name."""
 
     def write(temporary: Path) -> None:
         try:
             save_file(dict(tensors), temporary, metadata=dict(metadata))
-        except SafetensorError as error:  # the library wraps what the system said
+        except SafetensorError as error:  # the library wraps errors of the operating system
             raise OSError(str(error)) from error
 
     return write_temporary(path, write)
 
 
 def save_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write weights alone, whole or not at all.
+    """Write weights without a specification, atomically.
 
     Raises
     ------
@@ -140,23 +142,23 @@ def save_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """
     with saving(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(path, _ready(state, None), {"format": "pt"}).replace(path)
+        write_safetensors(path, _storable(state, None), {"format": "pt"}).replace(path)
 
 
 def read_safetensors(path: Path) -> State:
-    """Every tensor of a safetensors file.
+    """Read every tensor of a safetensors file.
 
     Raises
     ------
     WeightsError
-        The file is missing, cut short, or not in that format.
+        The file is missing, truncated, or not in that format.
     """
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise WeightsError(
-            f"cannot read {path} as safetensors: {error}. Is the file whole? Fetch or copy it again"
+            f"cannot read {path} as safetensors: {error}. It may be incomplete: fetch or copy it again"
         ) from error
 
 
@@ -166,7 +168,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises
     ------
     ChecksumError
-        A part is not the one the identity was made from; the message names the part.
+        A part does not have its stated hash; the message names it.
     WeightsError
         A file is missing, unreadable, or of a later format.
     """
@@ -175,10 +177,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         spec, parts = _verify(folder, content, state)
     except ChecksumError:
-        waiting = folder / f"{SPEC_FILE}.new"  # a save was killed between its two renames
-        if not waiting.is_file():
+        pending = folder / f"{SPEC_FILE}.new"  # a save was killed between its two renames
+        if not pending.is_file():
             raise
-        spec, parts = _verify(folder, read_json(waiting), state)
+        spec, parts = _verify(folder, read_json(pending), state)
     return Checkpoint(
         spec=spec,
         state=state,
@@ -189,28 +191,29 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_spec(folder: Path) -> tuple[ModelSpec, str]:
-    """The spec and the stated identity alone, without touching the weights: for listings."""
+    """Read specification and stated identity without the weights, for listings."""
     content = read_json(folder / SPEC_FILE)
     return _spec(content, folder), str(content.get("identity", ""))
 
 
-def _exchange(folder: Path, tensors: State, text: bytes, identity: str) -> None:
-    weights, waiting = folder / WEIGHTS_FILE, folder / f"{SPEC_FILE}.new"
+def _replace_files(folder: Path, tensors: State, text: bytes, identity: str) -> None:
+    """Replace both files so that a kill at any instant leaves a pair that can be read."""
+    weights, pending = folder / WEIGHTS_FILE, folder / f"{SPEC_FILE}.new"
     with saving(weights):
         new_weights = write_safetensors(weights, tensors, {"format": "pt", "diptych_identity": identity})
     try:
-        write_bytes(waiting, text)
+        write_bytes(pending, text)
         with saving(weights):
             new_weights.replace(weights)
-            waiting.replace(folder / SPEC_FILE)
-            _flush(folder)
+            pending.replace(folder / SPEC_FILE)
+            _flush_folder(folder)
     except BaseException:
         new_weights.unlink(missing_ok=True)
         raise
 
 
-def _flush(folder: Path) -> None:
-    """Flush the names themselves; Windows cannot open a folder, and does without."""
+def _flush_folder(folder: Path) -> None:
+    """Flush the folder's entries to disk; Windows cannot open a folder for that."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -220,51 +223,54 @@ def _flush(folder: Path) -> None:
         os.close(handle)
 
 
-def _ready(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> State:
-    """Contiguous tensors on the CPU that share no storage, floats as `dtype`."""
-    ready: State = {}
-    seen: set[int] = set()
+def _storable(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> State:
+    """Contiguous tensors on the CPU that share no storage (safetensors demands it), floats as `dtype`."""
+    storable: State = {}
+    storages: set[int] = set()
     for name, tensor in state.items():
         tensor = tensor.detach().cpu()
         if dtype is not None and tensor.is_floating_point():
             tensor = tensor.to(dtype)
         tensor = tensor.contiguous()
         storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+        # Shared with an earlier tensor, or a part of a larger storage.
+        if storage.data_ptr() in storages or storage.nbytes() != tensor.nbytes:
             tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        ready[name] = tensor
-    return ready
+        storages.add(tensor.untyped_storage().data_ptr())
+        storable[name] = tensor
+    return storable
 
 
 def _verify(folder: Path, content: dict[str, Any], state: State) -> tuple[ModelSpec, dict[str, str]]:
+    """Check every part against its stated hash; return the specification and the hashes."""
     spec = _spec(content, folder)
     stated = content.get("hashes")
-    found = hash_parts(spec, state, folder)
-    if not isinstance(stated, dict) or set(stated) != set(found):
-        raise WeightsError(f"{folder / SPEC_FILE} lacks its hashes: expected one each for {', '.join(found)}")
-    if wrong := [part for part in found if stated[part] != found[part]]:
+    hashes = hash_parts(spec, state, folder)
+    if not isinstance(stated, dict) or set(stated) != set(hashes):
+        raise WeightsError(
+            f"{folder / SPEC_FILE} lacks its hashes: expected one for each of {', '.join(hashes)}"
+        )
+    if wrong := [part for part in hashes if stated[part] != hashes[part]]:
         name = tokenizer_file(spec.tokenizer)
         if "tokenizer" in wrong and name is not None and not (folder / name).is_file():
             raise WeightsError(f"{folder} lacks its tokenizer, the file {name}: copy it beside the weights")
         raise ChecksumError(
-            f"{folder}: {', '.join(wrong)} changed since the model was saved (the hash in {SPEC_FILE} does "
-            "not hold). Fetch or copy the folder again; to change a model on purpose, load it, change it, "
-            "and save it anew"
+            f"{folder}: {', '.join(wrong)} changed since the model was saved (not the hash in {SPEC_FILE}). "
+            "Fetch or copy the folder again; to change a model on purpose, load it, change it and save it"
         )
-    if content.get("identity") != identity_of_parts(found):
+    if content.get("identity") != identity_of_parts(hashes):
         raise ChecksumError(
             f"{folder / SPEC_FILE}: the stated identity is not that of its parts ({', '.join(VECTOR_PARTS)})"
         )
-    return spec, found
+    return spec, hashes
 
 
 def _spec(content: dict[str, Any], folder: Path) -> ModelSpec:
     version = content.get("format")
     if version != FORMAT:
         raise WeightsError(
-            f"{folder / SPEC_FILE} is of format {version!r}, this version of diptych reads format {FORMAT}; "
-            "a later one may need a newer diptych"
+            f"{folder / SPEC_FILE} has format {version!r}, this version of diptych reads format {FORMAT}: "
+            "a later format needs a newer diptych"
         )
-    own = {key: value for key, value in content.items() if key not in ("format", "identity", "hashes")}
-    return ModelSpec.from_dict(own)
+    values = {key: value for key, value in content.items() if key not in ("format", "identity", "hashes")}
+    return ModelSpec.from_dict(values)

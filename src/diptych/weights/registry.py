@@ -1,9 +1,8 @@
-"""Released models by the names and tags people know from open_clip: where they lie and what belongs to them.
+"""Released models by open_clip's names and tags: their repositories, activation and preprocessing.
 
-The list itself is data, `releases.csv`; licences stand as their makers state them. Activation and
-preprocessing belong to the tag, not to the architecture: that QuickGELU follows the tag is what a user cannot
-be asked to remember. Architectures by name are `diptych.model.presets.table`' list; fetching is `download`'s
-work.
+The list is data, `releases.csv`, with licences as the makers state them. Activation and preprocessing depend
+on the tag, not on the architecture, so that no user has to know which weights need QuickGELU. Architectures
+by name are in `diptych.model.presets.table`.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from diptych.model.config import Activation, CLIPConfig, RobertaConfig, ViTConfi
 from diptych.model.presets.table import OPENAI_NAMES, PRESETS, QUICK, nearest_names, preset
 from diptych.weights.spec import ModelSpec
 from diptych.weights.transformers.read import GEMMA_VOCABULARY
-from diptych.weights.transformers.roberta import tokenizer_of
+from diptych.weights.transformers.roberta import roberta_tokenizer
 
-_Three = tuple[float, float, float]
+_Channels = tuple[float, float, float]
 _HALF = (0.5, 0.5, 0.5)
-# Mean and deviation by the word that releases.csv has for them.
-_COLOURS: dict[str, tuple[_Three, _Three]] = {
+# Mean and standard deviation per channel, by the word in releases.csv.
+_NORMALISATION: dict[str, tuple[_Channels, _Channels]] = {
     "clip": (CLIP_MEAN, CLIP_STD),
     "half": (_HALF, _HALF),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -36,7 +35,7 @@ _COLOURS: dict[str, tuple[_Three, _Three]] = {
 
 MT5_VOCABULARY = 250_100
 
-# SHA-256 of OpenAI's archives, as their addresses state it (https://github.com/openai/CLIP, clip/clip.py).
+# SHA-256 of OpenAI's archives, as stated in their URLs (https://github.com/openai/CLIP, clip/clip.py).
 OPENAI_ARCHIVES = {
     "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50",
     "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599": "RN101",
@@ -52,24 +51,24 @@ OPENAI_ARCHIVES = {
 
 @dataclass(frozen=True)
 class Release:
-    """One set of released weights.
+    """Released weights of an architecture.
 
     Parameters
     ----------
     architecture, tag : str
-        open_clip's names for them.
+        open_clip's names.
     activation : str
-        What the weights were trained with.
+        Activation that the weights were trained with.
     preprocess : str
-        Mean and deviation ("clip"; "half": 0.5; "imagenet"; "unit": 0 and 1), then "squash" if a picture is
-        squashed to a square, then "bilinear" if it is not resized bicubically. "siglip": as `half-squash`, in
-        transformers' layout; "m-clip": that of the model whose pictures its texts are joined to.
+        Mean and standard deviation ("clip"; "half": 0.5; "imagenet"; "unit": 0 and 1), then "squash" if
+        images are resized to a square without a crop, then "bilinear" if not bicubic. "siglip": as
+        `half-squash`, in transformers' format; "m-clip": that of the model with the image encoder.
     licence : str
-        As its makers state it.
+        Licence as stated by the makers.
     repository : str
-        On the Hugging Face hub; with the name of the file where that is not open_clip's own.
+        Repository on the Hugging Face hub, with the file's name if that is not one of open_clip's.
     parameters : int
-        How many numbers the model has.
+        Number of parameters.
     """
 
     architecture: str
@@ -98,26 +97,26 @@ class Release:
 
     @property
     def hub_repository(self) -> str:
-        """`ORG/REPO` alone."""
+        """`ORG/REPO`, without a file's name."""
         return "/".join(self.repository.split("/")[:2])
 
     @property
     def file(self) -> str:
-        """The file that the repository keeps its weights in; empty for one of open_clip's names."""
+        """File of the weights; empty if it has one of open_clip's names."""
         return "/".join(self.repository.split("/")[2:])
 
     @property
     def layout(self) -> Literal["open_clip", "transformers", "m-clip"]:
-        """Whose files the repository holds."""
+        """Format of the repository."""
         if self.preprocess == "m-clip":
             return "m-clip"
         return "transformers" if self.preprocess == "siglip" else "open_clip"
 
     def spec(self) -> ModelSpec:
-        """What belongs to the weights; for releases in open_clip's layout."""
+        """Specification of a release in open_clip's format."""
         config = dataclasses.replace(preset(self.architecture), activation=self.activation)
-        colours, *words = self.preprocess.split("-")
-        mean, std = _COLOURS[colours]
+        normalisation, *words = self.preprocess.split("-")
+        mean, std = _NORMALISATION[normalisation]
         return ModelSpec(
             name=self.name,
             architecture=config,
@@ -126,7 +125,7 @@ class Release:
                 mean=mean,
                 std=std,
                 interpolation="bilinear" if "bilinear" in words else "bicubic",
-                resize="squash" if "squash" in words or colours == "siglip" else "shortest",
+                resize="squash" if "squash" in words or normalisation == "siglip" else "shortest",
             ),
             tokenizer=tokenizer_for(config),
             licence=self.licence,
@@ -136,7 +135,7 @@ class Release:
 
 @cache
 def list_models() -> tuple[Release, ...]:
-    """Every released model that can be loaded by name and tag.
+    """List every released model that can be loaded by name and tag.
 
     Examples
     --------
@@ -149,13 +148,14 @@ def list_models() -> tuple[Release, ...]:
 
 
 def tokenizer_for(config: CLIPConfig) -> TokenizerConfig:
-    """The tokenizer of an architecture that comes with nothing else: CLIP's table, or a tokenizer.json."""
+    """Default tokenizer of an architecture: CLIP's vocabulary, or a tokenizer.json."""
     text = config.text
     if isinstance(text, RobertaConfig):
-        return tokenizer_of(text)
+        return roberta_tokenizer(text)
     if text.pool == "end" and text.end_id is None:
         return TokenizerConfig(vocab_size=text.vocab_size, context_length=text.context_length)
-    # CLIPA reads texts at the last position as SigLIP does, but its projection has no bias.
+    # The families are told apart by their text towers. CLIPA reads texts at the last position as SigLIP does,
+    # but its projection has no bias; MetaCLIP 2 names its end token and has the vocabulary of XLM-V or mT5.
     clipa = text.pool == "last" and not text.projection_bias and text.projection
     xlm_v = text.pool == "end" and text.vocab_size != MT5_VOCABULARY
     lower = "lower" if text.vocab_size == GEMMA_VOCABULARY else "canonicalize"
@@ -170,14 +170,14 @@ def tokenizer_for(config: CLIPConfig) -> TokenizerConfig:
 
 
 def preprocess_for(config: CLIPConfig) -> PreprocessConfig:
-    """The evaluation transform of an architecture that comes with nothing else: CLIP's, or SigLIP's."""
+    """Default evaluation preprocessing of an architecture: CLIP's, or SigLIP's with attention pooling."""
     size, vision = config.vision.image_size, config.vision
     if isinstance(vision, ViTConfig) and vision.pool == "attention":
         return PreprocessConfig(size=size, mean=_HALF, std=_HALF, resize="squash")
     return PreprocessConfig(size=size)
 
 
-def find(name: str, tag: str | None) -> Release:
+def find_release(name: str, tag: str | None) -> Release:
     """Look up released weights by name and tag.
 
     Parameters
@@ -185,18 +185,18 @@ def find(name: str, tag: str | None) -> Release:
     name : str
         open_clip's name (`ViT-B-32`, `ViT-B-32-quickgelu`) or OpenAI's (`ViT-B/32`, which implies the tag).
     tag : str, optional
-        open_clip's tag, in any case, with `-` or `_`.
+        open_clip's tag, in lower or upper case, with `-` or `_`.
 
     Raises
     ------
     UnknownModelError
-        No such name or tag; the message lists the nearest ones.
+        The name or tag is unknown; the message lists similar ones.
 
     Examples
     --------
-    >>> find("ViT-L/14@336px", None).name
+    >>> find_release("ViT-L/14@336px", None).name
     'ViT-L-14-336 openai'
-    >>> find("ViT-B-32", "laion2b-s34b-b79k").activation
+    >>> find_release("ViT-B-32", "laion2b-s34b-b79k").activation
     'gelu'
     """
     if name in OPENAI_NAMES and ("/" in name or tag is None):
@@ -209,13 +209,13 @@ def find(name: str, tag: str | None) -> Release:
     if not releases:
         if base in PRESETS:
             raise UnknownModelError(
-                f"no weights are released for {name!r}: name a file of yours in place of the tag, as "
-                f"--pretrained FILE or load({name!r}, 'FILE')"
+                f"no weights are released for {name!r}: give a file of your own, as in --pretrained FILE or "
+                f"load({name!r}, 'FILE')"
             )
         raise UnknownModelError(f"unknown model {name!r}. {suggest(name)}")
     if tag is None:
         raise UnknownModelError(
-            f"{name!r} is an architecture: name its weights too (--pretrained TAG), one of: {', '.join(tags)}"
+            f"{name!r} is an architecture: also name weights (--pretrained TAG), one of: {', '.join(tags)}"
         )
     cleaned = tag.lower().replace("-", "_")
     for release in releases:
@@ -228,7 +228,7 @@ def find(name: str, tag: str | None) -> Release:
 
 
 def suggest(name: str) -> str:
-    """Name the models nearest to a wrong name, in a sentence.
+    """Sentence that suggests the models most similar to a wrong name.
 
     Examples
     --------

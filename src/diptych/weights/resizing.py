@@ -1,9 +1,9 @@
-"""Position tables for pictures of another side and texts of another length.
+"""Resize positional embeddings for another image size or context length.
 
-The table of an image tower is resized as a picture, bicubic with antialiasing, the class token's row kept
-(Dosovitskiy et al. 2021, section 3.2; open_clip's `resize_pos_embed` gives the same numbers). A shorter text
-keeps the first rows; a longer one gets a table interpolated linearly. Only on request: the vectors are no
-longer those of the model that was released, and fine-tuning makes up for it.
+The image tower's are interpolated as a 2-d grid, bicubic with antialiasing, without the class token's
+(Dosovitskiy et al. 2021, section 3.2; open_clip's `resize_pos_embed` gives the same numbers). Shorter texts
+keep the first positions, longer ones get linearly interpolated positions. Done on request only: the
+embeddings differ from the released model's until it is fine-tuned.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ _IMAGE_TABLES = ("visual.positional_embedding", "visual.attnpool.positional_embe
 _TEXT_TABLE = "positional_embedding"
 
 
-_CONVOLUTIONAL = ("convnext", "fastvit")  # names of timm's towers begin so
-_STRIDE = 32  # pixels of a side for each place that these towers end with
+_CONVOLUTIONAL = ("convnext", "fastvit")  # prefixes of timm's names of convolutional towers
+_STRIDE = 32  # total stride of these towers, pixels
 
 
 def resize_checkpoint(
     checkpoint: Checkpoint, *, image_size: int | None = None, context_length: int | None = None
 ) -> Checkpoint:
-    """Make a model read pictures of another side, or texts of another length.
+    """Give a model another image size or context length.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     image_size : int, optional
-        Side of the square, pixels.
+        Side of the square input image, pixels.
     context_length : int, optional
         Tokens of a text, start and end included.
 
     Returns
     -------
     Checkpoint
-        Of another identity, its source saying what was done; the checkpoint itself where nothing changes.
+        With another identity, and the change noted in its source; the same object if nothing changes.
 
     Raises
     ------
     InputError
-        A side that the image tower cannot read, or a length that the text tower has no positions for.
+        The image tower does not support the size, or the text tower not the length.
 
     Examples
     --------
@@ -64,8 +64,8 @@ def resize_checkpoint(
     if new == old:
         return checkpoint
     changes = [
-        f"{what} {before} resized to {after}"
-        for what, before, after in (
+        f"{quantity} {before} resized to {after}"
+        for quantity, before, after in (
             ("image size", old.vision.image_size, new.vision.image_size),
             ("context length", old.text.context_length, new.text.context_length),
         )
@@ -91,11 +91,11 @@ def resized_architecture(
     Raises
     ------
     InputError
-        The towers cannot have it.
+        The towers do not support it.
     """
     if image_size is not None:
         if isinstance(config.vision, TimmConfig) and config.vision.image_size != image_size:
-            _refuse_timm_size(config.vision, image_size)
+            _check_timm_size(config.vision, image_size)
         config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
     if context_length is not None:
         config = dataclasses.replace(
@@ -104,22 +104,22 @@ def resized_architecture(
     return config
 
 
-def _refuse_timm_size(vision: TimmConfig, image_size: int) -> None:
-    """Raise where timm's tower is not known to be made of convolutions alone, or the side is too small.
+def _check_timm_size(vision: TimmConfig, image_size: int) -> None:
+    """Raise if timm's tower is not known to be purely convolutional, or the size is too small.
 
-    ConvNeXt and FastViT have no position table: their weights are the same at every side.
+    ConvNeXt and FastViT have no positional embeddings: their weights are the same for every image size.
     """
     if not vision.model_name.startswith(_CONVOLUTIONAL):
         raise InputError(
             f"{vision.model_name} is built by timm for {vision.image_size} pixels, got {image_size}: of "
-            "timm's towers only ConvNeXt and FastViT take another size, for they have no position table"
+            "timm's towers only ConvNeXt and FastViT, which have no positional embeddings, take another size"
         )
     if image_size < _STRIDE:
         raise InputError(f"image size {image_size}: {vision.model_name} takes {_STRIDE} pixels or more")
 
 
 def resize_positions(state: Mapping[str, Tensor], old: CLIPConfig, new: CLIPConfig) -> State:
-    """Resize the position tables of weights to another architecture's image size and context length.
+    """Resize the positional embeddings of weights to another image size and context length.
 
     Parameters
     ----------
@@ -131,12 +131,12 @@ def resize_positions(state: Mapping[str, Tensor], old: CLIPConfig, new: CLIPConf
     Returns
     -------
     dict of str to Tensor
-        Tables keep their type; all other weights are the same tensors.
+        Positional embeddings keep their type; all other weights are the same tensors.
 
     Raises
     ------
     InputError
-        A text tower of RoBERTa's kind has no positions for texts so long.
+        The positional embeddings are not the grid that `old` describes.
     """
     resized = dict(state)
     before, after = old.vision, new.vision
@@ -146,26 +146,26 @@ def resize_positions(state: Mapping[str, Tensor], old: CLIPConfig, new: CLIPConf
                 resized[name] = _resize_grid(state[name], before.grid, after.grid)
     length = new.text.context_length
     if isinstance(new.text, RobertaConfig):
-        return resized  # its own table is as long as it is; the config refuses what does not fit
+        return resized  # the table has `positions` rows; RobertaConfig refuses longer texts
     if _TEXT_TABLE in state and len(state[_TEXT_TABLE]) != length:
         resized[_TEXT_TABLE] = _resize_text(state[_TEXT_TABLE], length)
     return resized
 
 
 def _resize_grid(table: Tensor, old: int, new: int) -> Tensor:
-    """(P + old * old, W) -> (P + new * new, W), the P rows before the grid kept."""
-    before = len(table) - old * old
-    if before not in (0, 1):
-        raise InputError(f"a table of {len(table)} positions is no grid of {old} x {old}")
-    head, grid = table[:before], table[before:]
-    picture = grid.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)  # (1, W, old, old)
-    picture = interpolate(picture, (new, new), mode="bicubic", antialias=True, align_corners=False)
-    rows = picture.permute(0, 2, 3, 1).reshape(new * new, -1)
-    return torch.cat([head, rows.to(table.dtype)])
+    """(P + old * old, W) -> (P + new * new, W); the P = 0 or 1 rows before the grid stay as they are."""
+    prefix = len(table) - old * old
+    if prefix not in (0, 1):
+        raise InputError(f"{len(table)} positional embeddings are not a grid of {old} x {old}")
+    head, grid = table[:prefix], table[prefix:]
+    grid = grid.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)  # (1, W, old, old)
+    grid = interpolate(grid, (new, new), mode="bicubic", antialias=True, align_corners=False)
+    grid = grid.permute(0, 2, 3, 1).reshape(new * new, -1)
+    return torch.cat([head, grid.to(table.dtype)])
 
 
 def _resize_text(table: Tensor, length: int) -> Tensor:
-    """(L, W) -> (length, W): the first rows, or linear interpolation."""
+    """(L, W) -> (length, W): the first rows, or linear interpolation if `length` is larger."""
     if length <= len(table):
         return table[:length].clone()
     rows = table.float().T[None]  # (1, W, L)

@@ -1,7 +1,6 @@
-"""What a model is besides its weights, and the two together: the values the rest of this room passes around.
+"""Specification of a model, and checkpoints: a specification with its weights.
 
-Hashing is `identity`'s work, files are `native`'s, and other projects' words are `open_clip`'s and
-`transformers`'.
+`identity` hashes them, `native` stores them, `open_clip` and `transformers` convert other projects' formats.
 """
 
 from __future__ import annotations
@@ -25,31 +24,31 @@ State: TypeAlias = "dict[str, Tensor]"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """All that has to travel with weights, so that they give the same vectors elsewhere.
+    """Everything that weights need to give the same embeddings elsewhere, and their description.
 
     Parameters
     ----------
     name : str
-        What the model is called, for people.
+        Name of the model for display.
     architecture : CLIPConfig
-        The shape of both encoders, the activation among it.
+        Architecture of both encoders, with the activation.
     preprocess : PreprocessConfig, optional
-        How a picture becomes the tensor the image encoder sees; by default CLIP's way, at the encoder's size.
+        Evaluation preprocessing of images; by default CLIP's, at the encoder's image size.
     tokenizer : TokenizerConfig, optional
-        How a text becomes ids; by default CLIP's table, at the encoder's length.
+        Tokenizer; by default CLIP's, at the encoder's context length.
     licence : str
-        As its makers state it.
+        Licence as stated by the makers.
     source : str
-        Where the weights came from: an address, a repository, a recipe.
+        Origin of the weights: a URL, a repository, a recipe.
     training : mapping
-        A summary of the training, plain JSON values.
+        Summary of the training, as JSON values.
     languages : tuple of str
-        Of the texts it was trained on, as codes ("en", "de"); "mul" for many; empty where nobody says.
+        Languages of the training texts as codes ("en", "de"); "mul" for many; empty if unknown.
 
     Raises
     ------
     WeightsError
-        Pictures or texts would come in a size the encoders do not take.
+        Preprocessing or tokenizer give sizes that the encoders do not accept.
 
     Examples
     --------
@@ -78,20 +77,24 @@ class ModelSpec:
         if tokenizer is None:
             tokenizer = TokenizerConfig(vocab_size=text.vocab_size, context_length=text.context_length)
             object.__setattr__(self, "tokenizer", tokenizer)
-        for what, given, seen in (
-            ("pictures of side", self.preprocess.size, size),
-            ("texts of length", self.tokenizer.context_length, text.context_length),
+        for quantity, given, expected in (
+            ("image size", self.preprocess.size, size),
+            ("context length", self.tokenizer.context_length, text.context_length),
         ):
-            if given != seen:
-                raise WeightsError(f"{self.name!r} is given {what} {given}, its encoder takes {seen}")
+            if given != expected:
+                source = "preprocessing" if quantity == "image size" else "tokenizer"
+                raise WeightsError(
+                    f"{self.name!r} has {quantity} {given} in its {source}, its encoder takes {expected}"
+                )
+        # A smaller vocabulary is fine: some released tables have unused rows at the end.
         if self.tokenizer.vocab_size > text.vocab_size:
             raise WeightsError(
-                f"{self.name!r} has a tokenizer of {self.tokenizer.vocab_size} ids, its encoder knows "
-                f"{text.vocab_size}"
+                f"{self.name!r} has a tokenizer with {self.tokenizer.vocab_size} ids, its encoder has "
+                f"embeddings for {text.vocab_size}"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Values for JSON."""
         return {
             "name": self.name,
             "architecture": self.architecture.to_dict(),
@@ -100,7 +103,7 @@ class ModelSpec:
             "licence": self.licence,
             "source": self.source,
             "training": _plain(self.training),
-            # Left out where nobody says, so that older versions read the file and its hashes hold.
+            # Omitted if unknown, so that older versions read the file and its hashes stay the same.
             **({"languages": list(self.languages)} if self.languages else {}),
         }
 
@@ -111,11 +114,13 @@ class ModelSpec:
         Raises
         ------
         WeightsError
-            A part is missing, unknown, or does not fit; the message names it.
+            A key is missing, unknown, or has an invalid value; the message names it.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise WeightsError(f"unknown key {unknown[0]!r} in a model's description; known: {sorted(known)}")
+            raise WeightsError(
+                f"unknown key {unknown[0]!r} in a model's description; known: {', '.join(sorted(known))}"
+            )
         for key, kind in (("name", str), ("licence", str), ("source", str), ("training", Mapping)):
             if not isinstance(values.get(key, "" if kind is str else {}), kind):
                 raise WeightsError(f"{key!r} in a model's description must be a {kind.__name__}")
@@ -133,25 +138,25 @@ class ModelSpec:
         except KeyError as error:
             raise WeightsError(f"a model's description lacks {error}") from error
         except (InputError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise WeightsError(f"a model's description does not hold together: {error}") from error
+            raise WeightsError(f"a model's description is invalid: {error}") from error
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights under our names, with all that has to travel with them.
+    """Weights under our names, with their specification.
 
     Parameters
     ----------
     spec : ModelSpec
         Architecture, preprocessing, tokenizer and description.
     state : dict of str to Tensor
-        Weights by name, as they were stored (half precision stays half).
+        Weights by name, in the precision they are stored in.
     identity : str
         "sha256:..." over weights, architecture, preprocessing and tokenizer.
     folder : Path, optional
-        Where a tokenizer's file lies, if it has one.
+        Folder of the tokenizer's file, if it has one.
     checked : str
-        The stated hash that the weights were checked against; empty where none is stated.
+        Which published hash the weights were verified against; empty if there is none.
     """
 
     spec: ModelSpec
@@ -162,19 +167,19 @@ class Checkpoint:
 
     @property
     def tokenizer_file(self) -> Path | None:
-        """The tokenizer's own file, if it has one."""
+        """Path of the tokenizer's file; None for CLIP's vocabulary, which is in this package."""
         name = tokenizer_file(self.spec.tokenizer)
         return None if name is None else (self.folder or Path()) / name
 
     @property
     def parameters(self) -> int:
-        """Numbers in the weights, buffers of batch norms left out."""
+        """Number of parameters, without the buffers of batch norms."""
         buffers = ("running_mean", "running_var", "num_batches_tracked")
         return sum(t.numel() for name, t in self.state.items() if not name.endswith(buffers))
 
 
 def tokenizer_file(config: TokenizerConfig) -> str | None:
-    """Name of the tokenizer's file beside the weights; None for the table inside the package.
+    """Name of the tokenizer's file beside the weights; None for CLIP's vocabulary, which is in this package.
 
     Raises
     ------
@@ -192,16 +197,16 @@ def tokenizer_file(config: TokenizerConfig) -> str | None:
 
 
 def _codes(languages: Any) -> tuple[str, ...]:
-    """The languages as a tuple, whatever sequence JSON had."""
+    """Check language codes; return them as a tuple."""
     if not isinstance(languages, list | tuple) or not all(isinstance(code, str) for code in languages):
         raise WeightsError(f"languages is {languages!r}: expected a list of codes such as 'en', or 'mul'")
     return tuple(languages)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON would give it back, so that what is hashed before saving is what is read after."""
+    """Values after a round trip through JSON, so that the hash before saving is the hash after reading."""
     try:
-        # NaN and infinity, which JSON lacks, become null: a diverged loss must not keep a run unsaved.
+        # NaN and infinity, which JSON lacks, become null: a run with a diverged loss must be savable.
         return dict(json.loads(json.dumps(dict(values)), parse_constant=lambda _: None))
     except (TypeError, ValueError) as error:
         raise WeightsError(f"the training summary must be plain JSON values: {error}") from error

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from diptych.backends import choosing
-from diptych.backends.exported import judging
+from diptych.backends import runtime_choice
+from diptych.backends.exported import fidelity
 from diptych.weights import save_checkpoint
 from tests.backends.export_toys import checkpoint, trace_once
 from tests.cli.cli_tools import paint
@@ -70,12 +70,12 @@ def test_pictures_to_calibrate_with(
     run: Run, fit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Fitted to nine pictures, random weights a few numbers wide lose more to 8 bits than trained ones.
-    monkeypatch.setitem(judging.BARS, "int8", (0.98, 0.95))
-    monkeypatch.setitem(judging.GOLDEN_BAR, "int8", 1.0)
+    monkeypatch.setitem(fidelity.MIN_COSINES, "int8", (0.98, 0.95))
+    monkeypatch.setitem(fidelity.MAX_GOLDEN_ERROR, "int8", 1.0)
     few = paint(tmp_path / "few" / "one.png").parent
     done = run("export", fit, "--to", "out", "--calibrate", few)
     assert done.exit_code == 2
-    assert "1 pictures to calibrate with: expected 10" in done.stderr
+    assert "1 picture to calibrate with: expected 10" in done.stderr
     for number in range(12):
         paint(tmp_path / "many" / f"{number}.png", number)
     (tmp_path / "many" / "broken.png").write_bytes(b"nothing")
@@ -86,7 +86,7 @@ def test_pictures_to_calibrate_with(
 
 def test_runtimes_are_measured_and_kept(run: Run, fit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIPTYCH_CACHE", "cache")
-    monkeypatch.setattr(choosing, "SECONDS", 0.01)
+    monkeypatch.setattr(runtime_choice, "SECONDS", 0.01)
     done = run("models", "runtimes", fit, "--json")
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)

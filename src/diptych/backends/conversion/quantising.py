@@ -1,8 +1,8 @@
-"""Both towers in 8 bits for OpenVINO, by NNCF: ranges of activations are fitted to pictures and texts.
+"""Quantise both towers to 8 bits for OpenVINO with NNCF, calibrated on images and texts.
 
-Post-training quantisation with NNCF's transformer settings: SmoothQuant moves the outliers of activations
-into the weights before both are rounded (Xiao et al. 2022, arXiv 2211.10438). No torch: it works on the
-exported ONNX files. Whether the result is near enough is `judging`'s business.
+Post-training quantisation with NNCF's settings for transformers: SmoothQuant moves outliers of activations
+into the weights before both are rounded (Xiao et al. 2022, arXiv 2211.10438). It works on the exported ONNX
+files, without torch. `exported.fidelity` decides whether the result is accurate enough.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.backends.exported.folder import TOWERS, tower_file
-from diptych.backends.exported.intel import intel, signals_kept
+from diptych.backends.exported.openvino_compat import import_intel_library, preserved_signal_stack
 from diptych.errors import WeightsError
 from diptych.files.disk import saving
 
@@ -26,56 +26,56 @@ if TYPE_CHECKING:
 
 
 def quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[NDArray[np.int64]]) -> None:
-    """Write the 8-bit towers beside the float32 ones.
+    """Write 8-bit towers beside the float32 ones.
 
     Parameters
     ----------
     folder : Path
-        With `image.onnx` and `text.onnx`.
+        Folder with `image.onnx` and `text.onnx`.
     pixels : sequence of (3, S, S) float32
-        Pictures to fit to, as the image tower reads them.
+        Preprocessed images for calibration.
     ids : sequence of (L,) int64
-        Texts to fit to, as the text tower reads them.
+        Token ids of texts for calibration.
 
     Raises
     ------
     MissingExtraError
         OpenVINO or NNCF is not installed.
     WeightsError
-        A tower cannot be made of 8 bits.
+        A tower cannot be quantised.
     """
-    openvino, nncf = (intel(name, "make 8-bit towers") for name in ("openvino", "nncf"))
+    openvino, nncf = (import_intel_library(name, "make 8-bit towers") for name in ("openvino", "nncf"))
     from nncf.quantization.advanced_parameters import OverflowFix
 
-    given: tuple[Sequence[NDArray[Any]], ...] = (pixels, ids)
-    for tower, examples in zip(TOWERS, given, strict=True):
+    inputs: tuple[Sequence[NDArray[Any]], ...] = (pixels, ids)
+    for tower, examples in zip(TOWERS, inputs, strict=True):
         model = openvino.Core().read_model(folder / tower_file(tower, "float32"))
         name = model.inputs[0].get_any_name()
-        data = nncf.Dataset([{name: one[None]} for one in examples])
-        with _quiet(), signals_kept():
+        data = nncf.Dataset([{name: example[None]} for example in examples])  # batches of one
+        with _silence_nncf(), preserved_signal_stack():
             try:
-                small = nncf.quantize(
+                quantised = nncf.quantize(
                     model,
                     data,
                     model_type=nncf.ModelType.TRANSFORMER,
                     subset_size=len(examples),
-                    # Processors without VNNI (AVX2 alone) add pairs of products in 16 bits, which overflow
-                    # with weights of 8 bits. Weights of 7 bits are right on every processor.
+                    # Processors without VNNI (AVX2 only) add pairs of products in 16 bits, which overflow
+                    # with weights of 8 bits. With weights of 7 bits they do not.
                     advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
                 )
-            except Exception as error:  # NNCF raises anything on a graph it does not understand
+            except Exception as error:  # NNCF raises any kind of error on a graph that it does not support
                 raise WeightsError(
-                    f"the {tower} tower cannot be made of 8 bits: {error}. Export without int8"
+                    f"the {tower} tower cannot be quantised to 8 bits: {error}. Export without int8"
                 ) from error
         with saving(folder):
-            openvino.save_model(small, folder / tower_file(tower, "int8"), compress_to_fp16=False)
+            openvino.save_model(quantised, folder / tower_file(tower, "int8"), compress_to_fp16=False)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither remarks nor bars, which would go to standard output among the results.
+def _silence_nncf() -> Iterator[None]:
+    """Silence messages and progress bars, which would be mixed with results on standard output.
 
-    NNCF looks whether the model is torch's, and then torch remarks that it finds no GPU.
+    NNCF checks whether the model is one of torch, and then torch logs that it finds no GPU.
     """
     loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
     before = [logger.level for logger in loggers]

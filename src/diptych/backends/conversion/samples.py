@@ -1,9 +1,9 @@
-"""Pictures and texts that a runtime is judged by, made from a seed: varied, and the same everywhere.
+"""Synthetic images and texts for comparing runtimes, generated from a seed.
 
-Photographs of the user's own are better and can be handed in (`diptych export --calibrate`). These stand in
-for them: dead leaves, discs and blocks that hide one another with sizes by a power law, each with a texture
-whose spectrum falls with frequency. Edges, shading and colours of such pictures are distributed nearly as in
-photographs (Lee, Mumford and Huang 2001, "Occlusion models for natural images"). No torch.
+Photographs of the user are better (`diptych export --calibrate`). The default is the "dead leaves" model:
+discs and blocks that occlude one another, with sizes by a power law, plus noise whose spectrum falls with
+frequency. Statistics of edges, shading and colours are similar to those of photographs (Lee, Mumford and
+Huang 2001, "Occlusion models for natural images"). No torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-# What people look for, short and long, plain and odd; prompts of classifiers among them.
+# Typical search queries, short and long, and prompts of classifiers.
 TEXTS = (
     "a dog",
     "a cat",
@@ -57,25 +57,27 @@ TEXTS = (
 )
 
 
-def drawn_pictures(count: int, *, side: int = 256, seed: int = 0) -> list[Image.Image]:
-    """Varied RGB pictures, the same for the same seed.
+def synthetic_images(count: int, *, side: int = 256, seed: int = 0) -> list[Image.Image]:
+    """Generate varied RGB images from a seed.
 
     Examples
     --------
-    >>> one, two = drawn_pictures(2, side=32)
-    >>> one.size, one.tobytes() == two.tobytes(), one.tobytes() == drawn_pictures(1, side=32)[0].tobytes()
+    >>> first, second = synthetic_images(2, side=32)
+    >>> again = synthetic_images(1, side=32)[0]
+    >>> first.size, first.tobytes() == second.tobytes(), first.tobytes() == again.tobytes()
     ((32, 32), False, True)
     """
     return [_dead_leaves(np.random.default_rng((seed, number)), side) for number in range(count)]
 
 
 def _dead_leaves(random: np.random.Generator, side: int) -> Image.Image:
-    """Shapes over shapes, textured, lit from one side, with the noise of a sensor."""
+    """Overlapping shapes with texture, a lighting gradient and sensor noise."""
     picture = Image.new("RGB", (side, side), _colour(random))
     pen = ImageDraw.Draw(picture)
     smallest = side / 64
     for _ in range(int(random.integers(4, 300))):
-        # Radii with density r^-3 look alike at every distance; most are small, a few fill the picture.
+        # Radii with density r^-3 (inverse transform sampling) are scale-invariant: most are small, a few
+        # large.
         radius = min(smallest * (1 - random.random() * (1 - (2 * smallest / side) ** 2)) ** -0.5, side / 2)
         x, y = random.random(2) * side
         wide, high = radius * random.uniform(0.4, 1, 2)
@@ -89,16 +91,16 @@ def _dead_leaves(random: np.random.Generator, side: int) -> Image.Image:
 
 
 def _colour(random: np.random.Generator) -> tuple[int, int, int]:
-    """Mostly dull, as things are."""
+    """Random colour of low saturation, as in most photographs."""
     grey, tint = random.uniform(20, 235), random.normal(0, 30, 3)
     red, green, blue = np.clip(grey + tint, 0, 255).astype(int).tolist()
     return red, green, blue
 
 
 def _cloud(random: np.random.Generator, side: int, fall: float) -> NDArray[np.float32]:
-    """Noise whose amplitude falls with frequency to the power `fall`, of mean 0 and deviation 1, (S, S)."""
-    across = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]) * side
-    spectrum = np.fft.rfft2(random.normal(size=(side, side))) / np.maximum(across, 1) ** fall
-    spectrum[0, 0] = 0
+    """Noise with amplitude 1 / frequency^`fall`, mean 0 and standard deviation 1, (S, S)."""
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]) * side
+    spectrum = np.fft.rfft2(random.normal(size=(side, side))) / np.maximum(frequency, 1) ** fall
+    spectrum[0, 0] = 0  # the mean
     cloud = np.fft.irfft2(spectrum, (side, side))
     return np.asarray(cloud / cloud.std(), np.float32)

@@ -1,7 +1,7 @@
-"""A model's two towers as ONNX graphs (torch): any number of pictures and texts, texts of any length.
+"""Trace a model's two towers to ONNX graphs (with torch), for any batch size and text length.
 
-The graph of the text tower finds the end token itself; whoever feeds it may leave out ids after the longest
-end token of a batch where the model is causal. Which files there are besides is `converting`'s business.
+The graph of the text tower finds the end token itself. With causal attention the caller may leave out the ids
+after the last end token of a batch. `converting` writes the other files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diptych.model.config import RobertaConfig, TextConfig
 from diptych.model.text.prefix_tree import supports_prefix_trees
 
 OPSET = 18
-LARGEST_PROTO = 1_800_000_000  # bytes: a protobuf ends at 2 GB, so larger weights get a file of their own
+MAX_PROTO_BYTES = 1_800_000_000  # a protobuf is limited to 2 GB, so larger weights get a file of their own
 
 
 def write_towers(model: CLIP, folder: Path) -> None:
@@ -39,76 +39,77 @@ def write_towers(model: CLIP, folder: Path) -> None:
     SaveError
         No space, or no permission.
     WeightsError
-        The exporter does not understand the model.
+        The exporter does not support the model.
     """
     for module in ("onnx", "onnxscript"):
         require(module, extra="onnx", purpose="export a model")
     config = model.text_config
     batch = torch.export.Dim("batch")
     pixels = torch.zeros(2, 3, *[model.config.vision.image_size] * 2)
-    _write(ImageTower(model), "pixels", pixels, {0: batch}, folder / tower_file("image", "float32"))
+    _write(TracedImageTower(model), "pixels", pixels, {0: batch}, folder / tower_file("image", "float32"))
     ids = torch.zeros(2, config.context_length, dtype=torch.int64)
     axes: dict[int, Any] = {0: batch}
-    if cut(config)[0] != "never":
+    if trimmable_ids(config)[0] != "never":
         axes[1] = torch.export.Dim("length", min=2, max=config.context_length)
-    _write(TextTower(model), "ids", ids, axes, folder / tower_file("text", "float32"))
+    _write(TracedTextTower(model), "ids", ids, axes, folder / tower_file("text", "float32"))
 
 
-def cut(config: TextConfig) -> tuple[str, int | None]:
-    """Which ids may be left out, and the id that says so: see `ExportSpec`."""
+def trimmable_ids(config: TextConfig) -> tuple[str, int | None]:
+    """Which ids of a text may be left out: values of `cut` and `cut_id` of `ExportSpec`."""
     if isinstance(config, RobertaConfig):
         return "padding", config.pad_id
     return ("end", config.end_id) if supports_prefix_trees(config) else ("never", None)
 
 
-class ImageTower(nn.Module):
-    """Pixels (B, 3, S, S) to unit rows (B, dim)."""
+class TracedImageTower(nn.Module):
+    """Image tower with normalised output: pixels (B, 3, S, S) to embeddings (B, dim)."""
 
     def __init__(self, model: CLIP) -> None:
         super().__init__()
         self.visual = model.visual
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pictures in the shared space."""
+        """Embed preprocessed images."""
         return l2_normalize(self.visual(pixels))
 
 
-class TextTower(nn.Module):
-    """Ids (B, L) to unit rows (B, dim)."""
+class TracedTextTower(nn.Module):
+    """Text tower with normalised output: token ids (B, L) to embeddings (B, dim)."""
 
     def __init__(self, model: CLIP) -> None:
         super().__init__()
-        # The image tower is no child of this module: its weights would be written twice.
-        self._read = model.encode_ids
+        # A bound method, not the model as a child module: the image tower's weights would be written as well.
+        self._encode_ids = model.encode_ids
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Texts in the shared space."""
-        return l2_normalize(self._read(ids))
+        """Embed token ids."""
+        return l2_normalize(self._encode_ids(ids))
 
 
-def _write(tower: nn.Module, taken: str, example: Tensor, axes: dict[int, Any], path: Path) -> None:
-    with _quiet(), torch.no_grad(), _translated(path.name):
+def _write(tower: nn.Module, input_name: str, example: Tensor, axes: dict[int, Any], path: Path) -> None:
+    """Trace a tower on an example, with the dynamic axes `axes`, and write the graph."""
+    with _silence_exporter(), torch.no_grad(), _translate_errors(path.name):
         program = torch.onnx.export(
             tower.eval(),
             (example,),
             dynamo=True,
             dynamic_shapes=(axes,),
             opset_version=OPSET,
-            input_names=[taken],
+            input_names=[input_name],
             output_names=["rows"],
             verbose=False,
         )
     assert program is not None
-    _without_notes(program.model)
+    _remove_metadata(program.model)
     tensors = (value.const_value for value in program.model.graph.initializers.values())
     weight = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     with saving(path):
-        program.save(path, external_data=weight > LARGEST_PROTO)
+        program.save(path, external_data=weight > MAX_PROTO_BYTES)
 
 
 @contextlib.contextmanager
-def _translated(name: str) -> Iterator[None]:
-    """What the exporter raises, as ours; the reason alone of its pages of advice to developers."""
+def _translate_errors(name: str) -> Iterator[None]:
+    """Raise errors of the exporter as WeightsError, with the cause only, without its pages of advice."""
     try:
         yield
     except torch.onnx.OnnxExporterError as error:
@@ -119,16 +120,16 @@ def _translated(name: str) -> Iterator[None]:
         ) from error
 
 
-def _without_notes(model: Any) -> None:
-    """Leave out what the exporter notes on every node: the source lines it came from, on this machine."""
+def _remove_metadata(model: Any) -> None:
+    """Remove the exporter's metadata: on every node the source lines, with paths of this machine."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     ClearMetadataAndDocStringPass()(model)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What the exporter says of itself: torchvision's operators it lacks, classes it will rename."""
+def _silence_exporter() -> Iterator[None]:
+    """Silence the exporter's remarks about itself: missing operators of torchvision, future renames."""
     loggers = [logging.getLogger(f"torch.onnx._internal.exporter.{name}") for name in ("_registration",)]
     before = [logger.level for logger in loggers]
     for logger in loggers:

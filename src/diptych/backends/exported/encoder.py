@@ -1,8 +1,8 @@
-"""The contract of `diptych.encoder` fulfilled by ONNX graphs, exported or released, without torch.
+"""Encoder on ONNX graphs, exported or released, without torch (`diptych.encoder` has the contract).
 
-Puts preprocessing, tokenizer and two towers together. A tower is opened when it is first needed, since a
-search in words needs no image tower, and a tower of our own exports is tested on its golden vectors before it
-answers anything.
+It combines preprocessing, tokenizer and two towers. A tower is opened when it is first needed, because a text
+search needs no image tower. A tower of our own exports is checked on its golden embeddings before its first
+use.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.backends.exported.fidelity import check_golden
 from diptych.backends.exported.finding import read_released
 from diptych.backends.exported.folder import Golden, is_exported, read_export, read_golden, tower_file
-from diptych.backends.exported.judging import refuse_golden
 from diptych.backends.exported.released import ReleasedModel
 from diptych.backends.exported.towers import PRECISIONS, RUNTIMES, Tower, is_installed, open_tower
 from diptych.errors import InputError, WeightsError
@@ -41,39 +41,39 @@ if TYPE_CHECKING:
     from diptych.model.clip import CLIP
     from diptych.zeroshot import ZeroShotClassifier
 
-BATCH = 64  # pictures or texts computed at a time
+BATCH = 64  # images or texts per call
 
 
 class ExportedEncoder:
-    """An exported model behind the contract; `diptych.load` opens one.
+    """Encoder on an exported model; `diptych.load` opens one.
 
     Parameters
     ----------
     folder : path or ReleasedModel
-        As `diptych export` wrote it, or in a released layout (`backends.exported.finding`).
+        Folder written by `diptych export`, or in a released layout (`backends.exported.finding`).
     runtime : {"onnx", "openvino"}, optional
         By default the first of the two that is installed.
     precision : {"float32", "bfloat16", "float16", "int8"}, optional
-        By default float32, or that of a released folder's graphs. bfloat16 with OpenVINO only; so is int8 of
-        our own exports, where it was exported.
+        By default float32, or that of a released folder's graphs. bfloat16 needs OpenVINO; int8 of our own
+        exports needs OpenVINO and an export with int8.
     batch_size : int
-        Pictures or texts computed at a time.
+        Images or texts per call.
     threads : int, optional
-        That resize and compute; by default one per core.
+        Threads that resize and compute; by default one per core.
     on_long : {"cut", "refuse"}
-        What becomes of a text over the model's length.
+        What to do with a text that is too long.
 
     Attributes
     ----------
     identity : str
-        Of the model it was made from.
+        Identity of the exported model.
 
     Raises
     ------
     InputError
-        No such runtime or precision.
+        The runtime or precision is unknown or not available.
     WeightsError
-        The folder is not whole, or this was found too far from float32 when it was made.
+        The folder is incomplete, or this runtime and precision were too far from float32 at the export.
     MissingExtraError
         No runtime is installed.
     """
@@ -91,19 +91,20 @@ class ExportedEncoder:
         self.released = folder if isinstance(folder, ReleasedModel) else None
         self.folder = folder.folder if isinstance(folder, ReleasedModel) else Path(folder)
         if self.released is None and not is_exported(self.folder):
-            wanted = None if precision == "bfloat16" else precision
-            self.released = read_released(self.folder, precision=wanted)
+            # bfloat16 is computed from graphs of any precision.
+            graph_precision = None if precision == "bfloat16" else precision
+            self.released = read_released(self.folder, precision=graph_precision)
         self.spec = read_export(self.folder) if self.released is None else self.released.spec
         precision = precision or (self.released.precision if self.released else "float32")
-        ours_in_8_bits = self.released is None and precision == "int8"
-        openvino = precision == "bfloat16" or ours_in_8_bits
+        own_int8 = self.released is None and precision == "int8"
+        openvino = precision == "bfloat16" or own_int8
         self.runtime = runtime or ("openvino" if openvino else _first_installed())
         if self.runtime not in RUNTIMES:
             raise InputError(f"unknown runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
         possible = self._precisions()
         if precision not in possible:
-            raise InputError(f"{self.runtime} computes in {' or '.join(possible)} here, not {precision!r}")
-        if ours_in_8_bits and "int8" not in self.spec.precisions:
+            raise InputError(f"{self.runtime} computes in {' or '.join(possible)} here, got {precision!r}")
+        if own_int8 and "int8" not in self.spec.precisions:
             raise InputError(
                 f"{self.folder} holds no int8 towers: export it again with --int8 (and --calibrate FOLDER)"
             )
@@ -116,32 +117,32 @@ class ExportedEncoder:
 
     @property
     def identity(self) -> str:
-        """Of the model it was made from."""
+        """Identity of the exported model."""
         return self.spec.identity
 
     @property
     def dim(self) -> int:
-        """Length of a row."""
+        """Width of the embeddings."""
         return self.spec.dim
 
     @property
     def input_size(self) -> int:
-        """Side of the square the model sees, pixels."""
+        """Side of the square input image, pixels."""
         return self.spec.preprocess.size
 
     @property
     def logit_scale(self) -> float:
-        """Factor on cosines, already exponentiated."""
+        """Factor on cosine similarities, already exponentiated."""
         return self.spec.logit_scale
 
     @property
     def logit_bias(self) -> float:
-        """Added after the scale; 0 without a sigmoid loss."""
+        """Bias added after the scale; 0 unless trained with the sigmoid loss."""
         return self.spec.logit_bias
 
     @property
     def model(self) -> CLIP:
-        """There is none.
+        """Raise AttributeError: there is no torch module.
 
         Raises
         ------
@@ -154,48 +155,52 @@ class ExportedEncoder:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Texts to ids."""
+        """Tokenizer of the model."""
         return load_tokenizer(self.spec.tokenizer, self.folder)
 
     def prepare(self, image: Image) -> FloatArray:
-        """One decoded RGB picture as `encode_prepared` takes it, (3, S, S) float32; safe in any thread."""
+        """Preprocess a decoded RGB image for `encode_prepared`, (3, S, S) float32; thread-safe."""
         return preprocess(image, self.spec.preprocess)
 
     def encode_prepared(self, prepared: Sequence[FloatArray]) -> FloatArray:
-        """What `prepare` gave as unit rows, (N, dim) float32."""
-        rows = np.empty((len(prepared), self.dim), np.float32)
+        """Embed images from `prepare`, (N, dim) float32, normalised."""
+        embeddings = np.empty((len(prepared), self.dim), np.float32)
         for start in range(0, len(prepared), self.batch_size):
-            part = np.stack(prepared[start : start + self.batch_size])  # (B, 3, S, S)
-            rows[start : start + len(part)] = self._checked(self._tower("image")(part))
-        return _unit(rows)
+            pixels = np.stack(prepared[start : start + self.batch_size])  # (B, 3, S, S)
+            embeddings[start : start + len(pixels)] = self._check_rows(self._tower("image")(pixels))
+        return _normalize(embeddings)
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
-        """Decoded RGB pictures as unit rows, (N, dim) float32."""
-        return self._images(images, self._tower("image")) if len(images) else self._none
+        """Embed decoded RGB images, (N, dim) float32, normalised."""
+        return self._encode_images(images, self._tower("image")) if len(images) else self._no_embeddings
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Texts as unit rows, (N, dim) float32."""
-        return self._texts(texts, self._tower("text"), self.on_long) if len(texts) else self._none
+        """Embed texts, (N, dim) float32, normalised."""
+        return (
+            self._encode_texts(texts, self._tower("text"), self.on_long)
+            if len(texts)
+            else self._no_embeddings
+        )
 
     def with_language(self, language: str) -> ExportedEncoder:
-        """The same encoder for texts in another language: NLLB-CLIP reads a token for it before every text.
+        """Copy of the encoder for texts in another language: NLLB-CLIP has a language token before each text.
 
-        Pictures, their vectors and the identity stay as they are, so one index answers every language.
+        Image embeddings and identity are the same, so one index serves all languages.
 
         Parameters
         ----------
         language : str
-            "de", "pt-BR", "zh-Hant", or NLLB's own code, "deu_Latn".
+            "de", "pt-BR", "zh-Hant", or NLLB's code, "deu_Latn".
 
         Returns
         -------
         ExportedEncoder
-            With the same towers.
+            Encoder that shares the towers of this one.
 
         Raises
         ------
         InputError
-            No such language, or the model reads no token for it.
+            The language is unknown, or the model has no token for it.
         """
         code = flores_code(language)
         if code is None:
@@ -204,11 +209,11 @@ class ExportedEncoder:
         other = object.__new__(type(self))
         other.__dict__ |= {key: value for key, value in self.__dict__.items() if key != "tokenizer"}
         other.spec = spec
-        _ = other.tokenizer  # a model without such tokens is told of here
+        _ = other.tokenizer  # loaded now, as it raises the error of a model without such tokens
         return other
 
     def classifier(self, names: Sequence[str] | Mapping[str, Any], **options: Any) -> ZeroShotClassifier:
-        """A zero-shot classifier for classes given in words.
+        """Build a zero-shot classifier from class names.
 
         Parameters
         ----------
@@ -225,74 +230,75 @@ class ExportedEncoder:
         return f"ExportedEncoder({self.spec.name!r}, {self.dim} wide, {self.runtime}, {self.precision})"
 
     @property
-    def _none(self) -> FloatArray:
+    def _no_embeddings(self) -> FloatArray:
         return np.empty((0, self.dim), np.float32)
 
-    def _images(self, images: Sequence[Image], tower: Tower) -> FloatArray:
-        rows = np.empty((len(images), self.dim), np.float32)
+    def _encode_images(self, images: Sequence[Image], tower: Tower) -> FloatArray:
+        embeddings = np.empty((len(images), self.dim), np.float32)
         for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
-            pixels = preprocess_batch(part, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)
-            rows[start : start + len(part)] = self._checked(tower(pixels))
-        return _unit(rows)
+            batch = images[start : start + self.batch_size]
+            pixels = preprocess_batch(batch, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)
+            embeddings[start : start + len(batch)] = self._check_rows(tower(pixels))
+        return _normalize(embeddings)
 
-    def _texts(self, texts: Sequence[str], tower: Tower, on_long: OnLong) -> FloatArray:
-        rows = np.empty((len(texts), self.dim), np.float32)
-        # One call for all, so that texts that are too long are counted in one warning.
+    def _encode_texts(self, texts: Sequence[str], tower: Tower, on_long: OnLong) -> FloatArray:
+        embeddings = np.empty((len(texts), self.dim), np.float32)
+        # One call for all texts, so that those that are too long are counted in one warning.
         tokens = self.tokenizer(list(texts), on_long=on_long)  # (N, L)
-        lengths = self._lengths(tokens)
-        order = np.argsort(lengths, kind="stable")  # alike lengths together: little is padded
+        lengths = self._used_lengths(tokens)
+        order = np.argsort(lengths, kind="stable")  # similar lengths in one batch: little padding
         for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            rows[chosen] = self._checked(tower(tokens[chosen, : lengths[chosen].max()]))
-        return _unit(rows)
+            batch = order[start : start + self.batch_size]
+            embeddings[batch] = self._check_rows(tower(tokens[batch, : lengths[batch].max()]))
+        return _normalize(embeddings)
 
-    def _checked(self, rows: FloatArray) -> FloatArray:
+    def _check_rows(self, rows: FloatArray) -> FloatArray:
         if rows.shape[1:] != (self.dim,):
             raise WeightsError(
-                f"a tower of {self.spec.name} gives rows of {rows.shape[1:]}, expected {self.dim} wide: its "
-                "files do not belong together; export or fetch the model again"
+                f"a tower of {self.spec.name} gives embeddings of shape {rows.shape[1:]}, expected width "
+                f"{self.dim}: its files do not belong together; export or fetch the model again"
             )
         if not np.isfinite(rows).all():
             raise WeightsError(
-                f"a tower of {self.spec.name} gives rows that are no numbers on {self.runtime} in "
+                f"a tower of {self.spec.name} gives infinite values or NaN on {self.runtime} in "
                 f"{self.precision}: use another runtime or precision"
             )
         return rows
 
-    def _lengths(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many ids of each text have to be seen, (N,)."""
-        cut, by = self.spec.cut, self.spec.cut_id
+    def _used_lengths(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of ids of each text that affect its embedding, (N, L) -> (N,)."""
+        cut, cut_id = self.spec.cut, self.spec.cut_id
         if cut == "never":
             return np.full(len(tokens), tokens.shape[1], np.int64)
         if cut == "padding":
-            return np.asarray(tokens.shape[1] - (tokens != by)[:, ::-1].argmax(1), np.int64)
-        return np.asarray((tokens if by is None else tokens == by).argmax(1) + 1, np.int64)
+            # Position of the last id that is not padding, from the right: e.g. 5 7 1 1 with padding 1: 4 - 2.
+            return np.asarray(tokens.shape[1] - (tokens != cut_id)[:, ::-1].argmax(1), np.int64)
+        return np.asarray((tokens if cut_id is None else tokens == cut_id).argmax(1) + 1, np.int64)
 
     @cached_property
     def _golden(self) -> Golden:
         return read_golden(self.folder)
 
     def _precisions(self) -> tuple[str, ...]:
-        """What this folder is computed in on this runtime."""
+        """Precisions that this folder and runtime can have."""
         if self.released is None:
             return PRECISIONS[self.runtime]
         half = ("bfloat16",) if self.runtime == "openvino" else ()
         return (self.released.precision, *half)
 
     def _tower(self, name: str) -> Tower:
-        """A tower, opened and tested when it is first asked for; by one thread."""
+        """Return a tower; it is opened and checked at the first call, by one thread."""
         if name not in self._towers:
             with self._opening:
-                if name not in self._towers:
-                    self._towers[name] = self._opened(name)
+                if name not in self._towers:  # another thread may have opened it meanwhile
+                    self._towers[name] = self._open_tower(name)
         return self._towers[name]
 
-    def _opened(self, name: str) -> Tower:
+    def _open_tower(self, name: str) -> Tower:
         if self.released is None:
             path = self.folder / tower_file(name, self.precision)
             tower = open_tower(path, self.runtime, self.precision, threads=self.threads)
-            self._test(name, tower)
+            self._check_golden(name, tower)
             return tower
         graph = self.released.tower(name)
         computed = "bfloat16" if self.precision == "bfloat16" else "float32"
@@ -300,31 +306,32 @@ class ExportedEncoder:
             graph.graph.path, self.runtime, computed, threads=self.threads, signature=graph.signature
         )
 
-    def _test(self, name: str, tower: Tower) -> None:
-        """Golden vectors: what a tower makes of them now, beside what the model made of them."""
+    def _check_golden(self, name: str, tower: Tower) -> None:
+        """Compare a tower's embeddings of the golden images or texts with the stored ones."""
         from PIL import Image
 
         golden = self._golden
         if name == "image":
-            pictures = [Image.fromarray(pixels) for pixels in golden.pictures]
-            kept, found = golden.image_rows, self._images(pictures, tower)
+            images = [Image.fromarray(pixels) for pixels in golden.pictures]
+            expected, actual = golden.image_rows, self._encode_images(images, tower)
         else:
-            with counted_long_texts(silent=True):  # a model of a few tokens cuts them, as it did then
-                kept, found = golden.text_rows, self._texts(self.spec.golden_texts, tower, "cut")
-        told = f"the {name} tower of {self.spec.name} on {self.runtime} in {self.precision}"
-        refuse_golden(kept, found, self.precision, told)
+            with counted_long_texts(silent=True):  # a model of few tokens cuts them, as it did at the export
+                expected = golden.text_rows
+                actual = self._encode_texts(self.spec.golden_texts, tower, "cut")
+        title = f"the {name} tower of {self.spec.name} on {self.runtime} in {self.precision}"
+        check_golden(expected, actual, self.precision, title)
 
 
 def _first_installed() -> str:
-    """The first runtime that is there: ONNX Runtime starts sooner."""
+    """First installed runtime: ONNX Runtime is preferred, as it starts faster."""
     for runtime in RUNTIMES:
         if is_installed(runtime):
             return runtime
     require("onnxruntime", extra="onnx", purpose="run exported models")
-    raise AssertionError("it is there and it is not")
+    raise AssertionError("onnxruntime can be imported but has no module specification")
 
 
-def _unit(rows: FloatArray) -> FloatArray:
-    """Rows of length one: a graph in half precision is off by a little."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
+def _normalize(embeddings: FloatArray) -> FloatArray:
+    """Scale embeddings to length one: those of a graph in half precision are slightly off."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.asarray(embeddings / np.maximum(lengths, 1e-12), np.float32)

@@ -1,12 +1,12 @@
-"""The folder of an exported model: both towers, what travels with them, and how it is known to be whole.
+"""Folder of an exported model: both towers, their specification, and checks that it is complete.
 
-    exported.json         identity, preprocessing, tokenizer, scale, what was measured, sizes of the files
+    exported.json         identity, preprocessing, tokenizer, scale, measured agreement, sizes of the files
     image.onnx, text.onnx      float32
     image.int8.xml, .bin       8-bit, for OpenVINO; text.int8.xml, .bin
-    golden.safetensors    a few pictures and the float32 rows of these and of a few texts
-    tokenizer.json        where the model has its own
+    golden.safetensors    a few images, and the float32 embeddings of these and of a few texts
+    tokenizer.json        if the model has one
 
-No torch, no pickles. Running the towers is `exported`'s work, making them `converting`'s.
+No torch, no pickles. `exported.encoder` runs the towers, `conversion.converting` writes them.
 """
 
 from __future__ import annotations
@@ -36,41 +36,41 @@ FORMAT = 1
 LARGEST_JSON = 4 << 20  # bytes
 TOWERS = ("image", "text")
 CUTS = ("end", "padding", "never")
-_PART = ".part"
+_TEMPORARY_SUFFIX = ".part"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSpec:
-    """What an exported model is besides its towers.
+    """Specification of an exported model.
 
     Parameters
     ----------
     name, licence, source : str
-        As the model it was made from says.
+        As in the original model.
     identity : str
-        Of that model: vectors of either may stand in one index.
+        Identity of the original model: embeddings of both can be in one index.
     dim : int
     preprocess : PreprocessConfig
     tokenizer : TokenizerConfig
     logit_scale, logit_bias : float
-        The scale already exponentiated.
+        The scale is already exponentiated.
     cut : {"end", "padding", "never"}
-        Which ids of a batch may be left out: those after its longest end token, where nothing later is seen;
-        those that are padding in every text, where padding is masked; or none.
+        Which ids of a batch may be left out: those after the last end token, if attention is causal; those
+        that are padding in every text, if padding is masked; or none.
     cut_id : int, optional
-        The end token, None where that is the largest id; or the padding.
+        The end token (None: the largest id), or the padding.
     languages : tuple of str
-        As the model says; empty where it says nothing.
+        As in the original model; empty if unknown.
     architecture : mapping
-        For people; nothing here is built from it.
+        For information; nothing is built from it.
     golden_texts : tuple of str
-        Those whose rows are kept.
+        Texts whose embeddings are stored.
     checks : tuple of mapping
-        What was measured of each runtime and precision when the folder was made.
+        Measured agreement of each runtime and precision at the time of the export.
     calibration : str
-        The pictures that the 8-bit towers were fitted to; empty where there are none.
+        Origin of the images that the 8-bit towers were calibrated on; empty without such towers.
     sizes : mapping
-        Bytes of every file: what was cut short is noticed before it is opened.
+        Size of every file in bytes, to notice truncated files before they are opened.
     """
 
     name: str
@@ -92,10 +92,10 @@ class ExportSpec:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The content of `exported.json`."""
+        """Content of `exported.json`."""
         values = asdict(self)
         values |= {"preprocess": self.preprocess.to_dict(), "tokenizer": self.tokenizer.to_dict()}
-        if not self.languages:  # left out, so that older versions read the file
+        if not self.languages:  # omitted, so that older versions read the file
             values.pop("languages")
         return json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False) + "\n"
 
@@ -106,7 +106,7 @@ class ExportSpec:
         Raises
         ------
         WeightsError
-            No such description, or one of a later format; the message says what is wrong with it.
+            The text is invalid or has a later format; the message says what is wrong.
         """
         try:
             values = json.loads(text)
@@ -115,13 +115,13 @@ class ExportSpec:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             version = values.get("format") if isinstance(values, dict) else None
             raise WeightsError(
-                f"of format {version!r}, this version of diptych reads format {FORMAT}: export it again"
+                f"it has format {version!r}, this version of diptych reads format {FORMAT}: export it again"
             )
         values = {"languages": [], **values}
         del values["format"]
-        if differing := values.keys() ^ {one.name for one in fields(cls)}:
-            told = ", ".join(sorted(differing))
-            raise WeightsError(f"written by another version of diptych ({told}): export it again")
+        if differing := values.keys() ^ {item.name for item in fields(cls)}:
+            names = ", ".join(sorted(differing))
+            raise WeightsError(f"it was written by another version of diptych ({names}): export it again")
         try:
             values["preprocess"] = PreprocessConfig.from_dict(values["preprocess"])
             values["tokenizer"] = TokenizerConfig.from_dict(values["tokenizer"])
@@ -131,13 +131,13 @@ class ExportSpec:
             values["golden_texts"] = tuple(values["golden_texts"])
             values["checks"] = tuple(dict(check) for check in values["checks"])
             spec = cls(**values)
-            _plausible(spec)
+            _validate(spec)
         except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-            raise WeightsError(f"does not hold together: {type(error).__name__}: {error}") from error
+            raise WeightsError(f"it is invalid: {type(error).__name__}: {error}") from error
         return spec
 
     def refusal(self, runtime: str, precision: str) -> str:
-        """Why this is not to be used, as it was found when the folder was made; else empty."""
+        """Reason against a runtime and precision, from the checks at the export; empty if there is none."""
         for check in self.checks:
             if (check.get("runtime"), check.get("precision")) == (runtime, precision):
                 return str(check.get("refused") or "")
@@ -145,20 +145,23 @@ class ExportSpec:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """What the files are there for: float32, and int8 where it was made."""
+        """Precisions of the files: float32, and int8 if it was exported."""
         return ("float32", "int8") if "image.int8.xml" in self.sizes else ("float32",)
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """What the model gave in float32 when the folder was made.
+    """Golden embeddings: those of the original model in float32, to check a runtime against.
+
+    The field names are the tensor names in the file.
 
     Attributes
     ----------
     pictures : (K, S, S, 3) uint8
     image_rows : (K, dim) float32
+        Embeddings of `pictures`.
     text_rows : (T, dim) float32
-        Of `ExportSpec.golden_texts`.
+        Embeddings of `ExportSpec.golden_texts`.
     """
 
     pictures: NDArray[np.uint8]
@@ -167,34 +170,36 @@ class Golden:
 
 
 def is_exported(folder: str | Path) -> bool:
-    """Whether a folder holds an exported model."""
+    """Whether a folder contains an exported model."""
     return (Path(folder) / SPEC_FILE).is_file()
 
 
-def is_free(folder: Path) -> bool:
-    """Whether an export can be written there: nothing is, or a folder with a killed export's part at most."""
+def is_available(folder: Path) -> bool:
+    """Whether an export can be written there: it does not exist, or has only leftovers of a killed export."""
     if not folder.is_dir():
         return not folder.exists()
-    return all(path.name.startswith(".") and path.name.endswith(_PART) for path in folder.iterdir())
+    return all(
+        path.name.startswith(".") and path.name.endswith(_TEMPORARY_SUFFIX) for path in folder.iterdir()
+    )
 
 
 def tower_file(tower: str, precision: str) -> str:
-    """The name of a tower's file: bfloat16 is made of float32's when it is opened."""
+    """Name of a tower's file; bfloat16 is converted from float32 when it is opened."""
     return f"{tower}.int8.xml" if precision == "int8" else f"{tower}.onnx"
 
 
 def read_export(folder: Path) -> ExportSpec:
-    """The description of an exported model, its files there and whole.
+    """Read the specification of an exported model and check that its files are complete.
 
     Raises
     ------
     WeightsError
-        It cannot be read, or a file is missing or has another size.
+        The specification cannot be read, or a file is missing or has another size.
     """
     path = folder / SPEC_FILE
     try:
         if path.stat().st_size > LARGEST_JSON:
-            raise WeightsError(f"{path} has {path.stat().st_size} bytes: expected a description")
+            raise WeightsError(f"{path} has {path.stat().st_size:,} bytes: expected at most {LARGEST_JSON:,}")
         spec = ExportSpec.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
@@ -202,30 +207,29 @@ def read_export(folder: Path) -> ExportSpec:
         raise WeightsError(f"{path}: {error}") from error
     for name, expected in spec.sizes.items():
         try:
-            found = (folder / name).stat().st_size
+            size = (folder / name).stat().st_size
         except OSError as error:
             raise WeightsError(f"{folder} lacks {name}: copy or export the folder again") from error
-        if found != expected:
+        if size != expected:
             raise WeightsError(
-                f"{folder / name} has {found:,} bytes, expected {expected:,}: copy or export it again"
+                f"{folder / name} has {size:,} bytes, expected {expected:,}: copy or export it again"
             )
     return spec
 
 
 def read_golden(folder: Path) -> Golden:
-    """The golden pictures and rows of an exported model.
+    """Read the golden images and embeddings of an exported model.
 
     Raises
     ------
     WeightsError
-        They cannot be read.
+        The file cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        held = load_file(folder / GOLDEN_FILE)
-        return Golden(**held)
+        return Golden(**load_file(folder / GOLDEN_FILE))
     except (OSError, SafetensorError, TypeError) as error:
         raise WeightsError(f"cannot read {folder / GOLDEN_FILE}: {error}. Export the model again") from error
 
@@ -244,8 +248,8 @@ def write_golden(folder: Path, golden: Golden) -> None:
     write_bytes(folder / GOLDEN_FILE, save({"pictures": golden.pictures, **rows}))
 
 
-def finish(folder: Path, spec: ExportSpec) -> ExportSpec:
-    """Write the description, with the sizes of the other files, and give it back; it is written last."""
+def write_spec(folder: Path, spec: ExportSpec) -> ExportSpec:
+    """Write the specification with the sizes of the other files, and return it; call it last."""
     sizes = {
         path.name: path.stat().st_size
         for path in sorted(folder.iterdir())
@@ -257,55 +261,59 @@ def finish(folder: Path, spec: ExportSpec) -> ExportSpec:
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill: it takes the place of `folder` when all went well, and vanishes else.
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Provide a temporary folder that becomes `folder` at the end, or is deleted after an error.
 
     Raises
     ------
     SaveError
-        There is something in `folder`, or the system refuses.
+        `folder` is not empty, or it cannot be written.
     """
-    there = folder.exists()
-    if not is_free(folder):
-        raise SaveError(f"{folder} is there already and not an empty folder: name a new one")
+    exists = folder.exists()
+    if not is_available(folder):
+        raise SaveError(f"{folder} exists and is not an empty folder: name a new one")
     with saving(folder):
-        home = folder if there else folder.parent
+        # On the same file system, so that renaming works.
+        home = folder if exists else folder.parent
         home.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_PART, dir=home))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_TEMPORARY_SUFFIX, dir=home))
     try:
-        yield made
+        yield temporary
         with saving(folder):
-            (_move_into if there else _rename_to)(made, folder)
+            (_move_into if exists else _rename_to)(temporary, folder)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _move_into(made: Path, folder: Path) -> None:
-    """Into a folder that stays: it may be where somebody stands, a link, or where a drive is mounted."""
-    for path in sorted(made.iterdir(), key=lambda path: path.name == SPEC_FILE):  # that comes last
+def _move_into(temporary: Path, folder: Path) -> None:
+    """Move the files into an existing folder, which may be a working directory, a link or a mount point."""
+    # The specification last: with it the folder counts as an export.
+    for path in sorted(temporary.iterdir(), key=lambda path: path.name == SPEC_FILE):
         path.replace(folder / path.name)
-    made.rmdir()
+    temporary.rmdir()
 
 
-def _rename_to(made: Path, folder: Path) -> None:
+def _rename_to(temporary: Path, folder: Path) -> None:
+    # Created only to learn the permissions of a new folder here: mkdtemp's allows access to the owner only.
     folder.mkdir(exist_ok=True)
-    made.chmod(folder.stat().st_mode)  # mkdtemp leaves a folder to its owner alone
+    temporary.chmod(folder.stat().st_mode)
     folder.rmdir()
-    made.replace(folder)
+    temporary.replace(folder)
 
 
-def _plausible(spec: ExportSpec) -> None:
+def _validate(spec: ExportSpec) -> None:
+    """Raise ValueError if a value has another type or is out of range."""
     for name, kind in (("name", str), ("identity", str), ("dim", int)):
         if not isinstance(getattr(spec, name), kind):
             raise ValueError(f"{name} is {getattr(spec, name)!r}, expected a {kind.__name__}")
     for name in ("logit_scale", "logit_bias"):
         object.__setattr__(spec, name, float(getattr(spec, name)))
     if spec.dim < 1 or not isinstance(spec.cut_id, int | None):
-        raise ValueError(f"dim {spec.dim!r} or cut_id {spec.cut_id!r} is no number of that kind")
+        raise ValueError(f"dim is {spec.dim!r} and cut_id {spec.cut_id!r}: expected whole numbers")
     if spec.cut not in CUTS or (spec.cut == "padding" and spec.cut_id is None):
         raise ValueError(f"cut is {spec.cut!r} with the id {spec.cut_id}, expected one of {', '.join(CUTS)}")
     for name, size in spec.sizes.items():
-        # The description may come from elsewhere: it names files of its own folder, nothing else.
+        # The file may come from a stranger: it may only name files of its own folder.
         if Path(name).name != name or not isinstance(size, int):
             raise ValueError(f"sizes has {name!r}: {size!r}, expected files of the folder and their bytes")

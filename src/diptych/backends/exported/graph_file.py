@@ -1,9 +1,9 @@
-"""An ONNX file read as data before a runtime opens it: inputs, outputs, operators, and the files it names.
+"""Validate an ONNX file before a runtime opens it, and list its inputs, outputs, operators and data files.
 
-A runtime opens whatever files a graph names as external data, and allocates what its tensors claim. So the
-protobuf is walked here first, without the onnx package and without loading a weight: a field of bytes is
-skipped by its length, and a graph of gigabytes takes the time of its nodes. The numbers of fields are those
-of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+A runtime opens any file that a graph names as external data, and allocates the sizes that its tensors claim.
+So the protobuf is traversed here first, without the onnx package and without loading weights: bytes are
+skipped by their length, so that the time depends on the number of nodes, not on the size. The field numbers
+are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ DTYPES: dict[int, tuple[str, int]] = {
     16: ("bfloat16", 16), **dict.fromkeys(range(17, 21), ("float8", 8)), 21: ("uint4", 4), 22: ("int4", 4),
     23: ("float4", 4), 24: ("float8", 8), 25: ("uint2", 2), 26: ("int2", 2),
 }  # fmt: skip
-MOST_FIELDS = 5_000_000  # a graph of 10,000 nodes has about 300,000
-DEEPEST = 40  # messages within messages: a subgraph in a node of a subgraph takes four
-LONGEST_NAME = 4096  # bytes
-MOST_NUMBERS = 1 << 48  # in a tensor
+MAX_FIELDS = 5_000_000  # a graph of 10,000 nodes has about 300,000
+MAX_DEPTH = 40  # of nested messages: a subgraph in a node of a subgraph takes four levels
+MAX_NAME_BYTES = 4096  # bytes
+MAX_ELEMENTS = 1 << 48  # of a tensor
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
-# ONNX Runtime takes a location that begins so for an address in memory.
+# ONNX Runtime interprets a location with this prefix as an address in memory.
 _ADDRESS_MARK = "_ORT_MEM_ADDR_"
 
 
@@ -41,9 +41,9 @@ class Port:
     ----------
     name : str
     dtype : str
-        As NumPy calls it.
+        NumPy's name of the type.
     shape : tuple
-        A number where an axis is fixed, None where it is free; None where the rank is not stated.
+        Sizes of the axes, None for a free axis; None if the rank is not stated.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Port:
 
 @dataclass(frozen=True)
 class GraphFile:
-    """What an ONNX file says of itself.
+    """A validated ONNX file.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class GraphFile:
     inputs, outputs : tuple of Port
         Inputs without those that have an initial value.
     operators : frozenset of str
-        Of all nodes, those of subgraphs and functions among them.
+        Operators of all nodes, with those in subgraphs and functions.
     data_files : tuple of Path
-        Files that hold its external data: there, inside its folder, and long enough.
+        Files with its external data; they exist inside its folder and are long enough.
     """
 
     path: Path
@@ -83,40 +83,40 @@ class GraphFile:
 
 
 def read_graph(path: Path, *, root: Path | None = None, data_needed: bool = True) -> GraphFile:
-    """Walk an ONNX file and check everything that a runtime would take on trust.
+    """Read an ONNX file and check everything that a runtime would trust.
 
     Parameters
     ----------
     path : Path
     root : Path, optional
-        The folder that no file may lie outside of; by default the one of `path`.
+        Folder that must contain all files; by default that of `path`.
     data_needed : bool
-        False reads only the names of external data files, which may still have to be downloaded.
+        False if the external data files may be missing, because they are still to be downloaded.
 
     Raises
     ------
     WeightsError
-        It is no ONNX file, is cut short, or names a file that is missing, too short or outside the folder.
+        It is no ONNX file, is truncated, or names a file that is missing, too short or outside the folder.
     """
     root = path.parent if root is None else root
     inside(path, root)
-    walk = Walk(path)
+    walk = GraphWalker(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             walk.model(data)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} is no ONNX file, or is cut short: {error}") from error
+        raise WeightsError(f"{path} is no ONNX file, or is truncated: {error}") from error
     data_files = []
     for location, end in sorted(walk.external.items()):
-        file_path = _located(path, location)
+        file_path = _external_path(path, location)
         data_files.append(file_path)
         if data_needed:
             inside(file_path, root)
             if (size := file_path.stat().st_size) < end:
                 raise WeightsError(
-                    f"{file_path} has {size:,} bytes, {path.name} needs {end:,}: it is cut short; fetch or "
+                    f"{file_path} has {size:,} bytes, {path.name} needs {end:,}: it is truncated; fetch or "
                     "copy it again"
                 )
     return GraphFile(
@@ -129,20 +129,22 @@ def read_graph(path: Path, *, root: Path | None = None, data_needed: bool = True
 
 
 def inside(path: Path, root: Path) -> Path:
-    """The path, if it is a file in the folder once links are followed.
+    """Return a path after checking that it is a file inside a folder, with links resolved.
 
-    The hub's client keeps a repository as links from `snapshots/REVISION/` to `blobs/`: these are followed.
+    The hub's client stores a repository as links from `snapshots/REVISION/` to `blobs/`: these are accepted.
 
     Raises
     ------
     WeightsError
-        There is no such file, or it lies elsewhere.
+        The file does not exist, or is elsewhere.
     """
     home = root.resolve()
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{root} lacks {_shown(path, root)}: fetch or copy the folder again") from error
+        raise WeightsError(
+            f"{root} lacks {_relative_name(path, root)}: fetch or copy the folder again"
+        ) from error
     blobs = home.parents[1] / "blobs" if len(home.parents) > 1 and home.parent.name == "snapshots" else None
     if not real.is_relative_to(home) and real.parent != blobs:
         raise WeightsError(
@@ -153,14 +155,14 @@ def inside(path: Path, root: Path) -> Path:
     return path
 
 
-def _shown(path: Path, root: Path) -> str:
+def _relative_name(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def _located(path: Path, location: str) -> Path:
-    """Where external data lie: beside the graph or below, whatever the system's rules for paths."""
+def _external_path(path: Path, location: str) -> Path:
+    """Path of external data, which must be in the graph's folder by the path rules of any system."""
     file = file_inside(path.parent, location)
-    if file is None or ":" in location or _ADDRESS_MARK in location:  # "a:b" is a stream of a file to Windows
+    if file is None or ":" in location or _ADDRESS_MARK in location:  # on Windows "a:b" is a stream of a file
         raise WeightsError(
             f"{path} keeps weights in {location[:200]!r}: expected a file beside it, so it is refused"
         )
@@ -168,16 +170,19 @@ def _located(path: Path, location: str) -> Path:
 
 
 @dataclass
-class Walk:
-    """One pass over a ModelProto."""
+class GraphWalker:
+    """Traversal of a ModelProto that collects its ports, operators and external data, and checks sizes.
+
+    Methods take the byte range of a message and the depth of nesting.
+    """
 
     path: Path
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
     initial: set[str] = field(default_factory=set)
     operators: set[str] = field(default_factory=set)
-    external: dict[str, int] = field(default_factory=dict)  # location -> bytes that are needed of it
-    left: int = MOST_FIELDS
+    external: dict[str, int] = field(default_factory=dict)  # location -> required size in bytes
+    left: int = MAX_FIELDS
 
     def model(self, data: mmap.mmap) -> None:
         """ModelProto: the graph, graphs for training, functions."""
@@ -187,7 +192,7 @@ class Walk:
             if number == 7:
                 graphs += 1
                 self.graph(start, end, 1, outermost=True)
-            elif number == 20:  # TrainingInfoProto, whose two parts are graphs
+            elif number == 20:  # TrainingInfoProto has two graphs
                 for inner, first, last in self.fields(start, end, 1):
                     if inner in (1, 2):
                         self.graph(first, last, 2)
@@ -216,7 +221,7 @@ class Walk:
                 (self.inputs if number == 11 else self.outputs).append(port)
 
     def node(self, start: int, end: int, depth: int) -> None:
-        """NodeProto: its operator, and the tensors and graphs among its attributes."""
+        """NodeProto: its operator and attributes."""
         for number, first, last in self.fields(start, end, depth):
             if number == 4:
                 self.operators.add(self.text(first, last))
@@ -240,12 +245,12 @@ class Walk:
                 self.tensor(first, last, depth + 1)
 
     def tensor(self, start: int, end: int, depth: int) -> str:
-        """TensorProto: that it holds as many bytes as its shape says; its name."""
-        count, dtype, raw, outside, name = 1, 0, None, False, ""
+        """TensorProto: check that it has as many bytes as its shape demands; return its name."""
+        count, dtype, raw, is_external, name = 1, 0, None, False, ""
         entries: dict[str, str] = {}
         for number, first, last in self.fields(start, end, depth):
             if number == 1:
-                count = self.multiplied(count, first, last)
+                count = self.multiply_sizes(count, first, last)
             elif number == 2:
                 dtype = first
             elif number == 8:
@@ -255,14 +260,14 @@ class Walk:
             elif number == 13:
                 entries |= self.entry(first, last, depth + 1)
             elif number == 14:
-                outside = first == 1
+                is_external = first == 1
         bits = DTYPES.get(dtype, ("", 0))[1]
-        needed = -(-count * bits // 8)
-        if outside or entries:
-            self.outside(name, entries, needed)
+        needed = -(-count * bits // 8)  # rounded up
+        if is_external or entries:
+            self.external_data(name, entries, needed)
         elif raw is not None and bits and raw != needed:
             raise ValueError(f"the tensor {name!r} holds {raw:,} bytes, its shape says {needed:,}")
-        elif raw is None and count > 2 * (end - start):  # packed: two 4-bit numbers to a byte at most
+        elif raw is None and count > 2 * (end - start):  # packed: at most two 4-bit numbers per byte
             raise ValueError(f"the tensor {name!r} claims {count:,} numbers in {end - start:,} bytes")
         return name
 
@@ -274,16 +279,16 @@ class Walk:
                 pair[number] = self.text(first, last)
         return {pair[1]: pair[2]}
 
-    def outside(self, name: str, entries: dict[str, str], needed: int) -> None:
-        """Weights in another file: note how long that has to be."""
+    def external_data(self, name: str, entries: dict[str, str], needed: int) -> None:
+        """Weights in another file: record the size that it must have."""
         try:
             offset, length = int(entries.get("offset", 0)), int(entries.get("length", needed))
         except ValueError as error:
-            raise ValueError(f"the tensor {name!r} lies at no number: {entries}") from error
+            raise ValueError(f"the tensor {name!r} has an invalid offset or length: {entries}") from error
         if offset < 0 or length < 0 or (needed and length != needed):
             raise ValueError(
-                f"the tensor {name!r} has {length:,} bytes from {offset:,} on outside, its shape says "
-                f"{needed:,}"
+                f"the tensor {name!r} has {length:,} bytes at offset {offset:,} of another file, its shape "
+                f"says {needed:,}"
             )
         location = entries.get("location", "")
         self.external[location] = max(self.external.get(location, 0), offset + length)
@@ -313,38 +318,38 @@ class Walk:
         return dtype, shape
 
     def axis(self, start: int, end: int, depth: int) -> int | None:
-        """Dimension: a number, or a name, which is free."""
+        """Dimension: a number, or None for a named one, which is free."""
         return {number: first for number, first, _ in self.fields(start, end, depth)}.get(1)
 
     def text(self, start: int, end: int) -> str:
-        """A name."""
-        if not 0 <= end - start <= LONGEST_NAME:
+        """Decode a name."""
+        if not 0 <= end - start <= MAX_NAME_BYTES:
             raise ValueError(f"a name of {end - start:,} bytes")
         return self.data[start:end].decode("utf-8")
 
-    def whole_numbers(self, start: int, end: int) -> list[int]:
-        """A repeated whole number: the numbers of a packed field, or the one of a field by itself."""
+    def repeated_integers(self, start: int, end: int) -> list[int]:
+        """Values of a repeated integer: those of a packed field, or the single one of a plain field."""
         if end < 0:
-            return [_not_negative(start)]
-        found = []
+            return [_check_not_negative(start)]
+        values = []
         while start < end:
             value, start = self.varint(start, end)
-            found.append(_not_negative(value))
+            values.append(_check_not_negative(value))
             self._spend()
-        return found
+        return values
 
-    def multiplied(self, count: int, start: int, end: int) -> int:
-        """A count times the sizes of a shape's axes."""
-        for size in self.whole_numbers(start, end):
+    def multiply_sizes(self, count: int, start: int, end: int) -> int:
+        """Multiply a count by the sizes of a shape's axes."""
+        for size in self.repeated_integers(start, end):
             count *= size
-            if count > MOST_NUMBERS:  # before it takes thousands of digits to write
-                raise ValueError(f"a tensor of over {MOST_NUMBERS:,} numbers")
+            if count > MAX_ELEMENTS:  # checked in each step, before the number has thousands of digits
+                raise ValueError(f"a tensor of over {MAX_ELEMENTS:,} numbers")
         return count
 
     def fields(self, start: int, end: int, depth: int) -> Iterator[tuple[int, int, int]]:
-        """(number, start, end) of every field of a message; a whole number as (number, value, -1)."""
-        if depth > DEEPEST:
-            raise ValueError("messages within messages without end")
+        """Yield (number, start, end) of every field of a message; an integer as (number, value, -1)."""
+        if depth > MAX_DEPTH:
+            raise ValueError("messages are nested without end")
         if end < 0:
             raise ValueError("a number where a message belongs")
         while start < end:
@@ -367,7 +372,7 @@ class Walk:
             start += size
 
     def varint(self, start: int, end: int) -> tuple[int, int]:
-        """A whole number in seven bits a byte, and where it ends."""
+        """Decode an integer with seven bits per byte, lowest first; return it and its end."""
         value = shift = 0
         while start < end and shift < 70:
             byte = self.data[start]
@@ -379,12 +384,13 @@ class Walk:
         raise ValueError(f"a number without end at byte {start:,}")
 
     def _spend(self) -> None:
+        """Count a field against the budget, so that a hostile file ends in an error."""
         self.left -= 1
         if self.left < 0:
-            raise ValueError(f"over {MOST_FIELDS:,} parts")
+            raise ValueError(f"over {MAX_FIELDS:,} parts")
 
 
-def _not_negative(value: int) -> int:
+def _check_not_negative(value: int) -> int:
     if value >= 1 << 62:
         raise ValueError("a tensor of negative size")
     return value

@@ -1,7 +1,7 @@
-"""The part of an ONNX graph that makes one of its outputs, as a model of its own.
+"""Prune an ONNX graph to the nodes that one of its outputs depends on.
 
-A graph of both towers (jina-clip-v2) computes both when it is run: ONNX Runtime cuts nothing off, also with
-`only_execute_path_to_fetches` (seen with 1.32), so that a text would cost a blank picture.
+A graph of both towers (jina-clip-v2) always computes both: ONNX Runtime skips nothing, not even with
+`only_execute_path_to_fetches` (observed with 1.32), so that each text would cost an empty image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.backends.exported.graph_file import Walk
+from diptych.backends.exported.graph_file import GraphWalker
 from diptych.errors import WeightsError
 
 # Fields of GraphProto.
@@ -20,20 +20,22 @@ _NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO, _QUANTISATION = 1, 5, 11, 12,
 
 @dataclass
 class _Node:
+    """A NodeProto: byte range, names of inputs, names of outputs."""
+
     span: tuple[int, int]
     needs: set[str]
     makes: set[str]
 
 
 def pruned_model(path: Path, output: str) -> bytes:
-    """A model of the nodes, weights and inputs that one output depends on.
+    """Build a model of the nodes, weights and inputs that one output depends on.
 
     Parameters
     ----------
     path : Path
-        Of a graph that `read_graph` has let pass; its external data stay where they are.
+        A graph that `read_graph` has accepted. External data are not copied.
     output : str
-        A name among its outputs.
+        Name of one of its outputs.
 
     Returns
     -------
@@ -43,90 +45,90 @@ def pruned_model(path: Path, output: str) -> bytes:
     Raises
     ------
     WeightsError
-        The file changed meanwhile.
+        The file has changed since it was validated.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            walk = Walk(path)
-            walk.data = data
-            pieces: list[bytes] = []
-            for number, start, end in walk.fields(0, len(data), 0):
-                if number == 7:
-                    graph = _graph(walk, start, end, output)
-                    pieces += [_key(number, sum(map(len, graph))), *graph]
+            walker = GraphWalker(path)
+            walker.data = data
+            chunks: list[bytes] = []
+            for number, start, end in walker.fields(0, len(data), 0):
+                if number == 7:  # ModelProto.graph
+                    graph = _pruned_graph(walker, start, end, output)
+                    chunks += [_key(number, sum(map(len, graph))), *graph]
                 else:
-                    pieces += _copied(walk, number, start, end)
-            return b"".join(pieces)
+                    chunks += _copy_field(walker, number, start, end)
+            return b"".join(chunks)
     except (OSError, ValueError, IndexError, KeyError) as error:
-        raise WeightsError(f"{path} cannot be cut to {output!r}: {error}") from error
+        raise WeightsError(f"{path} cannot be pruned to {output!r}: {error}") from error
 
 
-def _graph(walk: Walk, start: int, end: int, output: str) -> list[bytes]:
-    """The fields of a GraphProto that are left."""
-    fields = list(walk.fields(start, end, 1))
-    nodes = [_node(walk, first, last) for number, first, last in fields if number == _NODE]
-    kept, needed = _reached(nodes, output)
-    pieces: list[bytes] = []
+def _pruned_graph(walker: GraphWalker, start: int, end: int, output: str) -> list[bytes]:
+    """Encoded fields of the pruned GraphProto."""
+    fields = list(walker.fields(start, end, 1))
+    nodes = [_node(walker, first, last) for number, first, last in fields if number == _NODE]
+    kept, needed = _reachable(nodes, output)
+    chunks: list[bytes] = []
     for number, first, last in fields:
-        if number in (_VALUE_INFO, _QUANTISATION):  # shapes of what is between, which a runtime finds itself
+        if number in (_VALUE_INFO, _QUANTISATION):  # of intermediate values; a runtime infers them
             continue
         if number == _NODE and (first, last) not in kept:
             continue
-        if number in (_INITIALIZER, _INPUT) and _name(walk, number, first, last) not in needed:
+        if number in (_INITIALIZER, _INPUT) and _name(walker, number, first, last) not in needed:
             continue
-        if number == _OUTPUT and _name(walk, number, first, last) != output:
+        if number == _OUTPUT and _name(walker, number, first, last) != output:
             continue
-        pieces += _copied(walk, number, first, last)
-    return pieces
+        chunks += _copy_field(walker, number, first, last)
+    return chunks
 
 
-def _reached(nodes: list[_Node], output: str) -> tuple[set[tuple[int, int]], set[str]]:
-    """Nodes that an output depends on, and every name that they read."""
+def _reachable(nodes: list[_Node], output: str) -> tuple[set[tuple[int, int]], set[str]]:
+    """Byte ranges of the nodes that an output depends on, and all names that they read."""
     maker = {name: node for node in nodes for name in node.makes}
     kept: set[tuple[int, int]] = set()
-    needed, waiting = {output}, [output]
-    while waiting:
-        node = maker.get(waiting.pop())
+    needed, pending = {output}, [output]
+    while pending:
+        node = maker.get(pending.pop())
         if node is None or node.span in kept:
             continue
         kept.add(node.span)
-        waiting += node.needs - needed
+        pending += node.needs - needed
         needed |= node.needs
     return kept, needed
 
 
-def _node(walk: Walk, start: int, end: int) -> _Node:
-    """A NodeProto: what it makes and reads; graphs within it read names from around it too."""
+def _node(walker: GraphWalker, start: int, end: int) -> _Node:
+    """Read a NodeProto; subgraphs in its attributes read names of the outer graph too."""
     needs: set[str] = set()
     makes: set[str] = set()
-    for number, first, last in walk.fields(start, end, 2):
+    for number, first, last in walker.fields(start, end, 2):
         if number == 1:
-            needs.add(walk.text(first, last))
+            needs.add(walker.text(first, last))
         elif number == 2:
-            makes.add(walk.text(first, last))
+            makes.add(walker.text(first, last))
         elif number == 5:
-            for inner, begin, stop in walk.fields(first, last, 3):
+            for inner, begin, stop in walker.fields(first, last, 3):
                 if inner in (6, 11):  # AttributeProto.g and graphs
-                    for field, a, b in walk.fields(begin, stop, 4):
+                    for field, a, b in walker.fields(begin, stop, 4):
                         if field == _NODE:
-                            needs |= _node(walk, a, b).needs
+                            needs |= _node(walker, a, b).needs
                         elif field == _OUTPUT:
-                            needs.add(_name(walk, field, a, b))
+                            needs.add(_name(walker, field, a, b))
     return _Node((start, end), needs - {""}, makes - {""})
 
 
-def _name(walk: Walk, number: int, start: int, end: int) -> str:
-    """The name of a TensorProto (field 8) or a ValueInfoProto (field 1)."""
-    wanted = 8 if number == _INITIALIZER else 1
-    names = [walk.text(a, b) for field, a, b in walk.fields(start, end, 2) if field == wanted]
+def _name(walker: GraphWalker, number: int, start: int, end: int) -> str:
+    """Name of a TensorProto (field 8) or a ValueInfoProto (field 1)."""
+    name_field = 8 if number == _INITIALIZER else 1
+    names = [walker.text(a, b) for field, a, b in walker.fields(start, end, 2) if field == name_field]
     return names[0] if names else ""
 
 
-def _copied(walk: Walk, number: int, start: int, end: int) -> Iterable[bytes]:
-    """A field as it was: a whole number, or bytes; the messages here hold no other kinds."""
-    if end < 0:
+def _copy_field(walker: GraphWalker, number: int, start: int, end: int) -> Iterable[bytes]:
+    """Copy a field: an integer, or bytes; the messages here have no other kinds."""
+    if end < 0:  # an integer, whose value is in `start`
         return (_varint(number << 3), _varint(start))
-    return (_key(number, end - start), walk.data[start:end])
+    return (_key(number, end - start), walker.data[start:end])
 
 
 def _key(number: int, size: int) -> bytes:
@@ -134,7 +136,7 @@ def _key(number: int, size: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """A whole number in seven bits a byte.
+    """Encode an integer with seven bits per byte, lowest first.
 
     Examples
     --------

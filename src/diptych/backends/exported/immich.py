@@ -6,11 +6,10 @@
     textual/model.onnx                 ids (1, length) int32 -> row; an M-CLIP also takes attention_mask
     textual/tokenizer.json, tokenizer_config.json
 
-Large graphs keep their weights in further files. Graphs for other hardware beside these (`rknpu/`, `.armnn`)
-are passed over. What the files mean was read in Immich's own reader and exporter
-(https://github.com/immich-app/immich, machine-learning/immich_ml/models/clip and machine-learning/export).
-Texts are cleaned as open_clip cleans them, since its models were exported: Immich's own cleaning leaves out
-the mending of broken characters.
+Large graphs have their weights in additional files. Graphs for other hardware (`rknpu/`, `.armnn`) are
+ignored. The meaning of the files is from Immich's reader and exporter (https://github.com/immich-app/immich,
+machine-learning/immich_ml/models/clip and machine-learning/export). Texts are cleaned as in open_clip, whose
+models these are: Immich's own cleaning does not repair broken characters.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from diptych.backends.exported.released import (
 from diptych.errors import InputError, WeightsError
 from diptych.inputs.config import Clean, TokenizerConfig
 from diptych.inputs.vocabulary import FileVocabulary
-from diptych.weights.foreign import Keys, read_json
+from diptych.weights.foreign_configs import ConfigKeys, read_json
 from diptych.weights.open_clip.read import read_preprocess
 
 ORGANISATION = "immich-app"
@@ -49,18 +48,18 @@ OUTPUTS = ("embedding",)
 
 @dataclass(frozen=True)
 class ImmichModel:
-    """One model that Immich offers.
+    """A model that Immich offers.
 
     Parameters
     ----------
     name : str
-        Immich's name, architecture and tag of open_clip in one: `ViT-B-32__openai`.
+        Immich's name: architecture and tag of open_clip, `ViT-B-32__openai`.
     dim : int
-        Length of a row.
+        Width of the embeddings.
     image_size : int
-        Side of a picture, pixels.
+        Side of the input image, pixels.
     languages : str
-        Of the texts: "en", or "mul" for many.
+        Languages of the texts: "en", or "mul" for many.
     """
 
     name: str
@@ -70,13 +69,13 @@ class ImmichModel:
 
     @property
     def repository(self) -> str:
-        """On the hub."""
+        """Repository on the hub."""
         return f"{ORGANISATION}/{self.name}"
 
 
 @cache
 def list_immich_models() -> tuple[ImmichModel, ...]:
-    """Every model that Immich offers for its search.
+    """List every model that Immich offers for its search.
 
     Examples
     --------
@@ -91,36 +90,36 @@ def list_immich_models() -> tuple[ImmichModel, ...]:
 
 
 def is_immich(folder: Path) -> bool:
-    """Whether a folder holds graphs where Immich has them."""
+    """Whether a folder has graphs in Immich's layout."""
     return any((folder / name).is_file() for name in GRAPHS)
 
 
 def read_immich(
     folder: Path, *, name: str | None = None, licence: str = "unknown", source: str = ""
 ) -> ReleasedModel:
-    """A model from a folder in Immich's layout.
+    """Read a model from a folder in Immich's layout.
 
     Parameters
     ----------
     folder : Path
     name, licence, source : str, optional
-        For the description.
+        Description of the model.
 
     Raises
     ------
     WeightsError
-        A file is missing, is not what it should be, or lies outside the folder; the message names it.
+        A file is missing, invalid, or outside the folder; the message names it.
     """
     for needed in (*SMALL_FILES, *GRAPHS):
         inside(folder / needed, folder)
     graphs = [read_graph(folder / graph, root=folder) for graph in GRAPHS]
-    config = Keys(read_json(folder / CONFIG), str(folder / CONFIG))
+    config = ConfigKeys(read_json(folder / CONFIG), str(folder / CONFIG))
     stated = read_json(folder / PREPROCESS)
     where = str(folder / PREPROCESS)
     try:
-        preprocess = read_preprocess(Keys(stated, where), Keys(stated, where).whole("size"))
+        preprocess = read_preprocess(ConfigKeys(stated, where), ConfigKeys(stated, where).integer("size"))
         vocabulary = open_vocabulary(folder, folder / TOKENIZER)
-        tokenizer = _tokenizer(folder, vocabulary, Keys(config.take("text_cfg"), "text_cfg"), graphs[1])
+        tokenizer = _tokenizer(folder, vocabulary, ConfigKeys(config.take("text_cfg"), "text_cfg"), graphs[1])
     except InputError as error:
         raise WeightsError(f"{folder}: {error}") from error
     free_length = any(
@@ -128,9 +127,11 @@ def read_immich(
     )
     image = image_tower(graphs[0], preprocess.size, OUTPUTS)
     text = text_tower(graphs[1], tokenizer, preprocess.size, OUTPUTS, end_id=vocabulary.end_id)
-    width = config.whole("embed_dim", image.dim)
+    width = config.integer("embed_dim", image.dim)
     if width != image.dim:
-        raise WeightsError(f"{folder / CONFIG}: embed_dim is {width}, {GRAPHS[0]} gives rows of {image.dim}")
+        raise WeightsError(
+            f"{folder / CONFIG}: embed_dim is {width}, embeddings of {GRAPHS[0]} have {image.dim} values"
+        )
     spec = new_spec(
         folder,
         name=name or folder.resolve().name,
@@ -145,22 +146,26 @@ def read_immich(
     return assemble(spec, image, text, folder=folder, tokenizer_file=folder / TOKENIZER, layout="Immich")
 
 
-def _tokenizer(folder: Path, vocabulary: FileVocabulary, text: Keys, graph: GraphFile) -> TokenizerConfig:
-    """The tokenizer of a model: its length and cleaning stand in open_clip's config."""
-    # Without a tokenizer of its own a model of open_clip reads CLIP's table, and lower case; an M-CLIP has
-    # one, though its config.json is that of the model whose pictures it was joined to.
-    own = text.take("hf_tokenizer_name", None) or any(port.name == "attention_mask" for port in graph.inputs)
+def _tokenizer(
+    folder: Path, vocabulary: FileVocabulary, text: ConfigKeys, graph: GraphFile
+) -> TokenizerConfig:
+    """Tokenizer of a model, with context length and cleaning from open_clip's config."""
+    # Without a named tokenizer a model of open_clip has CLIP's, which puts texts in lower case. An M-CLIP has
+    # its own, although its config.json is that of the model with the image encoder.
+    named = text.take("hf_tokenizer_name", None) or any(
+        port.name == "attention_mask" for port in graph.inputs
+    )
     options: Any = text.take("tokenizer_kwargs", None) or {}
-    kwargs = Keys(options, "text_cfg.tokenizer_kwargs")
-    usual: Clean = "whitespace" if own else "lower"
-    clean = kwargs.choice("clean", usual, ("canonicalize", "lower", "whitespace"))
+    kwargs = ConfigKeys(options, "text_cfg.tokenizer_kwargs")
+    default: Clean = "whitespace" if named else "lower"
+    clean = kwargs.choice("clean", default, ("canonicalize", "lower", "whitespace"))
     strip_sep_token = kwargs.flag("strip_sep_token", False)
     kwargs.finish()
     return TokenizerConfig(
         kind="file",
         file=TOKENIZER,
         vocab_size=vocabulary.size,
-        context_length=text.whole("context_length", 77),
+        context_length=text.integer("context_length", 77),
         pad_id=padding(vocabulary, folder / TOKENIZER_CONFIG),
         clean=clean,
         strip_sep_token=strip_sep_token,

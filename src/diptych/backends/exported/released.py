@@ -1,8 +1,8 @@
-"""Both towers as ONNX graphs in a folder that another project released: what every such layout shares.
+"""ONNX models released by other projects: what all their folder layouts have in common.
 
 A layout (`immich`, `transformers_js`) finds the files and reads its project's configs. Here its graphs are
-checked against what they have to be before a runtime opens them, and become a description like that of our
-own exports, with the `Signature` of each tower. No torch.
+validated before a runtime opens them, and described like those of our own exports, with the `Signature` of
+each tower. No torch.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from diptych.errors import WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.inputs.vocabulary import FileVocabulary
 from diptych.weights.download import sha256
-from diptych.weights.foreign import read_json
+from diptych.weights.foreign_configs import read_json
 
-# Such folders hold no scale. CLIP's training ends at 100, the most that it allows (paper, section 2.5).
+# Such folders have no logit scale. CLIP's training ends at 100, the maximum (paper, section 2.5).
 LOGIT_SCALE = 100.0
 IMAGE_DTYPES = ("float32", "float16")
 ID_DTYPES = ("int32", "int64")
 LARGEST_SIDE = 4096  # pixels
 LONGEST_TEXT = 65_536  # ids
-WIDEST = 65_536  # numbers in a row
+WIDEST = 65_536  # width of an embedding
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TowerGraph:
     graph : GraphFile
     signature : Signature
     dim : int
-        Length of a row.
+        Width of the embeddings.
     """
 
     graph: GraphFile
@@ -52,18 +52,18 @@ class TowerGraph:
 
 @dataclass(frozen=True)
 class ReleasedModel:
-    """A released folder, checked.
+    """A validated model in a released folder.
 
     Attributes
     ----------
     spec : ExportSpec
-        As of our own exports; `precisions` of a released folder are those of its files.
+        Specification as of our own exports.
     image, text : TowerGraph
     folder : Path
     layout : str
-        Whose files these are, for people.
+        Name of the layout, for display.
     precision : {"float32", "float16", "int8"}
-        Of the graphs.
+        Precision of the graphs.
     """
 
     spec: ExportSpec
@@ -74,20 +74,20 @@ class ReleasedModel:
     precision: str = "float32"
 
     def tower(self, name: str) -> TowerGraph:
-        """The tower of that name, "image" or "text"."""
+        """Return a tower by name, "image" or "text"."""
         return self.image if name == "image" else self.text
 
 
 def image_tower(graph: GraphFile, size: int, outputs: Sequence[str]) -> TowerGraph:
-    """The graph of pictures, or that part of a graph of both.
+    """Describe the image tower: a graph, or a part of a graph of both towers.
 
     Parameters
     ----------
     graph : GraphFile
     size : int
-        Side of the square that the preprocessing makes.
+        Side of the preprocessed images.
     outputs : sequence of str
-        Names of the rows, the best first; any name will do where the graph has one output.
+        Names of the output with the embeddings, best first; any name is accepted for a single output.
 
     Raises
     ------
@@ -97,17 +97,20 @@ def image_tower(graph: GraphFile, size: int, outputs: Sequence[str]) -> TowerGra
     pixels = [port for port in graph.inputs if port.dtype in IMAGE_DTYPES and len(port.shape or ()) == 4]
     others = [port for port in graph.inputs if port not in pixels]
     if len(pixels) != 1 or (others and not all(_is_ids(port) for port in others)):
-        raise _unfit(graph, f"expected one input of pictures (N, 3, {size}, {size}) in float32 or float16")
+        raise _unexpected(
+            graph, f"expected one input of pictures (N, 3, {size}, {size}) in float32 or float16"
+        )
     shape = pixels[0].shape or ()
-    if any(found not in (None, wanted) for found, wanted in zip(shape[1:], (3, size, size), strict=True)):
-        raise _unfit(graph, f"its preprocessing makes pictures of 3 x {size} x {size}")
-    rows, dim = _rows(graph, outputs)
+    # None is a free axis.
+    if any(axis not in (None, expected) for axis, expected in zip(shape[1:], (3, size, size), strict=True)):
+        raise _unexpected(graph, f"its preprocessing makes pictures of 3 x {size} x {size}")
+    rows, dim = _embedding_output(graph, outputs)
     constants = {port.name: (port.dtype, (_axis(port, 1) or 1,)) for port in others}
     signature = Signature(
         input=pixels[0].name,
         output=rows.name,
         dtype=pixels[0].dtype,
-        fixed_batch=_batch(graph, pixels[0]),
+        fixed_batch=_batch_size(graph, pixels[0]),
         constants=constants,
         data_files=graph.data_files,
     )
@@ -117,19 +120,19 @@ def image_tower(graph: GraphFile, size: int, outputs: Sequence[str]) -> TowerGra
 def text_tower(
     graph: GraphFile, tokenizer: TokenizerConfig, size: int, outputs: Sequence[str], *, end_id: int | None
 ) -> TowerGraph:
-    """The graph of texts, or that part of a graph of both.
+    """Describe the text tower: a graph, or a part of a graph of both towers.
 
     Parameters
     ----------
     graph : GraphFile
     tokenizer : TokenizerConfig
-        Its length has to be that of the graph, where that is fixed.
+        Its context length has to be that of the graph, if that is fixed.
     size : int
-        Side of a picture, for a graph of both.
+        Side of the images, for a graph of both towers.
     outputs : sequence of str
         As for `image_tower`.
     end_id : int, optional
-        What the tokenizer puts after every text.
+        End token of the tokenizer.
 
     Raises
     ------
@@ -142,14 +145,14 @@ def text_tower(
     ids = [port for port in texts if port not in masks]
     pictures = all(port.dtype in IMAGE_DTYPES and len(port.shape or ()) == 4 for port in others)
     if len(ids) != 1 or len(others) > 1 or not pictures:
-        raise _unfit(
+        raise _unexpected(
             graph, "expected one input of ids (N, length) in int32 or int64, and at most attention_mask"
         )
     if _axis(ids[0], 1) not in (None, tokenizer.context_length):
-        raise _unfit(graph, f"its config says {tokenizer.context_length} tokens")
+        raise _unexpected(graph, f"its config says {tokenizer.context_length} tokens")
     if masks and masks[0].dtype != ids[0].dtype:
-        raise _unfit(graph, "expected ids and attention_mask of one type")
-    rows, dim = _rows(graph, outputs)
+        raise _unexpected(graph, "expected ids and attention_mask of one type")
+    rows, dim = _embedding_output(graph, outputs)
     signature = Signature(
         input=ids[0].name,
         output=rows.name,
@@ -157,7 +160,7 @@ def text_tower(
         mask=masks[0].name if masks else None,
         pad_id=tokenizer.pad_id,
         end_is_pad=tokenizer.pad_id == end_id,
-        fixed_batch=_batch(graph, ids[0]),
+        fixed_batch=_batch_size(graph, ids[0]),
         constants={port.name: (port.dtype, (3, size, size)) for port in others},
         data_files=graph.data_files,
     )
@@ -174,17 +177,17 @@ def assemble(
     layout: str,
     precision: str = "float32",
 ) -> ReleasedModel:
-    """Combine two checked towers to a model, with its identity.
+    """Combine two validated towers to a model, with its identity.
 
     Raises
     ------
     WeightsError
-        The towers give rows of different lengths.
+        The embeddings of the towers differ in width.
     """
     if image.dim != text.dim:
         raise WeightsError(
-            f"{folder}: pictures become rows of {image.dim} numbers, texts of {text.dim}: these are not the "
-            "towers of one model"
+            f"{folder}: image embeddings have {image.dim} values, text embeddings {text.dim}: these are not "
+            "the towers of one model"
         )
     identity = _identity(spec, image, text, tokenizer_file)
     spec = replace(spec, dim=image.dim, identity=identity)
@@ -192,18 +195,18 @@ def assemble(
 
 
 def open_vocabulary(folder: Path, tokenizer_file: Path) -> FileVocabulary:
-    """The token table of a released folder."""
+    """Open the vocabulary of a released folder."""
     return FileVocabulary(inside(tokenizer_file, folder))
 
 
 def padding(vocabulary: FileVocabulary, path: Path) -> int:
-    """The id of the padding token that a `tokenizer_config.json` names."""
+    """Id of the padding token that a `tokenizer_config.json` names."""
     stated = read_json(path).get("pad_token")
     token = stated.get("content") if isinstance(stated, Mapping) else stated
-    found = vocabulary.id_of(token) if isinstance(token, str) else None
-    if found is None:
+    pad_id = vocabulary.id_of(token) if isinstance(token, str) else None
+    if pad_id is None:
         raise WeightsError(f"{path}: pad_token is {token!r}, expected a token of its tokenizer.json")
-    return found
+    return pad_id
 
 
 def new_spec(
@@ -218,11 +221,11 @@ def new_spec(
     licence: str,
     source: str,
 ) -> ExportSpec:
-    """The description of a released folder, its width and identity still open."""
+    """Specification of a released folder, without width and identity, which `assemble` fills in."""
     if preprocess.size > LARGEST_SIDE or tokenizer.context_length > LONGEST_TEXT:
         raise WeightsError(
-            f"{folder}: pictures of {preprocess.size} pixels and texts of {tokenizer.context_length} tokens: "
-            f"at most {LARGEST_SIDE} and {LONGEST_TEXT} are read"
+            f"{folder}: images of {preprocess.size} pixels and texts of {tokenizer.context_length} tokens: "
+            f"expected at most {LARGEST_SIDE} and {LONGEST_TEXT}"
         )
     return ExportSpec(
         name=name,
@@ -248,36 +251,38 @@ def _axis(port: Port, number: int) -> int | None:
     return port.shape[number] if port.shape else None
 
 
-def _batch(graph: GraphFile, port: Port) -> int | None:
-    """How many items a call takes: what the graph says, and one where a batch would change its rows.
+def _batch_size(graph: GraphFile, port: Port) -> int | None:
+    """Batch size that the graph demands, or None; 1 with dynamic quantisation.
 
-    A graph that finds the range of its activations while it runs (dynamic quantisation) takes it over the
-    whole batch: a picture's vector would depend on its neighbours.
+    Dynamic quantisation determines the range of activations over the whole batch, so the embedding of an
+    image would depend on the others in its batch.
     """
     fixed = _axis(port, 0)
     if fixed is not None and not 0 < fixed <= 1024:
-        raise _unfit(graph, f"{port.name} takes {fixed} items at a time")
+        raise _unexpected(graph, f"{port.name} has batch size {fixed}")
     return fixed or (1 if "DynamicQuantizeLinear" in graph.operators else None)
 
 
-def _rows(graph: GraphFile, outputs: Sequence[str]) -> tuple[Port, int]:
-    """The output with the rows, and their length."""
+def _embedding_output(graph: GraphFile, outputs: Sequence[str]) -> tuple[Port, int]:
+    """Output with the embeddings, and their width."""
     by_name = {port.name: port for port in graph.outputs}
     named = [by_name[name] for name in outputs if name in by_name]
     rows = named[0] if named else graph.outputs[0] if len(graph.outputs) == 1 else None
     dim = None if rows is None or len(rows.shape or ()) != 2 else _axis(rows, 1)
     if rows is None or dim is None or not 0 < dim <= WIDEST or rows.dtype not in IMAGE_DTYPES:
-        raise _unfit(graph, f"expected rows (N, width) in float32 or float16, named {' or '.join(outputs)}")
+        raise _unexpected(
+            graph, f"expected rows (N, width) in float32 or float16, named {' or '.join(outputs)}"
+        )
     return rows, dim
 
 
-def _unfit(graph: GraphFile, expected: str) -> WeightsError:
-    taken, given = (", ".join(map(str, ports)) or "nothing" for ports in (graph.inputs, graph.outputs))
-    return WeightsError(f"{graph.path} takes {taken} and gives {given}: {expected}"[:600])
+def _unexpected(graph: GraphFile, expected: str) -> WeightsError:
+    inputs, outputs = (", ".join(map(str, ports)) or "nothing" for ports in (graph.inputs, graph.outputs))
+    return WeightsError(f"{graph.path} takes {inputs} and gives {outputs}: {expected}"[:600])
 
 
 def _identity(spec: ExportSpec, image: TowerGraph, text: TowerGraph, tokenizer_file: Path) -> str:
-    """Hash of everything that a vector depends on: the bytes of all graphs and weights, and the configs."""
+    """Hash of everything that affects embeddings: the bytes of all graphs and weights, and the configs."""
     files = list(dict.fromkeys([*image.graph.files, *text.graph.files, tokenizer_file]))
     with ThreadPoolExecutor(4) as pool:
         hashes = dict(zip(files, pool.map(_sha256, files), strict=True))

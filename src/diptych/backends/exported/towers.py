@@ -1,7 +1,7 @@
-"""One tower on one runtime: a file in, a function from batches to rows out. No torch.
+"""Towers on ONNX Runtime and OpenVINO: open a graph file as a function from batches to embeddings. No torch.
 
-ONNX Runtime and OpenVINO are imported when a tower is opened, neither when this module is. Which inputs a
-graph has beside the batch is said by its `Signature`; whether its rows are right is `exported`'s business.
+The runtimes are imported when a tower is opened, not when this module is. A `Signature` describes the inputs
+of a graph besides the batch. `exported.encoder` checks the embeddings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from diptych.backends.exported.graph_pruning import pruned_model
-from diptych.backends.exported.intel import intel, signals_kept
+from diptych.backends.exported.openvino_compat import import_intel_library, preserved_signal_stack
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
 from diptych.files.disk import user_cache
@@ -33,38 +33,39 @@ if TYPE_CHECKING:
 RUNTIMES = ("onnx", "openvino")
 _MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
 PRECISIONS = {"onnx": ("float32",), "openvino": ("float32", "bfloat16", "int8")}
-# Inputs per call of a stream. Larger ones leave the cache: with two cores and a ViT-B/32 in int8, 8 gave 164
-# pictures/s and 32 gave 163, in bfloat16 98 and 100; more streams than one gain most with small batches.
+# Inputs per call of a stream. Larger batches do not fit the cache: with two cores and a ViT-B/32 in int8, 8
+# gave 164 images/s and 32 gave 163, in bfloat16 98 and 100; several streams gain most with small batches.
 CHUNK = 8
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
-STREAMS = 8  # at most; with more cores each gets several
+STREAMS = 8  # maximum; with more cores each stream gets several
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
 @dataclass(frozen=True)
 class Signature:
-    """How a graph is called; by default as our own are: one input, and the rows as its first output.
+    """Inputs and output of a graph; by default those of our exports: one input, embeddings as first output.
 
     Parameters
     ----------
     input : str, optional
-        Of the batch: pixels or ids; by default the graph's first.
+        Input for the batch of pixels or ids; by default the graph's first.
     output : str, optional
-        With the rows; by default the graph's first.
+        Output with the embeddings; by default the graph's first.
     dtype : str, optional
-        The batch is cast to it.
+        Type to which the batch is cast.
     mask : str, optional
-        An input that is 1 where an id is seen and 0 where it is padding, in the ids' type.
+        Input for the attention mask: 1 for tokens, 0 for padding, in the ids' type.
     pad_id : int
-        What is padding.
+        Padding id.
     end_is_pad : bool
-        The padding is the end token, as in transformers' tokenizer of CLIP: the first in a row is seen.
+        Padding and end token have the same id, as in transformers' tokenizer of CLIP; the first one of each
+        text is a token.
     fixed_batch : int, optional
-        The graph takes exactly so many items at a time.
+        Batch size, if the graph has a fixed one.
     constants : mapping
-        Inputs of the other tower, where both are one graph, as (type, shape of one item): fed with zeros.
+        Inputs of the other tower, if both are one graph, as (type, shape of one item); they get zeros.
     data_files : tuple of Path
-        Other files that the graph's weights lie in.
+        Other files with weights of the graph.
     """
 
     input: str | None = None
@@ -78,7 +79,7 @@ class Signature:
     data_files: tuple[Path, ...] = ()
 
     def feeds(self, batch: NDArray[Any], first_input: str) -> dict[str, NDArray[Any]]:
-        """Every input by its name, for a batch of pixels or ids.
+        """Values of all inputs by name, for a batch of pixels or ids.
 
         Examples
         --------
@@ -89,22 +90,22 @@ class Signature:
         batch = np.ascontiguousarray(batch, self.dtype)
         feeds = {self.input or first_input: batch}
         if self.mask is not None:
-            seen = batch != self.pad_id  # (B, L)
+            is_token = batch != self.pad_id  # (B, L)
             if self.end_is_pad:
-                seen |= (
-                    np.cumsum(~seen, axis=1) == 1
-                )  # the end itself is the first place that looks like padding
-            feeds[self.mask] = seen.astype(batch.dtype)
+                # The first padding id of a text is its end token: e.g. ids 5 2 9 9 9 with pad_id 9 have
+                # is_token 1 1 0 0 0, cumulated ~is_token 0 0 1 2 3, so position 2 is added.
+                is_token |= np.cumsum(~is_token, axis=1) == 1
+            feeds[self.mask] = is_token.astype(batch.dtype)
         for name, (dtype, shape) in self.constants.items():
             feeds[name] = np.zeros((len(batch), *shape), dtype)
         return feeds
 
 
-OWN = Signature()
+DEFAULT_SIGNATURE = Signature()
 
 
 class Tower(Protocol):
-    """Batches of pixels or ids as unit rows."""
+    """Function from batches of pixels or ids to embeddings."""
 
     def __call__(self, batch: NDArray[Any]) -> FloatArray:
         """(B, 3, S, S) float32 or (B, L) int64 -> (B, dim) float32."""
@@ -117,9 +118,9 @@ def open_tower(
     precision: str,
     *,
     threads: int | None = None,
-    signature: Signature = OWN,
+    signature: Signature = DEFAULT_SIGNATURE,
 ) -> Tower:
-    """A tower from its file.
+    """Open a tower.
 
     Parameters
     ----------
@@ -127,20 +128,20 @@ def open_tower(
         `.onnx`, or OpenVINO's `.xml` with the weights beside it.
     runtime : {"onnx", "openvino"}
     precision : {"float32", "bfloat16", "int8"}
-        What to compute in; "int8" is in the file itself.
+        Precision of the computation; for "int8" the file has to be quantised.
     threads : int, optional
-        By default one per processor this process may use.
+        By default one per processor available to this process.
     signature : Signature
-        By default that of our own exports.
+        By default that of our exports.
 
     Raises
     ------
     InputError
-        No such runtime, or it does not compute in that precision.
+        The runtime is unknown, or does not support that precision.
     MissingExtraError
         The runtime is not installed.
     WeightsError
-        The file cannot be read by it.
+        The runtime cannot read the file.
     """
     if runtime not in RUNTIMES:
         raise InputError(f"unknown runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
@@ -155,18 +156,20 @@ def open_tower(
 class OnnxTower:
     """A tower on ONNX Runtime."""
 
-    def __init__(self, path: Path, precision: str, threads: int, signature: Signature = OWN) -> None:
+    def __init__(
+        self, path: Path, precision: str, threads: int, signature: Signature = DEFAULT_SIGNATURE
+    ) -> None:
         onnxruntime = require("onnxruntime", extra="onnx", purpose="run exported models")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # its warnings are for whoever exported the graph
-        # Threads that spin while they wait would take the cores from those that decode.
+        options.log_severity_level = 3  # errors only: its warnings are about the graph's construction
+        # Threads that spin while they wait would take the cores from those that decode images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model: str | bytes = str(path)
-        with _readable(path), contextlib.ExitStack() as stack:
+        with _opening_errors(path), contextlib.ExitStack() as stack:
             if signature.constants and signature.output:
                 model = pruned_model(path, signature.output)
-                linked = stack.enter_context(_linked(path, signature.data_files))
+                linked = stack.enter_context(_with_hard_links(path, signature.data_files))
                 options.add_session_config_entry(_DATA_FOLDER, str(linked.parent))
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._names = [port.name for port in self._session.get_inputs()]
@@ -177,29 +180,36 @@ class OnnxTower:
         """(B, ...) -> (B, dim) float32."""
         fixed = self._signature.fixed_batch
         rows = [
-            self._rows(part)[:count] for part, count in _parts(batch, fixed or len(batch), fill=bool(fixed))
+            self._compute(part)[:count]
+            for part, count in _batches(batch, fixed or len(batch), fill=bool(fixed))
         ]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    def _rows(self, part: NDArray[Any]) -> FloatArray:
+    def _compute(self, part: NDArray[Any]) -> FloatArray:
         feeds = self._signature.feeds(part, self._names[0])
         feeds = {name: value for name, value in feeds.items() if name in self._names}
-        with _runs(self._path):
+        with _computation_errors(self._path):
             return np.asarray(self._session.run([self._output], feeds)[0], np.float32)
 
 
 class OpenVinoTower:
-    """A tower on OpenVINO, with a stream of one thread for each of a few cores.
+    """A tower on OpenVINO, with up to 8 streams, by default of one thread each.
 
-    A stream computes a chunk by itself, so cores neither wait for one another within a layer nor share what
-    one layer hands the next: for many texts 1.2 to 1.5 times the rate of one stream on two cores. The price
-    is that a single input gets one core: there a quarter longer for a text, half as long again for a picture.
+    A stream computes a chunk by itself, so cores do not wait for each other in every layer, and each keeps
+    its activations in its own cache: for many texts 1.2 to 1.5 times the rate of one stream on two cores. A
+    single input, however, gets one core only: a quarter slower for a text, half as fast again for an image.
     """
 
-    def __init__(self, path: Path, precision: str, threads: int, signature: Signature = OWN) -> None:
-        openvino = intel("openvino", "run exported models on OpenVINO")
+    def __init__(
+        self, path: Path, precision: str, threads: int, signature: Signature = DEFAULT_SIGNATURE
+    ) -> None:
+        openvino = import_intel_library("openvino", "run exported models on OpenVINO")
         core = openvino.Core()
-        with _readable(path), signals_kept(), _linked(path, signature.data_files) as readable_path:
+        with (
+            _opening_errors(path),
+            preserved_signal_stack(),
+            _with_hard_links(path, signature.data_files) as readable_path,
+        ):
             settings = {
                 "INFERENCE_PRECISION_HINT": _HINTS[precision],
                 "INFERENCE_NUM_THREADS": threads,
@@ -207,33 +217,33 @@ class OpenVinoTower:
             }
             model = core.read_model(readable_path)
             self._first_input = model.input(0).any_name
-            if signature.constants:  # the part of a graph of both towers that makes these rows
-                wanted = [model.input(name) for name in (signature.input, signature.mask) if name is not None]
-                parameters = [port.get_node() for port in wanted]
+            if signature.constants:  # a graph of both towers: only the part that computes this output
+                ports = [model.input(name) for name in (signature.input, signature.mask) if name is not None]
+                parameters = [port.get_node() for port in ports]
                 model = openvino.Model([model.output(signature.output)], parameters)
             compiled = core.compile_model(model, "CPU", settings)
         self._requests = [compiled.create_infer_request() for _ in range(min(threads, STREAMS))]
-        # Not `Output.index`, which counts within its node.
-        places = [place for place, port in enumerate(compiled.outputs) if signature.output in port.names]
-        self._output = places[0] if places else 0
+        # Not `Output.index`, which counts the outputs of a node.
+        indices = [index for index, port in enumerate(compiled.outputs) if signature.output in port.names]
+        self._output = indices[0] if indices else 0
         self._names = {name for port in compiled.inputs for name in port.names}  # a port may have several
         self._path, self._signature = path, signature
-        self._one = Lock()
+        self._lock = Lock()
 
     def __call__(self, batch: NDArray[Any]) -> FloatArray:
-        """(B, ...) -> (B, dim) float32. Threads take turns: a request holds one thread's chunk and rows."""
-        with self._one, _runs(self._path):
-            return self._rows(batch)
+        """(B, ...) -> (B, dim) float32. One thread at a time: the requests hold its inputs and outputs."""
+        with self._lock, _computation_errors(self._path):
+            return self._compute(batch)
 
-    def _rows(self, batch: NDArray[Any]) -> FloatArray:
-        # Small batches are shared out too.
+    def _compute(self, batch: NDArray[Any]) -> FloatArray:
+        # Small batches are also split among the streams: e.g. 6 items on 4 streams in chunks of 2.
         fixed = self._signature.fixed_batch
         size = fixed or min(CHUNK, -(-len(batch) // len(self._requests)))
         rows: list[FloatArray] = []
-        parts = list(_parts(batch, size, fill=bool(fixed)))
+        parts = list(_batches(batch, size, fill=bool(fixed)))
         for step in range(0, len(parts), len(self._requests)):
             busy = list(zip(self._requests, parts[step : step + len(self._requests)], strict=False))
-            shared = []  # kept until the requests are done: they read these arrays where they lie
+            shared = []  # referenced until the requests are done, which read these arrays without a copy
             for request, (part, _) in busy:
                 feeds = self._signature.feeds(part, self._first_input)
                 shared.append({name: value for name, value in feeds.items() if name in self._names})
@@ -244,8 +254,8 @@ class OpenVinoTower:
         return np.concatenate(rows)
 
 
-def _parts(batch: NDArray[Any], size: int, *, fill: bool) -> Iterator[tuple[NDArray[Any], int]]:
-    """Pieces of `size` items with their number; with `fill` the last repeats its last item up to `size`."""
+def _batches(batch: NDArray[Any], size: int, *, fill: bool) -> Iterator[tuple[NDArray[Any], int]]:
+    """Split into batches of `size` items, each with its count; `fill` repeats the last item up to `size`."""
     for start in range(0, len(batch), size):
         part = batch[start : start + size]
         count = len(part)
@@ -255,23 +265,23 @@ def _parts(batch: NDArray[Any], size: int, *, fill: bool) -> Iterator[tuple[NDAr
 
 
 def is_installed(runtime: str) -> bool:
-    """Whether a runtime is there, without importing it."""
+    """Whether a runtime is installed, without importing it."""
     return importlib.util.find_spec(_MODULES[runtime]) is not None
 
 
 def has_bfloat16() -> bool:
-    """Whether OpenVINO computes bfloat16 on this machine's processor, by its own account."""
-    openvino = intel("openvino", "run exported models on OpenVINO")
-    with signals_kept():
+    """Whether OpenVINO reports support for bfloat16 on this processor."""
+    openvino = import_intel_library("openvino", "run exported models on OpenVINO")
+    with preserved_signal_stack():
         return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @contextlib.contextmanager
-def _linked(path: Path, data_files: tuple[Path, ...]) -> Iterator[Path]:
-    """Where a graph may be read whose external data are links, as in the hub's cache.
+def _with_hard_links(path: Path, data_files: tuple[Path, ...]) -> Iterator[Path]:
+    """Provide a path for a graph whose external data are symbolic links, as in the hub's cache.
 
-    OpenVINO refuses such links, and ONNX Runtime does for a graph from memory. So the files get names in a
-    folder of their own while they are read; nothing is copied.
+    OpenVINO refuses symbolic links, as does ONNX Runtime for a graph from memory. So hard links to the files
+    are made in a temporary folder while they are read; nothing is copied.
     """
     if not any(file.is_symlink() for file in data_files):
         yield path
@@ -293,8 +303,8 @@ def _linked(path: Path, data_files: tuple[Path, ...]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _runs(path: Path) -> Iterator[None]:
-    """What a runtime raises while it computes, as ours."""
+def _computation_errors(path: Path) -> Iterator[None]:
+    """Raise errors of a runtime's computation as WeightsError."""
     try:
         yield
     except Exception as error:
@@ -302,16 +312,16 @@ def _runs(path: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what a runtime says: the others are its own source files."""
+    """Last line of a runtime's message; the others are positions in its source code."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1][:300]
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What a runtime says of a file it cannot read, as ours; both raise anything."""
+def _opening_errors(path: Path) -> Iterator[None]:
+    """Raise errors of a runtime that cannot open a file as WeightsError; both raise any kind of error."""
     if not path.is_file():
-        raise WeightsError(f"{path} is not there: the folder is not whole; export it again")
+        raise WeightsError(f"{path} is missing: the folder is incomplete; export it again")
     try:
         yield
     except WeightsError:

@@ -1,11 +1,11 @@
-"""ONNX folders in transformers.js' layout: jina-clip, and what Xenova and onnx-community converted.
+"""Read ONNX folders in transformers.js' layout: jina-clip, and conversions by Xenova and onnx-community.
 
     config.json, preprocessor_config.json, tokenizer.json, tokenizer_config.json
     onnx/text_model.onnx, onnx/vision_model.onnx        one graph for each tower, or
     onnx/model.onnx                                     one graph of both (jina-clip-v2)
 
-Each graph may be there in several precisions, told by what follows its name: `_fp16`, `_quantized`. The
-layout is that of https://huggingface.co/docs/transformers.js; no code of a repository is run.
+A graph may exist in several precisions, with suffixes such as `_fp16` and `_quantized`. The layout is
+described at https://huggingface.co/docs/transformers.js. No code of a repository is run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from diptych.backends.exported.released import (
 from diptych.errors import InputError, WeightsError
 from diptych.inputs.config import Clean, PreprocessConfig, TokenizerConfig
 from diptych.inputs.vocabulary import FileVocabulary
-from diptych.weights.foreign import Keys, read_json
+from diptych.weights.foreign_configs import ConfigKeys, read_json
 from diptych.weights.open_clip.read import read_preprocess as read_open_clip_preprocess
 from diptych.weights.transformers.read import CONFIG_FILE, TOKENIZER_CONFIG, read_preprocess
 
@@ -35,27 +35,27 @@ FOLDER = "onnx"
 TOKENIZER = "tokenizer.json"
 PREPROCESS = "preprocessor_config.json"
 SMALL_FILES = (CONFIG_FILE, PREPROCESS, TOKENIZER, TOKENIZER_CONFIG)
-# What follows a graph's name, by precision and the best first.
+# Suffixes of file names by precision, best first.
 SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "float32": ("",),
     "float16": ("_fp16",),
     "int8": ("_quantized", "_int8", "_uint8"),
 }
 FAMILIES = ("jina_clip", "clip", "siglip")
-# `pooler_output` is in the shared space for a SigLIP alone, which has no projection after it.
+# `pooler_output` is the embedding only in SigLIP, which has no projection after it.
 TEXT_OUTPUTS = ("text_embeddings", "text_embeds", "l2norm_text_embeddings")
 IMAGE_OUTPUTS = ("image_embeddings", "image_embeds", "l2norm_image_embeddings")
-LENGTHS = {"clip": 77, "siglip": 64, "jina_clip": 512}  # where the tokenizer's config states none
+LENGTHS = {"clip": 77, "siglip": 64, "jina_clip": 512}  # defaults if the tokenizer's config has none
 
 
 def is_transformers_js(folder: Path) -> bool:
-    """Whether a folder holds graphs where transformers.js has them."""
+    """Whether a folder has graphs in transformers.js' layout."""
     return bool(precisions(folder))
 
 
 def precisions(folder: Path) -> tuple[str, ...]:
-    """Those that the folder holds both towers in, the best first."""
-    return tuple(precision for precision in SUFFIXES if _graphs(folder, precision) is not None)
+    """Precisions in which a folder has both towers, best first."""
+    return tuple(precision for precision in SUFFIXES if _find_graphs(folder, precision) is not None)
 
 
 def read_transformers_js(
@@ -66,22 +66,22 @@ def read_transformers_js(
     licence: str = "unknown",
     source: str = "",
 ) -> ReleasedModel:
-    """A model from a folder in transformers.js' layout.
+    """Read a model from a folder in transformers.js' layout.
 
     Parameters
     ----------
     folder : Path
     precision : {"float32", "float16", "int8"}, optional
-        Which of the graphs; by default the best that is there.
+        Precision of the graphs; by default the best available.
     name, licence, source : str, optional
-        For the description.
+        Description of the model.
 
     Raises
     ------
     InputError
-        The folder does not hold that precision; the message lists those it holds.
+        The folder lacks that precision; the message lists those it has.
     WeightsError
-        A file is missing, is not what it should be, or lies outside the folder; the message names it.
+        A file is missing, invalid, or outside the folder; the message names it.
     """
     for needed in SMALL_FILES:
         inside(folder / needed, folder)
@@ -90,12 +90,12 @@ def read_transformers_js(
         raise WeightsError(
             f"{folder / CONFIG_FILE}: model_type is {family!r}, expected {', '.join(FAMILIES)}"
         )
-    held = precisions(folder)
-    precision = precision or (held[0] if held else "float32")
-    files = _graphs(folder, precision)
+    available = precisions(folder)
+    precision = precision or (available[0] if available else "float32")
+    files = _find_graphs(folder, precision)
     if files is None:
         raise InputError(
-            f"{folder} holds no graphs in {precision}; it holds {', '.join(held) or 'none at all'}"
+            f"{folder} holds no graphs in {precision}; it holds {', '.join(available) or 'none at all'}"
         )
     graphs = {path: read_graph(path, root=folder) for path in dict.fromkeys(files)}
     siglip = family == "siglip"
@@ -111,7 +111,7 @@ def read_transformers_js(
         name=name or folder.resolve().name,
         preprocess=preprocess,
         tokenizer=tokenizer,
-        # A SigLIP reads the last place of a padded row; a jina-clip leaves out padding by its id.
+        # SigLIP reads the last position of the padded text; jina-clip masks padding by its id.
         cut={"siglip": "never", "jina_clip": "padding", "clip": "end"}[family],
         logit_bias=-10.0 if siglip else 0.0,
         architecture=config,
@@ -130,7 +130,7 @@ def read_transformers_js(
 
 
 def graph_names(precision: str) -> list[tuple[str, ...]]:
-    """Where the graphs of a precision may lie: one for each tower, text first, or one of both."""
+    """Possible names of the graphs of a precision: one per tower, text first, or one for both."""
     return [
         names
         for suffix in SUFFIXES[precision]
@@ -141,8 +141,8 @@ def graph_names(precision: str) -> list[tuple[str, ...]]:
     ]
 
 
-def _graphs(folder: Path, precision: str) -> tuple[Path, Path] | None:
-    """The graphs of texts and pictures, which may be one file."""
+def _find_graphs(folder: Path, precision: str) -> tuple[Path, Path] | None:
+    """Paths of the graphs of texts and images, which may be the same file."""
     for names in graph_names(precision) if precision in SUFFIXES else ():
         if all((folder / name).is_file() for name in names):
             return folder / names[0], folder / names[-1]
@@ -150,16 +150,18 @@ def _graphs(folder: Path, precision: str) -> tuple[Path, Path] | None:
 
 
 def _preprocess(folder: Path, config: Mapping[str, Any], *, siglip: bool) -> PreprocessConfig:
-    """Pictures' preprocessing, in jina-clip's words or in transformers'."""
+    """Image preprocessing, from jina-clip's or transformers' config."""
     stated = read_json(folder / PREPROCESS)
     where = str(folder / PREPROCESS)
     try:
-        if "resize_mode" in stated:  # jina-clip's own words, which are open_clip's
-            kept = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
-            keys = Keys({key: stated[key] for key in kept if key in stated}, where)
-            return read_open_clip_preprocess(keys, Keys(stated, where).whole("size"))
+        if "resize_mode" in stated:  # jina-clip's config has open_clip's keys
+            names = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
+            keys = ConfigKeys({key: stated[key] for key in names if key in stated}, where)
+            return read_open_clip_preprocess(keys, ConfigKeys(stated, where).integer("size"))
         vision = config.get("vision_config")
-        size = Keys(vision if isinstance(vision, Mapping) else {}, "vision_config").whole("image_size", 224)
+        size = ConfigKeys(vision if isinstance(vision, Mapping) else {}, "vision_config").integer(
+            "image_size", 224
+        )
         return read_preprocess(stated, size, siglip=siglip)
     except InputError as error:
         raise WeightsError(f"{where}: {error}") from error
@@ -167,10 +169,10 @@ def _preprocess(folder: Path, config: Mapping[str, Any], *, siglip: bool) -> Pre
 
 def _tokenizer(folder: Path, vocabulary: FileVocabulary, family: str) -> TokenizerConfig:
     config = read_json(folder / TOKENIZER_CONFIG)
-    longest = config.get("model_max_length")
-    # A tokenizer without a limit of its own states 10^30.
-    if not isinstance(longest, int) or not 1 < longest < 1_000_000:
-        longest = LENGTHS[family]
+    context_length = config.get("model_max_length")
+    # A tokenizer without a limit states 10^30.
+    if not isinstance(context_length, int) or not 1 < context_length < 1_000_000:
+        context_length = LENGTHS[family]
     clean: Clean = "none"
     if family == "siglip":
         clean = "lower" if "Gemma" in str(config.get("tokenizer_class")) else "canonicalize"
@@ -179,7 +181,7 @@ def _tokenizer(folder: Path, vocabulary: FileVocabulary, family: str) -> Tokeniz
             kind="file",
             file=TOKENIZER,
             vocab_size=vocabulary.size,
-            context_length=longest,
+            context_length=context_length,
             pad_id=padding(vocabulary, folder / TOKENIZER_CONFIG),
             clean=clean,
         )

@@ -72,9 +72,9 @@ def export(
 
       diptych classify cat.jpg "a dog" "a cat" --model clip --runtime openvino --precision int8
     """
-    from diptych.backends.exported.folder import is_free
+    from diptych.backends.exported.folder import is_available
 
-    if not is_free(to):
+    if not is_available(to):
         raise InputError(f"{to} exists and is not an empty folder: name a new folder")
     from diptych.backends import export as export_model
     from diptych.weights import load_checkpoint

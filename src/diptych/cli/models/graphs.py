@@ -65,10 +65,10 @@ def verify_graphs(graphs: Path | ReleasedModel) -> ExportedEncoder:
         The runtime refuses them, or both inputs give the same embedding.
     """
     from diptych.backends import ExportedEncoder
-    from diptych.backends.conversion.samples import TEXTS, drawn_pictures
+    from diptych.backends.conversion.samples import TEXTS, synthetic_images
 
     encoder = ExportedEncoder(graphs)
-    images = encoder.encode_images(drawn_pictures(2, side=encoder.input_size))
+    images = encoder.encode_images(synthetic_images(2, side=encoder.input_size))
     texts = encoder.encode_texts(TEXTS[:2])
     for name, embeddings in (("image", images), ("text", texts)):
         if abs(embeddings[0] - embeddings[1]).max() < 1e-6:

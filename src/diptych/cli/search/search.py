@@ -189,7 +189,7 @@ def _effective_cutoff(everything: bool, cutoff: float | None) -> float | None:
 
 def _print_notes(answer: SearchResult, searcher: Searcher, *, quiet: bool) -> None:
     """Print how the query was read, and hints."""
-    from diptych.backends.settling import is_open
+    from diptych.backends.autotuning import needs_measurement
     from diptych.catalog.search.query import missing_pictures
     from diptych.cli.shared.labels import note_language
 
@@ -199,7 +199,7 @@ def _print_notes(answer: SearchResult, searcher: Searcher, *, quiet: bool) -> No
         note(f"read as: {' '.join(map(str, answer.query.terms))}", quiet=quiet)
     for word in missing_pictures(answer.query.terms):
         note(f"{word}: there is no such file, so it was read as text", quiet=quiet)
-    if sys.stderr.isatty() and is_open(searcher.encoder):
+    if sys.stderr.isatty() and needs_measurement(searcher.encoder):
         note("every search loads torch; to start faster, run once: diptych models runtimes", quiet=quiet)
     if answer.query.long_texts:
         texts_read = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 import typer
 
 if TYPE_CHECKING:
-    from diptych.backends import ExportedEncoder, SettlingEncoder, TorchEncoder
+    from diptych.backends import AutotuningEncoder, ExportedEncoder, TorchEncoder
     from diptych.weights import Checkpoint
 
 _MODEL = "Model"
@@ -200,7 +200,7 @@ def open_model(
     on_long: str = ...,
     runtime: str | None = ...,
     autotune: Callable[[str], None] | None,
-) -> TorchEncoder | ExportedEncoder | SettlingEncoder: ...
+) -> TorchEncoder | ExportedEncoder | AutotuningEncoder: ...
 def open_model(
     model: str | Checkpoint,
     pretrained: str | None,
@@ -213,7 +213,7 @@ def open_model(
     on_long: str = "cut",
     runtime: str | None = None,
     autotune: Callable[[str], None] | None = None,
-) -> TorchEncoder | ExportedEncoder | SettlingEncoder:
+) -> TorchEncoder | ExportedEncoder | AutotuningEncoder:
     """Load the encoder that these options name.
 
     With `autotune`, and if runtime and precision are left to choose, the encoder measures which runtime is
@@ -231,6 +231,6 @@ def open_model(
     )
     if autotune is None or exact or (runtime, precision) != ("auto", "auto"):
         return encoder
-    from diptych.backends import settle as measure_runtimes
+    from diptych.backends import autotune as autotune_encoder
 
-    return measure_runtimes(encoder, model, pretrained, note=autotune, **settings)
+    return autotune_encoder(encoder, model, pretrained, note=autotune, **settings)

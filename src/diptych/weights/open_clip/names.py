@@ -1,9 +1,8 @@
-"""Every model name of open_clip 3.3: which of them load here, and why the others do not.
+"""Model names of open_clip 3.3: which of them load here, and why the others do not.
 
-The list is data, `names.csv`, one row a name: the tags of its released weights, and for a name that
-does not load the licence of its weights and the reason. To add a family: add its architecture to
-`diptych.model.presets.table`, its weights to `releases.csv`, and empty the licence and the reason here; a
-test compares the three.
+The list is data, `names.csv`, one row per name: the tags of its released weights, and for a name that does
+not load their licence and the reason. To add a family: add its architecture to `diptych.model.presets.table`,
+its weights to `releases.csv`, and empty the licence and the reason here. A test compares the three.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from diptych.weights.registry import list_models
 
 @dataclass(frozen=True)
 class OpenClipName:
-    """A name of open_clip's.
+    """A model name of open_clip.
 
     Parameters
     ----------
     name : str
-        As `open_clip.list_models()` spells it.
+        As in `open_clip.list_models()`.
     tags : tuple of str
-        Of released weights; empty where open_clip names an architecture only.
+        Tags of released weights; empty if open_clip has only an architecture.
     licence : str
-        Of the released weights; empty where there are none.
+        Licence of the released weights; empty if there are none.
     reason : str
-        Why it does not load here; empty where it does.
+        Why it does not load here; empty if it does.
     """
 
     name: str
@@ -57,7 +56,7 @@ def open_clip_names() -> tuple[OpenClipName, ...]:
 
 
 def reason_not_loaded(name: str) -> str:
-    """Say why open_clip's model of that name does not load; empty for any other name.
+    """Reason why open_clip's model of this name does not load; empty for any other name.
 
     Examples
     --------
@@ -68,7 +67,7 @@ def reason_not_loaded(name: str) -> str:
 
 
 def _licence(name: str) -> str:
-    """The licences of the released weights that load under a name."""
+    """Licences of the released weights that load under a name."""
     base = name.removesuffix(QUICK)
     rows = [r for r in list_models() if r.architecture == base]
     return ", ".join(dict.fromkeys(r.licence for r in rows if base == name or r.activation == "quick_gelu"))

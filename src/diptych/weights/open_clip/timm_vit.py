@@ -1,6 +1,7 @@
-"""timm's vision transformers that are built here without timm: their config and their parameter names.
+"""Configs and parameter names of timm's image towers in open_clip's format.
 
-Their shapes are in `diptych.model.presets.timm_shapes`; every other tower of timm is built by timm itself.
+Vision transformers listed in `diptych.model.presets.timm_shapes` are built here without timm, under our
+parameter names; every other tower is built by timm and keeps timm's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import WeightsError
 from diptych.model.config import Projection, TimmConfig, ViTConfig
 from diptych.model.presets.timm_shapes import TIMM_VITS, timm_shape
-from diptych.weights.foreign import Keys
+from diptych.weights.foreign_configs import ConfigKeys
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from diptych.weights.spec import State
 
 PREFIX = "visual.trunk."
-# open_clip's words for what follows the tower's pool; None and "" are the tower's own classifier.
+# open_clip's names of the projection after the tower's pooling; None and "": the tower's classifier layer.
 PROJECTIONS: dict[str | None, Projection] = {
     None: "classifier",
     "": "classifier",
@@ -30,12 +31,12 @@ PROJECTIONS: dict[str | None, Projection] = {
 }
 
 
-def read_vit(keys: Keys, name: str) -> ViTConfig:
-    """The shape of a tower of `TIMM_VITS` from open_clip's `vision_cfg`.
+def read_vit(keys: ConfigKeys, name: str) -> ViTConfig:
+    """Architecture of a tower of `TIMM_VITS` from open_clip's `vision_cfg`.
 
     Parameters
     ----------
-    keys : Keys
+    keys : ConfigKeys
         `vision_cfg`, without `timm_model_name`.
     name : str
         timm's name of the tower, one of `TIMM_VITS`.
@@ -43,33 +44,33 @@ def read_vit(keys: Keys, name: str) -> ViTConfig:
     Raises
     ------
     WeightsError
-        The config asks for another pool or projection than released models of that name have, or for pictures
-        of another size; the message names the key.
+        Pooling, projection or image size differ from the released models of that name; the message names the
+        key.
     """
     shape = timm_shape(name)
     pool = "map" if shape.pool == "attention" else "token"
-    if (side := keys.whole("image_size", 224)) != shape.image_size:
-        # timm builds the tower for its own size whatever the config says.
-        raise WeightsError(f"vision_cfg.image_size is {side}, the tower {name!r} sees {shape.image_size}")
+    if (side := keys.integer("image_size", 224)) != shape.image_size:
+        # timm builds the tower for its own image size, whatever open_clip's config says.
+        raise WeightsError(f"vision_cfg.image_size is {side}, the tower {name!r} takes {shape.image_size}")
     keys.choice("timm_pool", "avg", (pool,))
-    # None and "": the tower's own classifier is the projection, a linear layer with a bias.
+    # None and "": the tower's classifier layer is the projection, a linear layer with a bias.
     keys.choice("timm_proj", "linear", (None, "") if shape.projection else ("none",))
-    keys.skip("timm_proj_bias")  # of a projection that these towers do not have
+    keys.skip("timm_proj_bias")  # for another kind of projection
     return shape
 
 
-def read_trunk(keys: Keys, name: Any) -> TimmConfig:
-    """Any other tower of timm, from open_clip's `vision_cfg`.
+def read_trunk(keys: ConfigKeys, name: Any) -> TimmConfig:
+    """Config of any other tower of timm, from open_clip's `vision_cfg`.
 
     Raises
     ------
     WeightsError
-        A key or value that is not understood; the message names it.
+        A key or value is not supported; the message names it.
     """
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.]*", name):  # not "hf-hub:...", which fetches
         raise WeightsError(f"vision_cfg.timm_model_name is {name!r}: expected the name of a tower of timm")
     tower = TimmConfig(
-        image_size=keys.whole("image_size", 224),
+        image_size=keys.integer("image_size", 224),
         model_name=name,
         pool=keys.choice("timm_pool", "avg", ("", "avg", "token", "map")),
         projection=PROJECTIONS[keys.choice("timm_proj", "linear", PROJECTIONS)],
@@ -80,8 +81,8 @@ def read_trunk(keys: Keys, name: Any) -> TimmConfig:
 
 
 def write_trunk(tower: TimmConfig) -> dict[str, Any]:
-    """The inverse of `read_trunk`."""
-    projections = {ours: theirs for theirs, ours in PROJECTIONS.items() if theirs != ""}
+    """Inverse of `read_trunk`."""
+    projections = {native: foreign for foreign, native in PROJECTIONS.items() if foreign != ""}
     return {
         "image_size": tower.image_size,
         "timm_model_name": tower.model_name,
@@ -93,7 +94,7 @@ def write_trunk(tower: TimmConfig) -> dict[str, Any]:
 
 
 def write_vit(shape: ViTConfig) -> dict[str, Any] | None:
-    """open_clip's `vision_cfg` of a tower of `TIMM_VITS`; None for any other shape."""
+    """open_clip's `vision_cfg` of a tower of `TIMM_VITS`; None for any other architecture."""
     for name in TIMM_VITS:
         if timm_shape(name) == shape:
             return {
@@ -106,8 +107,8 @@ def write_vit(shape: ViTConfig) -> dict[str, Any] | None:
     return None
 
 
-# Beginnings of names within the tower, timm's and ours.
-_BEGINNINGS = (
+# Prefixes of parameter names within the tower, timm's and ours.
+_PREFIXES = (
     ("patch_embed.proj.", "conv1."),
     ("patch_embed.backbone.", "conv1."),
     ("norm_pre.", "ln_pre."),
@@ -118,8 +119,8 @@ _BEGINNINGS = (
     ("attn_pool.mlp.", "pool_head.mlp."),
     ("head.", "proj."),
 )
-# Middles of names in a block and in the pooling head's MLP.
-_MIDDLES = (
+# Parts of parameter names in a block and in the pooling head's MLP, timm's and ours.
+_INFIXES = (
     (".norm1.", ".ln_1."),
     (".norm2.", ".ln_2."),
     (".attn.qkv.weight", ".attn.in_proj_weight"),
@@ -128,87 +129,91 @@ _MIDDLES = (
     ("mlp.fc1.", "mlp.c_fc."),
     ("mlp.fc2.", "mlp.c_proj."),
 )
-_POOL = re.compile(r"attn_pool\.(q|kv)\.(weight|bias)")
+_POOL_ATTENTION = re.compile(r"attn_pool\.(q|kv)\.(weight|bias)")
 
 
 def from_timm(state: Mapping[str, Tensor]) -> State:
-    """Weights with timm's names of the image tower under ours; other names as they are.
+    """Rename the weights of an image tower from timm's names to ours; keep other names.
 
     Raises
     ------
     WeightsError
-        A name that no tower of `TIMM_VITS` has, or a pooling head without its query or its keys.
+        A name is that of no tower of `TIMM_VITS`, or the pooling head lacks its query or its keys.
     """
-    import torch  # configs are read without it
+    import torch  # reading configs needs no torch
 
-    found: State = {}
+    renamed_state: State = {}
     pool: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         if not name.startswith(PREFIX):
-            found[name] = tensor
+            renamed_state[name] = tensor
             continue
         inner = name.removeprefix(PREFIX)
         if inner in ("cls_token", "pos_embed"):
-            ours = "class_embedding" if inner == "cls_token" else "positional_embedding"
-            # (1, 1, D) and (1, L, D) there; a vector and a matrix here.
-            found[f"visual.{ours}"] = tensor.reshape(tensor.shape[2 if inner == "cls_token" else 1 :])
+            native = "class_embedding" if inner == "cls_token" else "positional_embedding"
+            # (1, 1, D) -> (D,) and (1, L, D) -> (L, D).
+            renamed_state[f"visual.{native}"] = tensor.reshape(
+                tensor.shape[2 if inner == "cls_token" else 1 :]
+            )
         elif inner == "attn_pool.latent":
-            found["visual.pool_head.probe"] = tensor
-        elif match := _POOL.fullmatch(inner):
+            renamed_state["visual.pool_head.probe"] = tensor
+        elif match := _POOL_ATTENTION.fullmatch(inner):
+            # timm has the query apart from keys and values; ours are one matrix, in the order q, k, v.
             pool.setdefault(match[2], {})[match[1]] = tensor
         else:
-            found["visual." + _ours(inner)] = tensor
+            renamed_state["visual." + _native_name(inner)] = tensor
     for kind, parts in pool.items():
         if set(parts) != {"q", "kv"}:
             raise WeightsError(
-                f"visual.trunk.attn_pool holds {sorted(parts)} of its {kind}s, expected q and kv"
+                f"visual.trunk.attn_pool has {', '.join(sorted(parts))} {kind}s, expected q and kv"
             )
-        found[f"visual.pool_head.attn.in_proj_{kind}"] = torch.cat([parts["q"], parts["kv"]])
-    return found
+        renamed_state[f"visual.pool_head.attn.in_proj_{kind}"] = torch.cat([parts["q"], parts["kv"]])
+    return renamed_state
 
 
 def to_timm(state: Mapping[str, Tensor]) -> State:
-    """The inverse of `from_timm`."""
+    """Inverse of `from_timm`."""
     import torch
 
-    found: State = {}
+    renamed_state: State = {}
     for name, tensor in state.items():
         inner = name.removeprefix("visual.")
         if inner == name:
-            found[name] = tensor
+            renamed_state[name] = tensor
         elif inner == "class_embedding":
-            found[PREFIX + "cls_token"] = tensor[None, None]
+            renamed_state[PREFIX + "cls_token"] = tensor[None, None]
         elif inner == "positional_embedding":
-            found[PREFIX + "pos_embed"] = tensor[None]
+            renamed_state[PREFIX + "pos_embed"] = tensor[None]
         elif inner == "pool_head.probe":
-            found[PREFIX + "attn_pool.latent"] = tensor
+            renamed_state[PREFIX + "attn_pool.latent"] = tensor
         elif inner.startswith("pool_head.attn.in_proj_"):
             kind = inner.removeprefix("pool_head.attn.in_proj_")
             query, keys, values = tensor.chunk(3)
-            found[f"{PREFIX}attn_pool.q.{kind}"] = query.contiguous()
-            found[f"{PREFIX}attn_pool.kv.{kind}"] = torch.cat([keys, values])
+            renamed_state[f"{PREFIX}attn_pool.q.{kind}"] = query.contiguous()
+            renamed_state[f"{PREFIX}attn_pool.kv.{kind}"] = torch.cat([keys, values])
         else:
-            found[PREFIX + _theirs(inner, stem="visual.conv1.0.conv.weight" in state)] = tensor
-    return found
+            renamed_state[PREFIX + _timm_name(inner, stem="visual.conv1.0.conv.weight" in state)] = tensor
+    return renamed_state
 
 
-def _ours(name: str) -> str:
-    for theirs, ours in _BEGINNINGS:
-        if name.startswith(theirs):
-            renamed = ours + name.removeprefix(theirs)
-            for middle, replacement in _MIDDLES:
-                renamed = renamed.replace(middle, replacement)
+def _native_name(name: str) -> str:
+    for foreign, native in _PREFIXES:
+        if name.startswith(foreign):
+            renamed = native + name.removeprefix(foreign)
+            for infix, replacement in _INFIXES:
+                renamed = renamed.replace(infix, replacement)
             return renamed
     raise WeightsError(f"the weight '{PREFIX}{name}' belongs to no image tower of timm that is built here")
 
 
-def _theirs(name: str, *, stem: bool) -> str:
-    for theirs, ours in _BEGINNINGS:
-        if theirs == "patch_embed.proj." and stem:
+def _timm_name(name: str, *, stem: bool) -> str:
+    for foreign, native in _PREFIXES:
+        # Both prefixes of `conv1.`: a convolutional stem is timm's "backbone", a patch convolution is not.
+        if foreign == "patch_embed.proj." and stem:
             continue
-        if name.startswith(ours):
-            renamed = theirs + name.removeprefix(ours)
-            for replacement, middle in _MIDDLES:
-                renamed = renamed.replace(middle, replacement)
+        if name.startswith(native):
+            renamed = foreign + name.removeprefix(native)
+            for replacement, infix in _INFIXES:
+                renamed = renamed.replace(infix, replacement)
             return renamed
     raise WeightsError(f"timm has no name for the weight 'visual.{name}'")

@@ -1,8 +1,8 @@
-"""Which id fills up the texts of a foreign tokenizer.
+"""Find the padding id of the tokenizer that an open_clip config names.
 
-open_clip pads with the `pad_token` of the tokenizer that its config names, and its SigLIP models see that
-padding. The folder says which token it is; for the tokenizers of released models, whose files may not be
-there yet, it is known by their names.
+open_clip pads with the `pad_token` of that tokenizer, and its SigLIP models attend to the padding. The
+tokenizer's files say which token it is; for released models, whose files may not be downloaded yet, the id is
+listed here by the tokenizer's name.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import WeightsError
-from diptych.weights.foreign import read_json
+from diptych.weights.foreign_configs import read_json
 
-FILE = "tokenizer.json"
-# Both name the pad token; the second is older.
-_NOTES = ("tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILE = "tokenizer.json"
+# Both state the padding token; the second is the older format.
+_CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 
-# By beginnings of `hf_tokenizer_name`; the first that fits counts.
-_KNOWN = (
+# Padding id by prefix of `hf_tokenizer_name`; the first match counts.
+_PAD_IDS = (
     ("bert-base-uncased", 0),
     ("facebook/xlm-v-base", 1),
     ("google/mt5", 0),
@@ -31,62 +31,64 @@ _KNOWN = (
 
 
 def find_pad_id(name: str, folder: Path | None, *, stated: int | None = None) -> int:
-    """The id that fills up a text.
+    """Find the padding id.
 
     Parameters
     ----------
     name : str
-        What the config calls the tokenizer (`hf_tokenizer_name`).
+        Name of the tokenizer in the config (`hf_tokenizer_name`).
     folder : Path, optional
-        Where the tokenizer's files lie.
+        Folder of the tokenizer's files.
     stated : int, optional
-        What the config says of the text tower, which counts where the folder names no token.
+        The config's `pad_id` of the text tower, used if the folder does not state a token.
 
     Raises
     ------
     WeightsError
-        The folder names a pad token that its table does not have.
+        The folder states a padding token that is not in its vocabulary.
     """
     token = _pad_token(folder) if folder is not None else None
-    if folder is not None and token is not None and (folder / FILE).is_file():
-        return _id_of(token, folder / FILE)
+    if folder is not None and token is not None and (folder / TOKENIZER_FILE).is_file():
+        return _token_id(token, folder / TOKENIZER_FILE)
     if stated is not None:
         return stated
     if "SigLIP" in name:
-        return 0 if "SigLIP2" in name else 1  # Gemma's <pad>; the end token of SigLIP's own tables
-    return next((pad for beginning, pad in _KNOWN if name.startswith(beginning)), 0)
+        return 0 if "SigLIP2" in name else 1  # Gemma's <pad>; the end token of SigLIP's own vocabularies
+    return next((pad_id for prefix, pad_id in _PAD_IDS if name.startswith(prefix)), 0)
 
 
 def _pad_token(folder: Path) -> str | None:
-    for note in _NOTES:
-        if (folder / note).is_file():
-            token = read_json(folder / note).get("pad_token")
+    """Padding token that the tokenizer's config files state, if any."""
+    for file in _CONFIG_FILES:
+        if (folder / file).is_file():
+            token = read_json(folder / file).get("pad_token")
+            # A string, or an object with its text under "content".
             content = token.get("content") if isinstance(token, Mapping) else token
             if isinstance(content, str):
                 return content
     return None
 
 
-def _id_of(token: str, path: Path) -> int:
-    """A token's id: among the added ones, or in the table itself."""
-    table = _read_table(path)
-    for added in table.get("added_tokens") or []:
+def _token_id(token: str, path: Path) -> int:
+    """Id of a token, from the added tokens or the vocabulary of a tokenizer.json."""
+    content = _read_tokenizer_file(path)
+    for added in content.get("added_tokens") or []:
         if isinstance(added, Mapping) and added.get("content") == token and isinstance(added.get("id"), int):
             return int(added["id"])
-    model = table.get("model")
+    model = content.get("model")
     vocabulary = model.get("vocab") if isinstance(model, Mapping) else None
     if isinstance(vocabulary, Mapping) and token in vocabulary:
         return int(vocabulary[token])
-    if isinstance(vocabulary, list):  # unigram: pieces with their scores
-        for number, piece in enumerate(vocabulary):
-            if isinstance(piece, list) and piece and piece[0] == token:
-                return number
-    raise WeightsError(f"{path} has no token {token!r}, with which {path.parent} says that texts are padded")
+    if isinstance(vocabulary, list):  # unigram: a list of [token, score]
+        for index, entry in enumerate(vocabulary):
+            if isinstance(entry, list) and entry and entry[0] == token:
+                return index
+    raise WeightsError(f"{path} has no token {token!r}, which {path.parent} states as its padding token")
 
 
-def _read_table(path: Path) -> Mapping[str, Any]:
+def _read_tokenizer_file(path: Path) -> Mapping[str, Any]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read as a tokenizer.json: {error}") from error
-    return table if isinstance(table, Mapping) else {}
+    return content if isinstance(content, Mapping) else {}

@@ -1,7 +1,7 @@
-"""A model as open_clip keeps it: `open_clip_config.json` and `open_clip_model.safetensors`.
+"""Write open_clip's format: `open_clip_config.json` and `open_clip_model.safetensors`.
 
-Reading such a folder is `open_clip`'s work. open_clip's own tokenizer has CLIP's full table only: a model
-with a shorter one keeps its vectors there, but its texts have to be turned into ids here.
+`open_clip.read` is the inverse. open_clip's own tokenizer has CLIP's full vocabulary only: a model with a
+smaller one gives the same embeddings there, but its texts have to be tokenized with diptych.
 """
 
 from __future__ import annotations
@@ -15,63 +15,65 @@ from diptych.errors import WeightsError
 from diptych.files.disk import write_bytes
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
-from diptych.weights.exporting import beyond_the_paper, copy_tokenizer, warn_of_tokenizer
+from diptych.weights.exporting import copy_tokenizer, unsupported_resnet_feature, warn_of_tokenizer
 from diptych.weights.native import save_safetensors
 from diptych.weights.open_clip.read import CONFIG_FILE, HEADS, POOLERS, WEIGHTS_FILES, read_config
 from diptych.weights.open_clip.timm_vit import to_timm, write_trunk, write_vit
 from diptych.weights.spec import Checkpoint, State
-from diptych.weights.transformers.roberta import BASES, base_of
+from diptych.weights.transformers.roberta import BASES, base_model_name
 
 
 def to_open_clip(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a model as a folder open_clip loads with `local-dir:`.
+    """Write a model as a folder that open_clip loads with `local-dir:`.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        The model; its weights are written bit for bit.
+        The model; its weights are written unchanged.
     folder : Path
-        Made if it is not there.
+        Created if missing.
 
     Raises
     ------
     WeightsError
-        open_clip has no words for a part of the architecture; the message names it.
+        open_clip's config cannot express a part of the architecture; the message names it.
     SaveError
-        No space, or no permission; nothing half-written stays.
+        No space, or no permission; no incomplete file is left.
     """
     folder = Path(folder)
     spec = checkpoint.spec
     config = write_config(spec.architecture, spec.preprocess, spec.tokenizer, name=spec.name)
     warn_of_tokenizer(spec.tokenizer, "open_clip", *_cleans(spec.tokenizer))
-    save_safetensors(folder / WEIGHTS_FILES[0], open_clip_names_of(spec.architecture, checkpoint.state))
+    save_safetensors(folder / WEIGHTS_FILES[0], rename_for_open_clip(spec.architecture, checkpoint.state))
     copy_tokenizer(checkpoint, folder)
     write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
 
 
-def open_clip_names_of(architecture: CLIPConfig, state: State) -> State:
-    """Weights under open_clip's names: a "custom text" model where the image tower is one of timm's."""
+def rename_for_open_clip(architecture: CLIPConfig, state: State) -> State:
+    """Weights under open_clip's names: a "custom text" model if the image tower is one of timm's."""
     if not (isinstance(architecture.vision, ViTConfig) and _write_timm(architecture, architecture.vision)):
         return state
-    apart = ("visual.", "logit_")
-    named = {name if name.startswith(apart) else f"text.{name}": tensor for name, tensor in state.items()}
-    return to_timm(named)
+    without_prefix = ("visual.", "logit_")
+    renamed = {
+        name if name.startswith(without_prefix) else f"text.{name}": tensor for name, tensor in state.items()
+    }
+    return to_timm(renamed)
 
 
 def _cleans(tokenizer: TokenizerConfig) -> tuple[str, ...]:
-    """The ways of cleaning that a config can name for open_clip."""
+    """Ways of cleaning a text that open_clip's config can name."""
     return ("lower", "canonicalize", "whitespace") if tokenizer.kind == "file" else ("lower",)
 
 
 def write_config(
     architecture: CLIPConfig, preprocess: PreprocessConfig, tokenizer: TokenizerConfig, *, name: str
 ) -> dict[str, Any]:
-    """`open_clip_config.json`, the inverse of `read_config`.
+    """Build `open_clip_config.json`, the inverse of `read_config`.
 
     Raises
     ------
     WeightsError
-        open_clip has no words for a part of the architecture; the message names it.
+        open_clip's config cannot express a part of the architecture; the message names it.
     """
     model: dict[str, Any] = {"embed_dim": architecture.embed_dim}
     if architecture.activation == "quick_gelu":
@@ -96,9 +98,9 @@ def write_config(
             model["text_cfg"]["tokenizer_kwargs"] = {"clean": tokenizer.clean}
         if tokenizer.strip_sep_token:
             model["text_cfg"].setdefault("tokenizer_kwargs", {})["strip_sep_token"] = True
-    # Before a byte is written: what is said must be read back as the same architecture.
-    if _plain(read_config(model)[0]) != _plain(architecture):
-        raise _unsaid("a part of this architecture, which it reads back as another")
+    # Checked before anything is written: reading the config must give the same architecture.
+    if _canonical(read_config(model)[0]) != _canonical(architecture):
+        raise _inexpressible("a part of this architecture: reading the config gives another one")
     return {
         "model_cfg": model,
         "preprocess_cfg": {
@@ -112,8 +114,8 @@ def write_config(
 
 
 def _write_resnet(tower: ResNetConfig) -> dict[str, Any]:
-    if (what := beyond_the_paper(tower)) is not None:
-        raise _unsaid(what)
+    if (feature := unsupported_resnet_feature(tower)) is not None:
+        raise _inexpressible(feature)
     return {
         "image_size": tower.image_size,
         "layers": list(tower.layers),
@@ -126,8 +128,8 @@ def _write_resnet(tower: ResNetConfig) -> dict[str, Any]:
 def _write_vit(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any]:
     if (timm := _write_timm(architecture, tower)) is not None:
         return timm | ({"patch_dropout": tower.patch_dropout} if tower.patch_dropout else {})
-    for wrong, what in (
-        (tower.pool == "attention", "a pooling head, unless the tower has one of timm's shapes"),
+    for present, feature in (
+        (tower.pool == "attention", "a pooling head, except in towers of timm"),
         (not tower.class_token, "a ViT without a class token"),
         (tower.patch_bias, "a bias in the patch convolution"),
         (not tower.projection, "an image tower without a projection"),
@@ -136,8 +138,8 @@ def _write_vit(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any]:
         (not tower.class_position, "a class token without a position"),
         (tower.rope, "rotary positions"),
     ):
-        if wrong:
-            raise _unsaid(what)
+        if present:
+            raise _inexpressible(feature)
     values: dict[str, Any] = {
         key: getattr(tower, key)
         for key in ("image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio")
@@ -152,7 +154,7 @@ def _write_vit(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any]:
 
 
 def _write_timm(architecture: CLIPConfig, tower: ViTConfig) -> dict[str, Any] | None:
-    """The tower by timm's name of its shape, where it has one."""
+    """`vision_cfg` of a tower with timm's name, if timm has this architecture."""
     activation = tower.activation or architecture.activation
     return write_vit(dataclasses.replace(tower, activation=activation, patch_dropout=0.0))
 
@@ -177,16 +179,16 @@ def _write_text(architecture: CLIPConfig) -> dict[str, Any]:
 
 
 def _write_roberta(tower: RobertaConfig) -> dict[str, Any]:
-    """A tower of transformers' is told by the name of the model whose shape it has, and by nothing else."""
-    base, heads = base_of(tower), {ours: theirs for theirs, ours in HEADS.items()}
+    """`text_cfg` of a tower of transformers, which open_clip describes only by a model's name."""
+    base, heads = base_model_name(tower), {native: foreign for foreign, native in HEADS.items()}
     if base is None:
-        raise _unsaid(f"a text tower of another shape than {' and '.join(BASES)}")
+        raise _inexpressible(f"a text tower of another shape than {' and '.join(BASES)}")
     if tower.head not in heads:
-        raise _unsaid("M-CLIP's text head, a matrix with a bias")
+        raise _inexpressible("M-CLIP's text head, a matrix with a bias")
     return {
         "context_length": tower.context_length,
         "hf_model_name": base,
-        "hf_pooler_type": {ours: theirs for theirs, ours in POOLERS.items()}[tower.pooler],
+        "hf_pooler_type": {native: foreign for foreign, native in POOLERS.items()}[tower.pooler],
         "hf_proj_type": heads[tower.head],
     }
 
@@ -197,23 +199,25 @@ def _write_common(architecture: CLIPConfig, tower: ViTConfig | TextConfig) -> di
         values["norm_kwargs"] = {"eps": tower.norm_eps}
     activation = tower.activation or architecture.activation
     if (activation == "quick_gelu") != (architecture.activation == "quick_gelu"):
-        raise _unsaid("QuickGELU in one tower only")
+        raise _inexpressible("QuickGELU in one tower only")
     if activation == "gelu_tanh":
         values["act_kwargs"] = {"approximate": "tanh"}
     return values
 
 
-def _plain(config: CLIPConfig) -> CLIPConfig:
-    """Two spellings of one architecture made the same: what no vector depends on is dropped."""
+def _canonical(config: CLIPConfig) -> CLIPConfig:
+    """Canonical form of an architecture: without differences that do not affect embeddings."""
     text, vision = config.text, config.vision
     end_id = text.end_id if text.pool == "end" else None
     text = dataclasses.replace(text, activation=text.activation or config.activation, end_id=end_id)
     if isinstance(vision, ViTConfig):
-        late = "after_pool" if vision.pool == "token" else vision.post_norm
-        own = vision.activation or config.activation
-        vision = dataclasses.replace(vision, activation=own, post_norm=late)
+        # With the class token both positions of the norm give the same result.
+        post_norm = "after_pool" if vision.pool == "token" else vision.post_norm
+        activation = vision.activation or config.activation
+        vision = dataclasses.replace(vision, activation=activation, post_norm=post_norm)
+    # Each tower has its own activation now, so the model's is not compared.
     return dataclasses.replace(config, text=text, vision=vision, activation="gelu")
 
 
-def _unsaid(what: str) -> WeightsError:
-    return WeightsError(f"open_clip's config has no words for {what}; keep this model in our own format")
+def _inexpressible(feature: str) -> WeightsError:
+    return WeightsError(f"open_clip's config cannot express {feature}; keep this model in our own format")

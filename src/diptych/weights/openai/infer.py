@@ -1,6 +1,7 @@
-"""The architecture of OpenAI's models, from the shapes of their weights (as their own code does it).
+"""Infer the architecture of OpenAI's models from the shapes of their weights, as OpenAI's code does.
 
-Their files carry no config. Heads leave no trace in a shape: all of theirs are 64 wide.
+The files have no config. The number of heads does not affect any shape: all heads of these models have width
+64.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _HEAD_WIDTH = 64
 
 
 def infer_openai(state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> CLIPConfig:
-    """The architecture, QuickGELU in it, of weights under OpenAI's names.
+    """Infer the architecture, with QuickGELU, of weights under OpenAI's names.
 
     Raises
     ------
     WeightsError
-        The weights lack a name or have a shape that no such model has.
+        A name is missing, or a shape is impossible for such a model.
 
     Examples
     --------
@@ -46,14 +47,14 @@ def infer_openai(state: Mapping[str, Tensor], *, source: str = "the checkpoint")
         embed_dim = state["text_projection"].shape[1]
         return CLIPConfig(embed_dim=embed_dim, vision=vision, text=text, activation="quick_gelu")
     except KeyError as error:
-        raise WeightsError(f"{source} holds no CLIP of OpenAI's: {error} is missing") from error
+        raise WeightsError(f"{source} is no CLIP model of OpenAI: {error} is missing") from error
     except (InputError, ValueError, IndexError) as error:
-        raise WeightsError(f"{source} holds no CLIP of OpenAI's: {error}") from error
+        raise WeightsError(f"{source} is no CLIP model of OpenAI: {error}") from error
 
 
 def _vit(state: Mapping[str, Tensor]) -> ViTConfig:
-    width, _, patch, _ = state["visual.conv1.weight"].shape
-    side = _side(state["visual.positional_embedding"])
+    width, _, patch, _ = state["visual.conv1.weight"].shape  # (width, 3, patch, patch)
+    side = _grid_side(state["visual.positional_embedding"])
     layers = _count(state, r"visual\.transformer\.resblocks\.(\d+)\.")
     return ViTConfig(
         image_size=patch * side, patch_size=patch, width=width, layers=layers, head_width=_HEAD_WIDTH
@@ -63,21 +64,22 @@ def _vit(state: Mapping[str, Tensor]) -> ViTConfig:
 def _resnet(state: Mapping[str, Tensor]) -> ResNetConfig:
     stages = [_count(state, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)]
     return ResNetConfig(
-        image_size=32 * _side(state["visual.attnpool.positional_embedding"]),
+        image_size=32 * _grid_side(state["visual.attnpool.positional_embedding"]),
         layers=(stages[0], stages[1], stages[2], stages[3]),
         width=state["visual.layer1.0.conv1.weight"].shape[0],
         head_width=_HEAD_WIDTH,
     )
 
 
-def _side(positions: Tensor) -> int:
-    """Side of the grid of a table with one row per place and one for the summary."""
-    places = positions.shape[0] - 1
-    side = math.isqrt(max(places, 0))
-    if side * side != places:
-        raise ValueError(f"{places} places are no square")
+def _grid_side(positions: Tensor) -> int:
+    """Side of the grid of positional embeddings, which have one more row for the class token or the mean."""
+    patches = positions.shape[0] - 1
+    side = math.isqrt(max(patches, 0))
+    if side * side != patches:
+        raise ValueError(f"{patches} patches do not form a square")
     return side
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """Number of different values of the group in the names that match."""
     return len({match[1] for name in state if (match := re.match(pattern, name))})

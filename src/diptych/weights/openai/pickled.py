@@ -1,9 +1,9 @@
-"""Files of `torch.save` (`.pt`, `.pth`, `.bin`) read as data, and the wrappings people find weights in.
+"""Read files of `torch.save` (`.pt`, `.pth`, `.bin`) as data, and find the weights in training checkpoints.
 
-`torch.load` is never called on them: with `weights_only=True` it could execute code before torch 2.6
-(CVE-2025-32434) and 2.10 (CVE-2026-24747), and a file of a hundred bytes can still ask it for any amount of
-memory. The pickle is stepped through instead (`steps`), and a file that names anything but tensors and plain
-containers is refused.
+`torch.load` is never called: with `weights_only=True` it could execute code before torch 2.6 (CVE-2025-32434)
+and 2.10 (CVE-2026-24747), and a file of a hundred bytes can still make it allocate any amount of memory. The
+pickle is interpreted by `tensor_pickles` instead, and a file with anything but tensors and plain containers
+is refused.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from torch import Tensor
 from diptych.errors import WeightsError
 from diptych.weights.native import read_safetensors
 from diptych.weights.openai.archive import is_torchscript, read_archive
-from diptych.weights.openai.records import LARGEST_PICKLE, LegacyRecords, Records, ZipRecords, opened
-from diptych.weights.openai.steps import StateReader, View, broken
+from diptych.weights.openai.storages import LARGEST_PICKLE, LegacyStorages, StorageFile, ZipStorages, open_zip
+from diptych.weights.openai.tensor_pickles import CheckpointReader, TensorView, invalid_file
 from diptych.weights.spec import State
 
-# Where training scripts keep the weights; the first is open_clip's.
+# Keys under which training scripts store the weights; the first is open_clip's.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-# What DistributedDataParallel and torch.compile put before a name.
+# Prefixes of DistributedDataParallel and torch.compile.
 _PREFIX = re.compile(r"^(?:module\.)+")
-_COMPILED = "_orig_mod."
-_DEEPEST = 32  # containers inside containers
-# The number that a file of torch before 1.6 begins with, as a pickle has it.
+_COMPILED_PREFIX = "_orig_mod."
+_MAX_DEPTH = 32  # of nested containers
+# The number at the beginning of a file of torch before 1.6, as it is pickled.
 _LEGACY_MAGIC = b"\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 
 
 def read_state(path: Path) -> State:
-    """Weights by name from a single file of any kind this package reads.
+    """Read weights by name from a file of any supported format.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def read_state(path: Path) -> State:
     Raises
     ------
     WeightsError
-        The file is missing, broken, or not weights alone.
+        The file is missing, damaged, or contains something else than weights.
     """
     if not path.is_file():
         raise WeightsError(f"{path} is not a file")
@@ -55,15 +55,15 @@ def read_state(path: Path) -> State:
     if is_torchscript(path):
         return read_archive(path)
     if zipfile.is_zipfile(path):
-        with opened(path) as archive:
-            records = ZipRecords(archive, path)
-            return records.tensors(unwrap(StateReader(records.pickle(), path).read(), path))
+        with open_zip(path) as archive:
+            storages = ZipStorages(archive, path)
+            return storages.tensors(unwrap(CheckpointReader(storages.pickle(), path).read(), path))
     content, legacy = _read_legacy(path)
     return legacy.tensors(unwrap(content, path))
 
 
 def read_torch_file(path: Path) -> Any:
-    """Read everything in a file of `torch.save`: tensors in plain containers.
+    """Read a file of `torch.save` with tensors in plain containers.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def read_torch_file(path: Path) -> Any:
     Raises
     ------
     WeightsError
-        The file is broken, names something else, or claims more than it holds.
+        The file is damaged, contains other objects, or claims larger sizes than it has.
 
     Examples
     --------
@@ -84,20 +84,23 @@ def read_torch_file(path: Path) -> Any:
     ...     read_torch_file(Path(folder) / "a.pt")
     {'step': 3, 'weights': [tensor([1., 1.])]}
     """
-    with opened(path) as archive:
-        records = ZipRecords(archive, path)
-        content = StateReader(records.pickle(), path).read()
-        views: dict[str, View] = {}
+    with open_zip(path) as archive:
+        storages = ZipStorages(archive, path)
+        content = CheckpointReader(storages.pickle(), path).read()
+        # All views are collected first, so that each storage is read once and the sizes are checked together.
+        views: dict[str, TensorView] = {}
         _map_views(content, lambda view: views.setdefault(str(id(view)), view), {})
-        tensors = records.tensors(views)
+        tensors = storages.tensors(views)
         return _map_views(content, lambda view: tensors[str(id(view))], {})
 
 
-def _map_views(content: Any, change: Callable[[View], Any], done: dict[int, Any], depth: int = 0) -> Any:
-    """Nested containers with every view changed; each container once, however often it is reached."""
-    if depth > _DEEPEST:
-        raise WeightsError(f"the checkpoint has containers more than {_DEEPEST} deep")
-    if isinstance(content, View):
+def _map_views(
+    content: Any, change: Callable[[TensorView], Any], done: dict[int, Any], depth: int = 0
+) -> Any:
+    """Copy nested containers with every view replaced; a container reached twice is copied once."""
+    if depth > _MAX_DEPTH:
+        raise WeightsError(f"the checkpoint has containers nested more than {_MAX_DEPTH} deep")
+    if isinstance(content, TensorView):
         return change(content)
     if not isinstance(content, dict | list | tuple):
         return content
@@ -110,7 +113,7 @@ def _map_views(content: Any, change: Callable[[View], Any], done: dict[int, Any]
 
 
 def unwrap(content: Any, path: Path) -> dict[str, Any]:
-    """The weights in what a file held: under `state_dict`, with `module.` before the names, or plain.
+    """Find the weights in a file's content: under `state_dict`, with the prefix `module.`, or plain.
 
     Examples
     --------
@@ -125,31 +128,31 @@ def unwrap(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} holds a {type(content).__name__}, expected weights by name")
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor | View):
+        if not isinstance(name, str) or not isinstance(value, Tensor | TensorView):
             raise WeightsError(
-                f"{path}: {name!r} is a {type(value).__name__}, expected a tensor; weights are looked for at "
-                f"the top and under {', '.join(_WRAPPERS)}"
+                f"{path}: {name!r} is a {type(value).__name__}, expected a tensor at the top level or "
+                f"under {', '.join(_WRAPPERS)}"
             )
-    return {_PREFIX.sub("", name.replace(_COMPILED, "")): value for name, value in content.items()}
+    return {_PREFIX.sub("", name.replace(_COMPILED_PREFIX, "")): value for name, value in content.items()}
 
 
-def _read_legacy(path: Path) -> tuple[Any, Records]:
-    """A file of torch before 1.6: five pickles (magic, version, system, content, keys), then the storages."""
+def _read_legacy(path: Path) -> tuple[Any, StorageFile]:
+    """Read a file of torch before 1.6: five pickles (magic, version, system, content, keys) and storages."""
     with path.open("rb") as file:
         head = file.read(LARGEST_PICKLE)
     legacy = _LEGACY_MAGIC in head[:32]
     start, contents = 0, []
-    # A pickle without the magic number is a plain one: it is stepped through to say what is wrong with it.
+    # A pickle without the magic number is a plain one: it is interpreted to name what is wrong with it.
     for _ in range(5 if legacy else 1):
-        reader = StateReader(head[start:], path)
+        reader = CheckpointReader(head[start:], path)
         contents.append((reader.read(), reader.storages))
         start += reader.end
     if not legacy:
-        raise broken(path, "it is a plain pickle, expected weights saved by torch.save")
+        raise invalid_file(path, "it is a plain pickle, expected weights saved by torch.save")
     system, (content, storages) = contents[2][0], contents[3]
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise broken(path, "its numbers are not little-endian")
+        raise invalid_file(path, "its numbers are not little-endian")
     keys = contents[4][0]
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise broken(path, "it does not list its storages")
-    return content, LegacyRecords(path, start, keys, storages)
+        raise invalid_file(path, "its list of storages is invalid")
+    return content, LegacyStorages(path, start, keys, storages)

@@ -1,8 +1,9 @@
-"""M-CLIP: text encoders taught to say in many languages what a CLIP says in English, joined to its pictures.
+"""M-CLIP: multilingual text encoders trained on a CLIP's text embeddings, joined to its image encoder.
 
-Such a checkpoint holds texts only (Carlsson et al. 2022, https://github.com/FreddeFrallan/Multilingual-CLIP):
-a model of transformers, the mean over its tokens, and a `LinearTransformation` into the space of a CLIP that
-its config does not name. Which one that is stands here for the released ones; for any other the caller says.
+Such a checkpoint has a text encoder only (Carlsson et al. 2022,
+https://github.com/FreddeFrallan/Multilingual-CLIP): a model of transformers, the mean over its tokens, and a
+`LinearTransformation` into the space of a CLIP that its config does not name. For the released ones it is
+listed here; for any other the caller names it.
 """
 
 from __future__ import annotations
@@ -17,43 +18,43 @@ from diptych.errors import WeightsError
 from diptych.inputs.config import TokenizerConfig
 from diptych.model.config import CLIPConfig, RobertaConfig
 from diptych.weights.fitting import fit
-from diptych.weights.foreign import Keys
+from diptych.weights.foreign_configs import ConfigKeys
 from diptych.weights.identity import identity_of
 from diptych.weights.spec import Checkpoint, ModelSpec, State
 from diptych.weights.transformers.read import BOOKKEEPING, CONFIG_FILE
-from diptych.weights.transformers.roberta import base_config, read_tower, tokenizer_of, without_counters
+from diptych.weights.transformers.roberta import base_config, drop_position_ids, read_tower, roberta_tokenizer
 
 MODEL_TYPE = "M-CLIP"
-# The pictures each released text encoder was taught to fit (its makers' larger_mclip.md).
-PICTURES_OF = {
+# The model whose text embeddings each released encoder reproduces (larger_mclip.md of its repository).
+IMAGE_MODELS = {
     "M-CLIP/XLM-Roberta-Large-Vit-B-32": "ViT-B-32 openai",
     "M-CLIP/XLM-Roberta-Large-Vit-L-14": "ViT-L-14 openai",
     "M-CLIP/XLM-Roberta-Large-Vit-B-16Plus": "ViT-B-16-plus-240 laion400m_e32",
 }
 _LINEAR = "LinearTransformation."
-_POOLER = "transformer.pooler."  # in their files, and used by nobody
+_POOLER = "transformer.pooler."  # in the files, but not used
 
 
 @dataclass(frozen=True)
 class TextCheckpoint:
-    """A text tower alone, with all that has to travel with it.
+    """A text tower without an image tower, and its specification.
 
     Parameters
     ----------
     name : str
-        For people.
+        Name for display.
     architecture : RobertaConfig
-        The tower.
+        Architecture of the tower.
     embed_dim : int
-        Width of the space it was taught to fit.
+        Width of the shared space.
     tokenizer : TokenizerConfig
-        How a text becomes ids.
+        Its tokenizer.
     state : dict of str to Tensor
-        Weights by name, under `text.`.
+        Weights by name, with the prefix `text.`.
     folder : Path, optional
-        Where the tokenizer's file lies.
+        Folder of the tokenizer's file.
     licence, source : str
-        As of a model.
+        As of `ModelSpec`.
     """
 
     name: str
@@ -67,14 +68,14 @@ class TextCheckpoint:
 
 
 def read_config(config: Mapping[str, Any], folder: Path | None = None) -> tuple[RobertaConfig, int]:
-    """Tower and width of the space from an M-CLIP's `config.json`.
+    """Architecture and width of the shared space from an M-CLIP's `config.json`.
 
     Raises
     ------
     UnknownModelError
-        The model it is built on is none that is built here.
+        The base model is not supported.
     WeightsError
-        A key or value that is not understood; the message names it.
+        A key or value is not supported; the message names it.
 
     Examples
     --------
@@ -82,73 +83,73 @@ def read_config(config: Mapping[str, Any], folder: Path | None = None) -> tuple[
     >>> tower.layers, tower.head, dim
     (24, 'affine', 512)
     """
-    keys = Keys(config, CONFIG_FILE)
+    keys = ConfigKeys(config, CONFIG_FILE)
     keys.only("model_type", MODEL_TYPE)
     keys.skip(*BOOKKEEPING, "imageDimSize", "transformerDimSize")
     base = base_config(keys.take("modelBase"), folder)
     tower = read_tower(base, pooler="mean", head="affine")
-    width, dim = keys.whole("transformerDimensions", tower.width), keys.whole("numDims")
+    width, dim = keys.integer("transformerDimensions", tower.width), keys.integer("numDims")
     if width != tower.width:
         raise WeightsError(
-            f"{CONFIG_FILE}: transformerDimensions is {width}, the tower is {tower.width} wide"
+            f"{CONFIG_FILE}: transformerDimensions is {width}, the tower has width {tower.width}"
         )
     keys.finish()
     return tower, dim
 
 
 def read_names(state: State) -> State:
-    """An M-CLIP's weights under the names of our model."""
-    found: State = {}
+    """Weights of an M-CLIP under our names."""
+    converted: State = {}
     for name, tensor in state.items():
         if name.startswith(_LINEAR):
-            found[f"text.proj.{name.removeprefix(_LINEAR)}"] = tensor
+            converted[f"text.proj.{name.removeprefix(_LINEAR)}"] = tensor
         elif not name.startswith(_POOLER):
-            found[f"text.{name}"] = tensor
-    return without_counters(found)
+            converted[f"text.{name}"] = tensor
+    return drop_position_ids(converted)
 
 
-def text_checkpoint(
+def build_text_checkpoint(
     config: Mapping[str, Any], state: State, *, name: str, folder: Path, licence: str, source: str
 ) -> TextCheckpoint:
-    """A text tower from its config and weights; `with_texts_of` sees whether they fit each other."""
+    """Text tower from config and weights; `join_text_encoder` checks that they fit each other."""
     tower, dim = read_config(config, folder)
     return TextCheckpoint(
-        name, tower, dim, tokenizer_of(tower), read_names(state), folder, licence=licence, source=source
+        name, tower, dim, roberta_tokenizer(tower), read_names(state), folder, licence=licence, source=source
     )
 
 
-def with_texts_of(pictures: Checkpoint, texts: TextCheckpoint) -> Checkpoint:
-    """One model from the picture encoder of one and the text encoder of another.
+def join_text_encoder(image_model: Checkpoint, texts: TextCheckpoint) -> Checkpoint:
+    """Join the image encoder of a model with another text encoder.
 
-    The two must have been taught one space; that the widths agree is all that can be checked.
+    Both must have been trained for the same space. Only the equality of the widths is checked.
 
     Parameters
     ----------
-    pictures : Checkpoint
-        Gives the picture encoder, its preprocessing and the scale.
+    image_model : Checkpoint
+        Provides image encoder, preprocessing and logit scale.
     texts : TextCheckpoint
-        Gives the text encoder and its tokenizer.
+        Provides text encoder and tokenizer.
 
     Returns
     -------
     Checkpoint
-        Save it with `save_checkpoint` or `to_diptych` to have both in one folder.
+        The joined model; `save_checkpoint` or `to_diptych` write it to one folder.
 
     Raises
     ------
     WeightsError
-        The widths of their spaces differ, or the weights are not those of the tower; the message names them.
+        The widths of the spaces differ, or the weights do not fit the text tower; the message names them.
     """
-    spec = pictures.spec
+    spec = image_model.spec
     if spec.architecture.embed_dim != texts.embed_dim:
         raise WeightsError(
-            f"the texts of {texts.name!r} are {texts.embed_dim} wide, the pictures of {spec.name!r} "
-            f"{spec.architecture.embed_dim}: they are of different spaces. Name the model whose pictures "
-            "these texts were taught to fit"
+            f"text embeddings of {texts.name!r} have {texts.embed_dim} values, image embeddings of "
+            f"{spec.name!r} {spec.architecture.embed_dim}: they are of different spaces. Name the model that "
+            "this text encoder was trained for"
         )
     architecture: CLIPConfig = dataclasses.replace(spec.architecture, text=texts.architecture)
-    kept = {k: v for k, v in pictures.state.items() if k.startswith(("visual.", "logit_"))}
-    state = fit(architecture, {**texts.state, **kept}, source=texts.name)
+    image_state = {k: v for k, v in image_model.state.items() if k.startswith(("visual.", "logit_"))}
+    state = fit(architecture, {**texts.state, **image_state}, source=texts.name)
     licences = dict.fromkeys((texts.licence, spec.licence))
     joined = ModelSpec(
         name=f"{texts.name} with the pictures of {spec.name}",

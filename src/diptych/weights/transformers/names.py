@@ -1,4 +1,8 @@
-"""Parameter names: transformers' to ours and back, tensors rearranged without changing a bit."""
+"""Convert parameter names of transformers to ours and back; tensors are rearranged without loss.
+
+There, query, key and value are three layers; here they are one matrix. There, projections are linear layers;
+here they are matrices applied from the right.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from torch import Tensor
 from diptych.errors import WeightsError
 from diptych.weights.spec import State
 
-# Beginnings of names, theirs and ours.
+# Prefixes of names, transformers' and ours.
 _PREFIXES = (
     ("text_model.embeddings.token_embedding.", "token_embedding."),
     ("text_model.encoder.layers.", "transformer.resblocks."),
@@ -25,30 +29,30 @@ _PREFIXES = (
     ("vision_model.head.layernorm.", "visual.pool_head.ln."),
     ("vision_model.head.", "visual.pool_head."),
 )
-# Middles of names inside a block or the pooling head.
-_MIDDLES = (
+# Parts of names inside a block or the pooling head, transformers' and ours.
+_INFIXES = (
     ("layer_norm1.", "ln_1."),
     ("layer_norm2.", "ln_2."),
     ("mlp.fc1.", "mlp.c_fc."),
     ("mlp.fc2.", "mlp.c_proj."),
     ("self_attn.", "attn."),
 )
-_WHOLE = {
+_EXACT_NAMES = {
     "text_model.embeddings.position_embedding.weight": "positional_embedding",
     "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
     "vision_model.embeddings.class_embedding": "visual.class_embedding",
     "logit_scale": "logit_scale",
     "logit_bias": "logit_bias",
 }
-# A linear layer there, a matrix applied from the right here.
+# Weights of linear layers there, matrices here: transposed.
 _TRANSPOSED = {"text_projection.weight": "text_projection", "visual_projection.weight": "visual.proj"}
-# Counters from 0, kept in old files.
-_DROPPED = re.compile(r"(text|vision)_model\.embeddings\.position_ids")
-_PARTS = re.compile(r"(.*\.attn\.)([qkv])_proj\.(weight|bias)")
+# Position ids 0, 1, 2, ... in files of old versions.
+_POSITION_IDS = re.compile(r"(text|vision)_model\.embeddings\.position_ids")
+_QKV = re.compile(r"(.*\.attn\.)([qkv])_proj\.(weight|bias)")
 
 
 def has_transformers_names(state: Mapping[str, Tensor]) -> bool:
-    """Whether weights are under transformers' names.
+    """Whether weights have transformers' names.
 
     Examples
     --------
@@ -59,80 +63,82 @@ def has_transformers_names(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_transformers(state: Mapping[str, Tensor]) -> State:
-    """Weights under our names, as the model holds them.
+    """Convert weights from transformers' names to ours.
 
     Raises
     ------
     WeightsError
-        A name no CLIP or SigLIP of theirs has, or a query without its key and value.
+        A name is that of no CLIP or SigLIP of transformers, or a query has no key or value.
     """
-    found: State = {}
-    apart: dict[str, dict[str, Tensor]] = {}
+    converted: State = {}
+    separate: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
-        if _DROPPED.fullmatch(name):
+        if _POSITION_IDS.fullmatch(name):
             continue
         if name in _TRANSPOSED:
-            found[_TRANSPOSED[name]] = _turned(tensor, name)
+            converted[_TRANSPOSED[name]] = _transpose(tensor, name)
             continue
-        ours = _WHOLE.get(name) or _ours(name)
-        if match := _PARTS.fullmatch(ours):
-            apart.setdefault(f"{match[1]}in_proj_{match[3]}", {})[match[2]] = tensor
+        native = _EXACT_NAMES.get(name) or _native_name(name)
+        if match := _QKV.fullmatch(native):
+            # E.g. "...attn.q_proj.weight" is collected as "q" of "...attn.in_proj_weight".
+            separate.setdefault(f"{match[1]}in_proj_{match[3]}", {})[match[2]] = tensor
         else:
-            found[ours] = tensor.reshape(()) if ours in ("logit_scale", "logit_bias") else tensor
-    for ours, parts in apart.items():
-        found[ours] = _joined(ours, parts)
-    return found
+            converted[native] = tensor.reshape(()) if native in ("logit_scale", "logit_bias") else tensor
+    for native, parts in separate.items():
+        converted[native] = _concatenate(native, parts)
+    return converted
 
 
 def to_transformers_names(state: Mapping[str, Tensor], *, siglip: bool) -> State:
-    """The inverse of `from_transformers`."""
-    whole = {ours: theirs for theirs, ours in _WHOLE.items()}
-    turned = {ours: theirs for theirs, ours in _TRANSPOSED.items()}
-    found: State = {}
+    """Inverse of `from_transformers`."""
+    exact_names = {native: foreign for foreign, native in _EXACT_NAMES.items()}
+    transposed = {native: foreign for foreign, native in _TRANSPOSED.items()}
+    converted: State = {}
     for name, tensor in state.items():
-        if name in turned:
-            found[turned[name]] = _turned(tensor, name)
+        if name in transposed:
+            converted[transposed[name]] = _transpose(tensor, name)
         elif name in ("logit_scale", "logit_bias"):
-            found[name] = tensor.reshape(1) if siglip else tensor
+            converted[name] = tensor.reshape(1) if siglip else tensor
         elif match := re.fullmatch(r"(.*resblocks\.\d+\.attn\.)in_proj_(weight|bias)", name):
+            # Not in the pooling head, where transformers has one matrix as well.
             for part, third in zip("qkv", tensor.chunk(3), strict=True):
-                found[_theirs(f"{match[1]}{part}_proj.{match[2]}")] = third
+                converted[_foreign_name(f"{match[1]}{part}_proj.{match[2]}")] = third
         else:
-            found[whole.get(name) or _theirs(name)] = tensor
-    return found
+            converted[exact_names.get(name) or _foreign_name(name)] = tensor
+    return converted
 
 
-def _ours(name: str) -> str:
-    for theirs, ours in _PREFIXES:
-        if name.startswith(theirs):
-            rest = name.removeprefix(theirs)
-            for middle, replacement in _MIDDLES:
-                rest = rest.replace(middle, replacement)
-            return ours + rest
+def _native_name(name: str) -> str:
+    for foreign, native in _PREFIXES:
+        if name.startswith(foreign):
+            rest = name.removeprefix(foreign)
+            for infix, replacement in _INFIXES:
+                rest = rest.replace(infix, replacement)
+            return native + rest
     raise WeightsError(f"the weight {name!r} belongs to no CLIPModel or SiglipModel of transformers")
 
 
-def _theirs(name: str) -> str:
-    for theirs, ours in _PREFIXES:
-        if name.startswith(ours):
-            rest = name.removeprefix(ours)
-            for replacement, middle in _MIDDLES:
-                rest = rest.replace(middle, replacement)
-            return theirs + rest
+def _foreign_name(name: str) -> str:
+    for foreign, native in _PREFIXES:
+        if name.startswith(native):
+            rest = name.removeprefix(native)
+            for replacement, infix in _INFIXES:
+                rest = rest.replace(infix, replacement)
+            return foreign + rest
     raise WeightsError(f"transformers has no name for the weight {name!r}")
 
 
-def _turned(tensor: Tensor, name: str) -> Tensor:
+def _transpose(tensor: Tensor, name: str) -> Tensor:
     if tensor.ndim != 2:
         raise WeightsError(f"{name} has {tensor.ndim} dimensions, expected a matrix")
     return tensor.T.contiguous()
 
 
-def _joined(name: str, parts: Mapping[str, Tensor]) -> Tensor:
+def _concatenate(name: str, parts: Mapping[str, Tensor]) -> Tensor:
     if set(parts) != set("qkv") or len({(part.shape, part.dtype) for part in parts.values()}) != 1:
         raise WeightsError(
-            f"{name} needs q_proj, k_proj and v_proj of one shape and type, found {sorted(parts)}"
+            f"{name} needs q_proj, k_proj and v_proj of one shape and type, found {', '.join(sorted(parts))}"
         )
     if parts["q"].ndim == 0:
-        raise WeightsError(f"{name} is made of single numbers, expected matrices")
+        raise WeightsError(f"{name} consists of single numbers, expected matrices")
     return torch.cat([parts["q"], parts["k"], parts["v"]])

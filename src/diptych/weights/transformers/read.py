@@ -1,7 +1,7 @@
-"""transformers' folders: `CLIPModel`, `MetaClip2Model`, `SiglipModel`; their config and names read into ours.
+"""Read the configs of transformers' `CLIPModel`, `MetaClip2Model` and `SiglipModel`.
 
-Their attention keeps query, key and value apart, their projections lie the other way round, and their
-defaults are left out of the config. Writing is `write_transformers`' work.
+A config there omits values that are the class's defaults. `transformers.names` converts the parameter names,
+`transformers.write` is the inverse.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diptych.errors import InputError, UnknownModelError, WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import Activation, CLIPConfig, TextConfig, ViTConfig
 from diptych.model.presets.table import mlp_ratio
-from diptych.weights.foreign import Keys, read_json
+from diptych.weights.foreign_configs import ConfigKeys, read_json
 
 CONFIG_FILE = "config.json"
 PREPROCESS_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -27,10 +27,10 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-FAMILIES = ("clip", "metaclip_2", "siglip", "siglip2")  # of `model_type`; the last is refused with its reason
-_MOST_SHARDS = 1000
-# SigLIP 2 reads Gemma's table: texts in lower case with their punctuation, `<eos>` after them, then `<pad>`
-# (Siglip2Tokenizer of transformers; big_vision's own preprocessing). Neither stands in config.json.
+FAMILIES = ("clip", "metaclip_2", "siglip", "siglip2")  # values of `model_type`; the last is refused
+_MAX_SHARDS = 1000
+# SigLIP 2 has Gemma's vocabulary: texts in lower case with punctuation, then `<eos>`, then `<pad>`
+# (Siglip2Tokenizer of transformers; big_vision's preprocessing). Neither is in config.json.
 GEMMA_VOCABULARY = 256_000
 GEMMA_PAD = 0
 _GEMMA = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
@@ -41,7 +41,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_new": "gelu_tanh",
 }
-# What any config of theirs may hold and no vector depends on: bookkeeping, training, text generation.
+# Keys without effect on embeddings that any config may have: bookkeeping, training, text generation.
 BOOKKEEPING = frozenset(
     re.findall(
         r"\w+",
@@ -67,23 +67,23 @@ def read_config(
     preprocess: Mapping[str, Any] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
 ) -> tuple[CLIPConfig, PreprocessConfig, TokenizerConfig]:
-    """Architecture, preprocessing and tokenizer from transformers' words.
+    """Convert transformers' configs to architecture, preprocessing and tokenizer.
 
     Parameters
     ----------
     config : mapping
         `config.json`.
     preprocess : mapping, optional
-        `preprocessor_config.json`; by default what the family was trained with.
+        `preprocessor_config.json`; by default the family's preprocessing.
     tokenizer : mapping, optional
-        `tokenizer_config.json`: whether a SigLIP is of the second kind, if the vocabulary does not say it.
+        `tokenizer_config.json`: tells SigLIP from SigLIP 2, if the vocabulary does not.
 
     Raises
     ------
     UnknownModelError
-        A family this package does not build; the message names it.
+        The model family is not supported; the message names it.
     WeightsError
-        A key or value that is not understood; the message names it.
+        A key or value is not supported; the message names it.
 
     Examples
     --------
@@ -94,39 +94,39 @@ def read_config(
     family = config.get("model_type")
     if family == "siglip2":
         raise UnknownModelError(
-            f"{CONFIG_FILE} is of a SigLIP 2 for pictures of any shape (NaFlex), which is not built here; "
-            "its siblings for squares are, e.g. hf-hub:google/siglip2-base-patch16-224"
+            f"{CONFIG_FILE} is of a SigLIP 2 for images of any shape (NaFlex), which is not supported; "
+            "those for square images are, e.g. hf-hub:google/siglip2-base-patch16-224"
         )
     if family not in FAMILIES:
         raise UnknownModelError(
-            f"{CONFIG_FILE} is of a model of type {family!r}, which is not built here: "
+            f"{CONFIG_FILE} is of a model of type {family!r}, which is not supported: "
             "expected 'clip', 'metaclip_2' or 'siglip'"
         )
-    keys = Keys(config, CONFIG_FILE)
+    keys = ConfigKeys(config, CONFIG_FILE)
     keys.skip(*BOOKKEEPING)
-    text = _tower(keys, "text")
-    vision = _tower(keys, "vision")
+    text = _tower_keys(keys, "text")
+    vision = _tower_keys(keys, "vision")
     try:
-        architecture, table = (
+        architecture, tokenizer_config = (
             _read_clip(keys, vision, text, worldwide=family == "metaclip_2")
             if family != "siglip"
             else _read_siglip(keys, vision, text, named=(tokenizer or {}).get("tokenizer_class"))
         )
         for tower in (vision, text, keys):
             tower.finish()
-        ready = read_preprocess(preprocess, architecture.vision.image_size, siglip=family == "siglip")
+        transform = read_preprocess(preprocess, architecture.vision.image_size, siglip=family == "siglip")
     except InputError as error:
         raise WeightsError(f"{CONFIG_FILE}: {error}") from error
-    return architecture, ready, table
+    return architecture, transform, tokenizer_config
 
 
 def read_preprocess(config: Mapping[str, Any] | None, size: int, *, siglip: bool) -> PreprocessConfig:
-    """The evaluation transform from `preprocessor_config.json`.
+    """Convert `preprocessor_config.json` to our evaluation preprocessing.
 
     Raises
     ------
     WeightsError
-        A value that our transform cannot follow, or a size the image tower does not see.
+        A value is not supported, or the size is not the image tower's.
     """
     if config is None:
         half = (0.5, 0.5, 0.5)
@@ -135,19 +135,19 @@ def read_preprocess(config: Mapping[str, Any] | None, size: int, *, siglip: bool
             if siglip
             else PreprocessConfig(size=size)
         )
-    keys = Keys(config, "preprocessor_config")
+    keys = ConfigKeys(config, "preprocessor_config")
     for step in ("do_resize", "do_normalize", "do_rescale"):
         if not keys.flag(step, True):
-            raise WeightsError(f"preprocessor_config.{step} is false: this version reads true")
+            raise WeightsError(f"preprocessor_config.{step} is false: expected true")
     if abs(keys.number("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
-        raise WeightsError("preprocessor_config.rescale_factor is not 1/255")
+        raise WeightsError("preprocessor_config.rescale_factor: expected 1/255")
     crop = keys.flag("do_center_crop", not siglip)
-    squash, side = _resize(keys, size)
-    seen = _square(keys.take("crop_size", None), size) if crop else side
-    if seen != size or side != size or (not crop and not squash):
+    squash, side = _read_resize(keys, size)
+    final_side = _square(keys.take("crop_size", None), size) if crop else side
+    if final_side != size or side != size or (not crop and not squash):
         raise WeightsError(
-            f"preprocessor_config makes pictures of {seen} pixels from a resize to {side}"
-            f"{'' if crop or squash else ' with no crop'}; the image tower sees {size}"
+            f"preprocessor_config makes images of {final_side} pixels from a resize to {side}"
+            f"{'' if crop or squash else ' with no crop'}; the image tower takes {size}"
         )
     resample = keys.choice("resample", 3, (2, 3))  # Pillow's numbers
     default = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) if siglip else PreprocessConfig()
@@ -161,7 +161,7 @@ def read_preprocess(config: Mapping[str, Any] | None, size: int, *, siglip: bool
 
 
 def read_preprocess_file(folder: Path) -> Mapping[str, Any] | None:
-    """The preprocessing a folder states, under either of its file names."""
+    """Read a folder's preprocessing, under either of the two file names; None if it has none."""
     for name in PREPROCESS_FILES:
         if (folder / name).is_file():
             content = read_json(folder / name)
@@ -171,56 +171,58 @@ def read_preprocess_file(folder: Path) -> Mapping[str, Any] | None:
 
 
 def read_tokenizer_file(folder: Path) -> Mapping[str, Any] | None:
-    """What a folder says of its tokenizer beside the table itself."""
+    """Read a folder's `tokenizer_config.json`; None if it has none."""
     path = folder / TOKENIZER_CONFIG
     return read_json(path) if path.is_file() else None
 
 
 def weight_map(path: Path) -> Mapping[str, str]:
-    """Which file of a model in several holds which weight, from `model.safetensors.index.json`.
+    """Read the index of a sharded model, `model.safetensors.index.json`: weight -> file.
 
     Raises
     ------
     WeightsError
-        The table is missing, or names files outside its folder.
+        The index has no `weight_map`, or names files outside its folder.
     """
-    table = read_json(path).get("weight_map")
-    if not isinstance(table, Mapping) or not all(isinstance(file, str) for file in table.values()):
+    files_by_weight = read_json(path).get("weight_map")
+    if not isinstance(files_by_weight, Mapping) or not all(
+        isinstance(file, str) for file in files_by_weight.values()
+    ):
         raise WeightsError(f"{path} lacks its weight_map: expected file names by weight")
-    files = set(table.values())
-    if len(files) > _MOST_SHARDS or any(not re.fullmatch(r"\w[\w.-]*", file) for file in files):
-        raise WeightsError(f"{path} names files outside its folder, or more than {_MOST_SHARDS}")
-    return table
+    files = set(files_by_weight.values())
+    if len(files) > _MAX_SHARDS or any(not re.fullmatch(r"\w[\w.-]*", file) for file in files):
+        raise WeightsError(f"{path} names files outside its folder, or more than {_MAX_SHARDS}")
+    return files_by_weight
 
 
 def shards(path: Path) -> list[str]:
-    """The files of a model in several, sorted."""
+    """Files of a sharded model, sorted."""
     return sorted(set(weight_map(path).values()))
 
 
-def _tower(keys: Keys, name: str) -> Keys:
+def _tower_keys(keys: ConfigKeys, name: str) -> ConfigKeys:
     values = keys.take(f"{name}_config", None) or {}
-    older = keys.take(f"{name}_config_dict", None) or {}  # wins over the other, as in their code
+    older = keys.take(f"{name}_config_dict", None) or {}  # takes precedence, as in transformers
     if not isinstance(values, Mapping) or not isinstance(older, Mapping):
         raise WeightsError(f"{CONFIG_FILE}: {name}_config must be a JSON object")
-    tower = Keys({**values, **older}, f"{name}_config")
+    tower = ConfigKeys({**values, **older}, f"{name}_config")
     tower.skip(*BOOKKEEPING)
     return tower
 
 
 def _read_clip(
-    keys: Keys, vision: Keys, text: Keys, *, worldwide: bool
+    keys: ConfigKeys, vision: ConfigKeys, text: ConfigKeys, *, worldwide: bool
 ) -> tuple[CLIPConfig, TokenizerConfig]:
-    """CLIP, or MetaCLIP 2 (`worldwide`): the same towers, with a token table of 300 languages in a file."""
-    embed_dim = keys.whole("projection_dim", 512)
+    """CLIP, or MetaCLIP 2 (`worldwide`): the same towers, with a multilingual tokenizer in a file."""
+    embed_dim = keys.integer("projection_dim", 512)
     for tower in (vision, text):
-        tower.skip("projection_dim")  # each tower's own counts only when it is used alone
-    # What stands after the end token cannot matter in a causal tower; the ids are to be theirs all the same.
-    pad_id = text.identifier("pad_token_id", 1) if worldwide else 0
+        tower.skip("projection_dim")  # applies only when a tower is used alone
+    # Padding after the end token has no effect in a causal tower; the ids are the same as theirs anyway.
+    pad_id = text.token_id("pad_token_id", 1) if worldwide else 0
     text.skip("pad_token_id")
-    # 2 is the wrong number in CLIP's configs first released: the feature is read at the largest id then.
-    # MetaCLIP 2 means it.
-    end_id = text.identifier("eos_token_id", 49407)
+    # The first configs of CLIP have a wrong end id, 2; transformers then reads the feature at the largest id.
+    # In MetaCLIP 2 it is correct.
+    end_id = text.token_id("eos_token_id", 49407)
     activation = _activation(vision, "quick_gelu")
     text_activation = _activation(text, "quick_gelu")
     image = _read_vit(vision, patch=32, epsilon=1e-5)
@@ -236,7 +238,7 @@ def _read_clip(
         vocab_size=config.vocab_size,
         context_length=config.context_length,
         pad_id=pad_id,
-        clean="none" if worldwide else "lower",  # the file's own normaliser is all that theirs does
+        clean="none" if worldwide else "lower",  # MetaCLIP 2: only the normaliser in tokenizer.json
     )
     return (
         CLIPConfig(
@@ -244,7 +246,7 @@ def _read_clip(
             vision=ViTConfig(**image),
             text=config,
             activation=activation,
-            # Their 2.6592 is the paper's log(1 / 0.07), rounded.
+            # 2.6592 is the paper's log(1 / 0.07), rounded.
             init_logit_scale=CLIPConfig.init_logit_scale if scale == 2.6592 else scale,
         ),
         tokenizer,
@@ -252,15 +254,15 @@ def _read_clip(
 
 
 def _read_siglip(
-    keys: Keys, vision: Keys, text: Keys, *, named: object
+    keys: ConfigKeys, vision: ConfigKeys, text: ConfigKeys, *, named: object
 ) -> tuple[CLIPConfig, TokenizerConfig]:
     if not vision.flag("vision_use_head", True):
-        raise WeightsError("vision_config.vision_use_head is false: this version reads SigLIP with its head")
-    text.skip("eos_token_id")  # the tokenizer's file knows it
+        raise WeightsError("vision_config.vision_use_head is false: expected a SigLIP with its pooling head")
+    text.skip("eos_token_id")  # it is in the tokenizer's file
     sizes = _text_sizes(text, 768, 12, 64, 32000, 1e-6)
-    second = named in _GEMMA or (named is None and sizes["vocab_size"] == GEMMA_VOCABULARY)
-    stated = text.identifier("pad_token_id", 1)
-    pad_id = GEMMA_PAD if second else stated
+    siglip2 = named in _GEMMA or (named is None and sizes["vocab_size"] == GEMMA_VOCABULARY)
+    stated = text.token_id("pad_token_id", 1)
+    pad_id = GEMMA_PAD if siglip2 else stated
     activation = _activation(vision, "gelu_pytorch_tanh")
     text_activation = _activation(text, "gelu_pytorch_tanh")
     projection = text.take("projection_size", None)
@@ -292,9 +294,9 @@ def _read_siglip(
         vocab_size=config.vocab_size,
         context_length=config.context_length,
         pad_id=pad_id,
-        clean="lower" if second else "canonicalize",
+        clean="lower" if siglip2 else "canonicalize",
     )
-    # The paper's starting values (arXiv 2303.15343, section 3.2).
+    # The paper's initial values of scale and bias (arXiv 2303.15343, section 3.2).
     return (
         CLIPConfig(
             embed_dim=tower.width,
@@ -308,45 +310,45 @@ def _read_siglip(
     )
 
 
-def _activation(tower: Keys, default: str) -> Activation:
+def _activation(tower: ConfigKeys, default: str) -> Activation:
     return ACTIVATIONS[tower.choice("hidden_act", default, ACTIVATIONS)]
 
 
-def _read_vit(tower: Keys, *, patch: int, epsilon: float) -> dict[str, Any]:
+def _read_vit(tower: ConfigKeys, *, patch: int, epsilon: float) -> dict[str, Any]:
     tower.only("num_channels", 3)
-    width = tower.whole("hidden_size", 768)
-    heads = tower.whole("num_attention_heads", 12)
+    width = tower.integer("hidden_size", 768)
+    heads = tower.integer("num_attention_heads", 12)
     if width % heads:
         raise WeightsError(f"vision_config.hidden_size {width} is not a multiple of {heads} heads")
     return {
-        "image_size": tower.whole("image_size", 224),
-        "patch_size": tower.whole("patch_size", patch),
+        "image_size": tower.integer("image_size", 224),
+        "patch_size": tower.integer("patch_size", patch),
         "width": width,
-        "layers": tower.whole("num_hidden_layers", 12),
+        "layers": tower.integer("num_hidden_layers", 12),
         "head_width": width // heads,
-        "mlp_ratio": mlp_ratio(width, tower.whole("intermediate_size", 3072)),
+        "mlp_ratio": mlp_ratio(width, tower.integer("intermediate_size", 3072)),
         "norm_eps": tower.number("layer_norm_eps", epsilon),
     }
 
 
 def _text_sizes(
-    tower: Keys, width: int, heads: int, length: int, vocabulary: int, epsilon: float
+    tower: ConfigKeys, width: int, heads: int, length: int, vocabulary: int, epsilon: float
 ) -> dict[str, Any]:
     hidden = 4 * width
-    width = tower.whole("hidden_size", width)
+    width = tower.integer("hidden_size", width)
     return {
-        "context_length": tower.whole("max_position_embeddings", length),
-        "vocab_size": tower.whole("vocab_size", vocabulary),
+        "context_length": tower.integer("max_position_embeddings", length),
+        "vocab_size": tower.integer("vocab_size", vocabulary),
         "width": width,
-        "heads": tower.whole("num_attention_heads", heads),
-        "layers": tower.whole("num_hidden_layers", 12),
-        "mlp_ratio": mlp_ratio(width, tower.whole("intermediate_size", hidden)),
+        "heads": tower.integer("num_attention_heads", heads),
+        "layers": tower.integer("num_hidden_layers", 12),
+        "mlp_ratio": mlp_ratio(width, tower.integer("intermediate_size", hidden)),
         "norm_eps": tower.number("layer_norm_eps", epsilon),
     }
 
 
-def _resize(keys: Keys, size: int) -> tuple[bool, int]:
-    """Whether a picture is squashed, and to what side the resize goes."""
+def _read_resize(keys: ConfigKeys, size: int) -> tuple[bool, int]:
+    """Whether images are resized to a square without a crop, and the side that the resize gives."""
     stated = keys.take("size", size)
     if isinstance(stated, Mapping) and set(stated) == {"shortest_edge"}:
         return False, _square(stated["shortest_edge"], size)
@@ -358,4 +360,4 @@ def _square(value: Any, default: int) -> int:
         return default
     if isinstance(value, Mapping) and set(value) == {"height", "width"} and value["height"] == value["width"]:
         value = value["height"]
-    return Keys({"size": value}, "preprocessor_config").whole("size")
+    return ConfigKeys({"size": value}, "preprocessor_config").integer("size")

@@ -1,6 +1,6 @@
-"""A model as transformers keeps it: `config.json`, `model.safetensors`, `preprocessor_config.json`.
+"""Write transformers' format: `config.json`, `model.safetensors`, `preprocessor_config.json`.
 
-Reading such a folder is `transformers`' work, here and there.
+`transformers.read` is the inverse.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from diptych.errors import WeightsError
 from diptych.files.disk import write_bytes
 from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
-from diptych.weights.exporting import beyond_the_paper, copy_tokenizer, warn_of_tokenizer
+from diptych.weights.exporting import copy_tokenizer, unsupported_resnet_feature, warn_of_tokenizer
 from diptych.weights.native import save_safetensors
 from diptych.weights.spec import Checkpoint
 from diptych.weights.transformers.names import to_transformers_names
@@ -25,7 +25,7 @@ from diptych.weights.transformers.read import (
     WEIGHTS_FILES,
 )
 
-# What tells transformers that a SigLIP's texts are put in lower case, and how they are padded (SigLIP 2).
+# tokenizer_config.json of SigLIP 2: texts in lower case, and their padding.
 _GEMMA = {
     "tokenizer_class": "Siglip2Tokenizer",
     "padding_side": "right",
@@ -38,21 +38,21 @@ _GEMMA = {
 
 
 def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a model as a folder of transformers' `CLIPModel` or `SiglipModel`.
+    """Write a model as a folder of transformers' `CLIPModel`, `MetaClip2Model` or `SiglipModel`.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        The model; its weights are written bit for bit.
+        The model; its weights are written unchanged.
     folder : Path
-        Made if it is not there.
+        Created if missing.
 
     Raises
     ------
     WeightsError
         transformers has no such model: a ResNet, or a ViT that is neither CLIP's nor SigLIP's.
     SaveError
-        No space, or no permission; nothing half-written stays.
+        No space, or no permission; no incomplete file is left.
     """
     folder = Path(folder)
     architecture = checkpoint.spec.architecture
@@ -60,26 +60,28 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     config = write_config(architecture)
     tokenizer = checkpoint.spec.tokenizer
     gemma = siglip and tokenizer.kind == "file" and tokenizer.clean == "lower"
-    clean = "none" if is_worldwide(architecture.text) else "lower"
+    clean = "none" if is_metaclip2(architecture.text) else "lower"
     warn_of_tokenizer(tokenizer, "transformers", "canonicalize" if siglip and not gemma else clean)
     names = to_transformers_names(checkpoint.state, siglip=siglip)
     save_safetensors(folder / WEIGHTS_FILES[0], names)
     copy_tokenizer(checkpoint, folder)
     if gemma:
-        words = {**_GEMMA, "model_max_length": tokenizer.context_length}
-        write_bytes(folder / TOKENIZER_CONFIG, json.dumps(words, indent=2).encode())
+        tokenizer_config = {**_GEMMA, "model_max_length": tokenizer.context_length}
+        write_bytes(folder / TOKENIZER_CONFIG, json.dumps(tokenizer_config, indent=2).encode())
     transform = write_preprocess(checkpoint.spec.preprocess, siglip=siglip)
     write_bytes(folder / PREPROCESS_FILES[0], json.dumps(transform, indent=2).encode())
     write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
 
 
 def write_config(architecture: CLIPConfig) -> dict[str, Any]:
-    """`config.json`, the inverse of `transformers.read_config`."""
+    """Build `config.json`, the inverse of `transformers.read_config`."""
     vision, text = architecture.vision, architecture.text
     if isinstance(vision, ResNetConfig):
-        ours = beyond_the_paper(vision) is not None
-        way = "keep this model in our own format" if ours else "convert to open_clip's format instead"
-        raise WeightsError(f"transformers has no CLIP with a ResNet; {way}")
+        diptych_only = unsupported_resnet_feature(vision) is not None
+        remedy = (
+            "keep this model in our own format" if diptych_only else "convert to open_clip's format instead"
+        )
+        raise WeightsError(f"transformers has no CLIP with a ResNet; {remedy}")
     if isinstance(vision, TimmConfig):
         raise WeightsError(
             "transformers' CLIPModel has no image tower of timm; convert to open_clip's format instead, or "
@@ -87,11 +89,11 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
         )
     if isinstance(text, RobertaConfig):
         raise WeightsError(
-            "transformers' CLIPModel has no text tower of RoBERTa's kind; convert to open_clip's format "
-            "instead, or keep this model in our own"
+            "transformers' CLIPModel has no RoBERTa text tower; convert to open_clip's format instead, or "
+            "keep this model in our own"
         )
     siglip = is_siglip(architecture)
-    _check(architecture, vision, siglip=siglip)
+    _check_supported(architecture, vision, siglip=siglip)
     vision_config = {
         "hidden_size": vision.width,
         "intermediate_size": int(vision.width * vision.mlp_ratio),
@@ -99,7 +101,7 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
         "num_attention_heads": vision.heads,
         "image_size": vision.image_size,
         "patch_size": vision.patch_size,
-        **_common(architecture, vision),
+        **_common_values(architecture, vision),
     }
     text_config = {
         "hidden_size": text.width,
@@ -109,11 +111,12 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
         "max_position_embeddings": text.context_length,
         "vocab_size": text.vocab_size,
         "pad_token_id": text.pad_id,
-        **_common(architecture, text),
+        **_common_values(architecture, text),
     }
     if siglip:
         text_config["projection_size"] = architecture.embed_dim
-        # SigLIP's table ends and pads with one id; their defaults are CLIP's, outside of a smaller table.
+        # SigLIP ends and pads with the same id. transformers' defaults are CLIP's ids, which a smaller
+        # vocabulary does not have.
         text_config["bos_token_id"] = text_config["eos_token_id"] = text.pad_id
         return {
             "architectures": ["SiglipModel"],
@@ -125,7 +128,7 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
     text_config["bos_token_id"] = text.vocab_size - 2
     for tower in (text_config, vision_config):
         tower["projection_dim"] = architecture.embed_dim
-    family, model = ("metaclip_2", "MetaClip2Model") if is_worldwide(text) else ("clip", "CLIPModel")
+    family, model = ("metaclip_2", "MetaClip2Model") if is_metaclip2(text) else ("clip", "CLIPModel")
     return {
         "architectures": [model],
         "model_type": family,
@@ -137,17 +140,17 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
 
 
 def write_preprocess(config: PreprocessConfig, *, siglip: bool) -> dict[str, Any]:
-    """`preprocessor_config.json`, the inverse of `transformers.read_preprocess`.
+    """Build `preprocessor_config.json`, the inverse of `transformers.read_preprocess`.
 
     Raises
     ------
     WeightsError
-        Pictures get a border, for which CLIP's and SigLIP's processors have no word.
+        Images are padded to a square, which CLIP's and SigLIP's processors cannot do.
     """
     if config.resize == "longest":
         raise WeightsError(
-            "transformers' processors of CLIP and SigLIP cannot put a border around a picture "
-            "(resize 'longest'): write the model in our own form or open_clip's"
+            "transformers' processors of CLIP and SigLIP cannot pad an image to a square (resize 'longest'): "
+            "write the model in our own format or open_clip's"
         )
     square = {"height": config.size, "width": config.size}
     squash = config.resize == "squash"
@@ -167,22 +170,23 @@ def write_preprocess(config: PreprocessConfig, *, siglip: bool) -> dict[str, Any
     }
 
 
-def is_worldwide(text: TextConfig) -> bool:
-    """Whether texts are those of MetaCLIP 2: read at an end token that CLIP's classes do not look for."""
-    # An `eos_token_id` of 2 means the largest id in a CLIPModel.
+def is_metaclip2(text: TextConfig) -> bool:
+    """Whether a text tower is MetaCLIP 2's: `CLIPModel` would read it at another token."""
+    # In a CLIPModel an `eos_token_id` of 2 means the largest id.
     return text.pool == "end" and (text.end_id == 2 or text.vocab_size > CLIP_VOCAB_SIZE)
 
 
 def is_siglip(architecture: CLIPConfig) -> bool:
-    """Whether a model is of SigLIP's kind: its pooling head marks it."""
+    """Whether a model is a SigLIP: it has attention pooling."""
     vision = architecture.vision
     return isinstance(vision, ViTConfig) and vision.pool == "attention"
 
 
-def _check(architecture: CLIPConfig, vision: ViTConfig, *, siglip: bool) -> None:
-    """Refuse what differs from the one shape each of their two classes has."""
+def _check_supported(architecture: CLIPConfig, vision: ViTConfig, *, siglip: bool) -> None:
+    """Refuse features that transformers' class lacks, and models without those that it always has."""
     text = architecture.text
-    same = (
+    # Whether the model has a feature, whether the class has it, and its name.
+    features = (
         (vision.class_token, not siglip, "a class token"),
         (vision.patch_bias, siglip, "a bias in the patch convolution"),
         (vision.pre_norm, not siglip, "a norm before the first block"),
@@ -201,17 +205,19 @@ def _check(architecture: CLIPConfig, vision: ViTConfig, *, siglip: bool) -> None
         (text.projection_bias, siglip, "a bias in the text projection"),
         (architecture.init_logit_bias is not None, siglip, "a logit bias"),
     )
-    for found, wanted, what in same:
-        if found != wanted:
+    for present, expected, feature in features:
+        if present != expected:
             kind = "SiglipModel" if siglip else "CLIPModel"
             raise WeightsError(
-                f"transformers' {kind} is always {'with' if wanted else 'without'} {what}, this model is not"
+                f"transformers' {kind} is always {'with' if expected else 'without'} {feature}, this model "
+                "is not"
             )
 
 
-def _common(architecture: CLIPConfig, tower: ViTConfig | TextConfig) -> dict[str, Any]:
-    theirs = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
+def _common_values(architecture: CLIPConfig, tower: ViTConfig | TextConfig) -> dict[str, Any]:
+    # Two of transformers' names mean the same activation: reversed, so that the first one wins.
+    names = {activation: name for name, activation in reversed(ACTIVATIONS.items())}
     return {
-        "hidden_act": theirs[tower.activation or architecture.activation],
+        "hidden_act": names[tower.activation or architecture.activation],
         "layer_norm_eps": tower.norm_eps,
     }

@@ -1,6 +1,6 @@
-"""Weights by name, read when they are needed, and their exports in the user's cache, by identity.
+"""Checkpoints loaded on demand, and their exports in the user's cache, by identity.
 
-An export there can always be made again; nothing else is lost when the folder is deleted.
+Exports in the cache can be deleted at any time: they are made again when needed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from diptych.weights import Checkpoint
 
-_DEFAULT = Path(__file__).parents[1] / "weights" / "default"  # told here too: `diptych.weights` loads torch
+_DEFAULT = Path(__file__).parents[1] / "weights" / "default"  # as in `weights.load`, which imports torch
 
 
-class Weights:
-    """A model as it was named; torch is loaded when its weights are asked for.
+class LazyCheckpoint:
+    """A model by name, whose weights are loaded (with torch) at the first access.
 
     Parameters
     ----------
     name, pretrained, cache_dir
-        As for `diptych.weights.load_checkpoint`, or a checkpoint at hand.
+        As for `diptych.weights.load_checkpoint`, or a loaded checkpoint as `name`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Weights:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The weights themselves."""
+        """The loaded checkpoint."""
         if not isinstance(self.name, str | Path):
             return self.name
         from diptych.weights import load_checkpoint
@@ -53,10 +53,11 @@ class Weights:
 
     @cached_property
     def identity(self) -> str:
-        """What a folder of ours states of itself; else that of the weights."""
+        """Identity: stated by a folder in our format, else computed from the weights."""
         return self._stated() or self.checkpoint.identity
 
     def _stated(self) -> str | None:
+        """Identity in `diptych.json`, read without torch; None if the model is not in our format."""
         if not isinstance(self.name, str | Path) or self.pretrained is not None:
             return None
         folder = _DEFAULT if self.name == "default" else named_path(self.name)
@@ -70,47 +71,47 @@ class Weights:
 
 
 def find_export(identity: str, *, int8: bool = False) -> Path | None:
-    """The export of a model in the cache, if it is there."""
-    for folder in _places(identity)[int(int8) :]:
+    """Find the export of a model in the cache; None if there is none."""
+    for folder in _export_folders(identity)[int(int8) :]:
         if is_exported(folder):
             return folder
     return None
 
 
-def kept_export(
-    weights: Weights,
+def cached_export(
+    weights: LazyCheckpoint,
     *,
     int8: bool = False,
     pictures: Sequence[Image] | None = None,
     pictures_from: str = "pictures handed in",
     note: Callable[[str], None] | None = None,
 ) -> Path:
-    """The export of a model in the cache, made if it is not there.
+    """Find the export of a model in the cache, or export it.
 
     Parameters
     ----------
-    weights : Weights
+    weights : LazyCheckpoint
     int8 : bool
         With 8-bit towers.
     pictures, pictures_from
-        As for `export`; what is there already stays as it is.
+        As for `export`; they do not affect an existing export.
     note : callable, optional
-        Told what is being done; by default a line on standard error at the start.
+        Called with messages about the progress; by default one line is printed to standard error.
 
     Raises
     ------
     WeightsError, MissingExtraError, SaveError
         As `export`.
     """
-    found = find_export(weights.identity, int8=int8)
-    if found is not None:
-        return found
+    existing = find_export(weights.identity, int8=int8)
+    if existing is not None:
+        return existing
     from diptych.backends.conversion.converting import export
 
-    folder = _places(weights.identity)[int(int8)]
+    folder = _export_folders(weights.identity)[int(int8)]
     if note is None:
-        said = f"diptych: converting {weights.checkpoint.spec.name}, once; kept in {folder}"
-        print(said, file=sys.stderr)
+        message = f"diptych: converting {weights.checkpoint.spec.name}, once; kept in {folder}"
+        print(message, file=sys.stderr)
     try:
         export(
             weights.checkpoint,
@@ -121,13 +122,13 @@ def kept_export(
             note=note or (lambda message: None),
         )
     except SaveError:
-        if not is_exported(folder):  # else another process was first
+        if not is_exported(folder):  # otherwise another process has exported it meanwhile
             raise
     return folder
 
 
-def _places(identity: str) -> tuple[Path, Path]:
-    """Where exports of a model lie, without 8-bit towers and with them."""
+def _export_folders(identity: str) -> tuple[Path, Path]:
+    """Folders of a model's exports, without and with 8-bit towers."""
     name = identity.removeprefix("sha256:")[:24]
-    home = user_cache() / "exports"
-    return home / name, home / f"{name}-int8"
+    exports = user_cache() / "exports"
+    return exports / name, exports / f"{name}-int8"

@@ -1,6 +1,6 @@
-"""What was measured to be fastest for a model on this machine: kept in the user's cache. No torch.
+"""Records of the fastest runtime of a model on this machine, in the user's cache. No torch.
 
-Measuring is `choosing`'s work.
+`runtime_choice` measures them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 from diptych.files.disk import user_cache, write_bytes
 from diptych.inputs import processors
 
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")  # to convert and judge
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")  # to convert and to compare
 _LIBRARIES = ("diptych", "torch", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A runtime, its precision, and what it was chosen from.
+class RuntimeChoice:
+    """The fastest runtime and precision, and all measured rates.
 
     Attributes
     ----------
     runtime, precision : str
     rates : mapping
-        Pictures per second of everything that was measured, by "runtime precision".
+        Images per second by "runtime precision". Empty if the model cannot be converted.
     """
 
     runtime: str
@@ -37,7 +37,7 @@ class Choice:
 
 
 def machine() -> dict[str, str]:
-    """What a measurement holds for: processor, cores, whether there is a GPU, versions.
+    """Describe the machine for which a measurement is valid: processor, cores, GPU, versions.
 
     Examples
     --------
@@ -50,23 +50,23 @@ def machine() -> dict[str, str]:
 
 
 def measurable() -> bool:
-    """Whether anything but torch is installed that could be chosen."""
+    """Whether another runtime than torch is installed that could be chosen."""
     return all(importlib.util.find_spec(module) for module in _NEEDED)
 
 
-def recorded(identity: str) -> Choice | None:
-    """The choice for a model on a machine like this, if there is one."""
+def read_choice(identity: str) -> RuntimeChoice | None:
+    """Read the choice for a model on a machine like this; None if there is none."""
     for entry in _entries(identity):
         if entry.get("machine") == machine():
             try:
-                return Choice(str(entry["runtime"]), str(entry["precision"]), dict(entry["rates"]))
+                return RuntimeChoice(str(entry["runtime"]), str(entry["precision"]), dict(entry["rates"]))
             except (KeyError, TypeError, ValueError):
                 return None
     return None
 
 
-def record(identity: str, choice: Choice) -> None:
-    """Keep a choice, in place of an earlier one for the same machine.
+def write_choice(identity: str, choice: RuntimeChoice) -> None:
+    """Store a choice; it replaces an earlier one for the same machine.
 
     Raises
     ------
@@ -84,16 +84,16 @@ def _file(identity: str) -> Path:
 
 
 def _entries(identity: str) -> list[dict[str, Any]]:
-    """All that is kept for a model; nothing where the file cannot be read: it can be measured again."""
+    """All records of a model. None if the file cannot be read, as they can be measured again."""
     try:
-        held = json.loads(_file(identity).read_bytes())
+        entries = json.loads(_file(identity).read_bytes())
     except (OSError, ValueError):
         return []
-    return [entry for entry in held if isinstance(entry, dict)] if isinstance(held, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _version(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version  # 20 ms, for "auto" alone
+    from importlib.metadata import PackageNotFoundError, version  # takes 20 ms, needed for "auto" only
 
     try:
         return version(name)
@@ -102,7 +102,7 @@ def _version(name: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's own name where the system tells it."""
+    """Name of the processor, from Linux or Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""The pickles of torch as data: TorchScript's modules by their attributes, tensors by what they view.
+"""Interpret torch's pickles as data: modules become their attributes, tensors views of storages.
 
-The steps are `diptych.files.pickle_reader`'s. What a pickle may name is a short list, that of TorchScript's
-modules (`Reader`) or of state dictionaries and training checkpoints (`StateReader`); anything else is refused
-by name.
+`diptych.files.pickle_reader` has the interpreter. The names that a pickle may refer to are listed here: those
+of TorchScript modules (`ArchiveReader`), or of state dictionaries and training checkpoints
+(`CheckpointReader`). Any other name is refused.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _STORAGES = {
     "torch.BoolStorage": torch.bool,
 }
 _REBUILD = "torch._utils._rebuild_tensor_v2"
-_ORDERED = "collections.OrderedDict"
+_ORDERED_DICT = "collections.OrderedDict"
 _PARAMETER = "torch._utils._rebuild_parameter"
 _SIZE, _DEVICE = "torch.Size", "torch.device"
-_STATE_NAMES = (_REBUILD, _ORDERED, _PARAMETER, _SIZE, _DEVICE)
+_STATE_NAMES = (_REBUILD, _ORDERED_DICT, _PARAMETER, _SIZE, _DEVICE)
 _DTYPE = re.compile(r"torch\.(?:bool|(?:u?int|b?float|complex)\d+)")
-# Lists of numbers among a module's plain values; each is a call whose first argument is the value.
+# Typed lists among a module's attributes; each is a call whose first argument is the value.
 _TAGS = {
     f"torch.jit._pickle.{name}"
     for name in (
@@ -50,15 +50,15 @@ _TAGS = {
 
 
 @dataclass(eq=False)
-class Module:
-    """What an instance of a `__torch__.` class becomes: its attributes."""
+class ScriptModule:
+    """An instance of a `__torch__.` class: its attributes."""
 
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A record of the archive."""
+    """A storage of the file: `count` elements of type `dtype` under `key`."""
 
     dtype: torch.dtype
     key: str
@@ -66,8 +66,8 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class View:
-    """A tensor: how to read a storage."""
+class TensorView:
+    """A tensor as a view of a storage: offset, size and stride in elements."""
 
     storage: Storage
     offset: int
@@ -75,23 +75,23 @@ class View:
     stride: tuple[int, ...]
 
 
-class Reader(PickleReader):
-    """Steps through the pickle of an archive.
+class ArchiveReader(PickleReader):
+    """Interpreter for the pickle of a TorchScript archive.
 
     Raises
     ------
     WeightsError
-        By `read`: an instruction or a name that a released archive never holds.
+        By `read`: an instruction or a name that no released archive has.
     """
 
     def is_known_name(self, name: str) -> bool:
-        """What TorchScript's modules need."""
-        listed = name in _STORAGES or name in _TAGS or name in (_REBUILD, _ORDERED)
+        """Whether a name is one that TorchScript modules need."""
+        listed = name in _STORAGES or name in _TAGS or name in (_REBUILD, _ORDERED_DICT)
         return listed or name.startswith("__torch__.")
 
     def on_call(self, name: str, arguments: Any) -> Any:
-        """A dictionary, a tensor's view, or the value in a tag."""
-        if name == _ORDERED and arguments == ():
+        """Return a dictionary, a view, or the value of a typed list."""
+        if name == _ORDERED_DICT and arguments == ():
             return {}
         if name == _REBUILD and isinstance(arguments, tuple):
             return self._view(arguments)
@@ -99,27 +99,28 @@ class Reader(PickleReader):
             return arguments[0]
         self.refuse(f"a call of {name[:100]} with {describe(arguments)}")
 
-    def on_new_object(self, name: str, arguments: Any) -> Module:
-        """An empty module."""
+    def on_new_object(self, name: str, arguments: Any) -> ScriptModule:
+        """Return an empty module."""
         if name.startswith("__torch__.") and arguments == ():
-            return Module()
+            return ScriptModule()
         self.refuse(f"an object of {name[:100]} with {describe(arguments)}")
 
-    def _view(self, arguments: tuple[Any, ...]) -> View:
+    def _view(self, arguments: tuple[Any, ...]) -> TensorView:
         storage, offset, size, stride, *_ = arguments
         numbers = (offset, *size, *stride)
-        if not isinstance(storage, Storage) or not all(_whole(number) for number in numbers):
+        if not isinstance(storage, Storage) or not all(_is_size(number) for number in numbers):
             self.refuse(f"a tensor made of {describe(arguments)}")
         if len(size) != len(stride) or len(size) > 8:
             self.refuse(f"a tensor of {len(size)} sizes with {len(stride)} strides")
-        reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
-        # A parameter never repeats its storage; a claim that it does asks for memory the file does not fill.
-        if math.prod(size) > storage.count or (math.prod(size) and reach > storage.count):
+        # One past the last element: e.g. offset 0, size (2, 3), stride (3, 1): 0 + 1 * 3 + 2 * 1 + 1 = 6.
+        end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
+        # A stride of 0 repeats elements, so that a small file could claim a huge tensor; no parameter does.
+        if math.prod(size) > storage.count or (math.prod(size) and end > storage.count):
             self.refuse(f"a tensor of shape {size} over a storage of {storage.count} numbers")
-        return View(storage, offset, tuple(size), tuple(stride))
+        return TensorView(storage, offset, tuple(size), tuple(stride))
 
     def on_persistent_id(self, value: Any) -> Storage:
-        """A storage of the archive."""
+        """Return a storage of the archive."""
         match value:
             case ("storage", PickledName(text), str(key), str(), int(count)) if (
                 text in _STORAGES and count >= 0
@@ -129,31 +130,31 @@ class Reader(PickleReader):
 
     def on_state(self, target: Any, state: Any) -> None:
         """Give a module its attributes."""
-        if not isinstance(target, Module) or not isinstance(state, dict):
+        if not isinstance(target, ScriptModule) or not isinstance(state, dict):
             self.refuse(f"the state {describe(state)} for {describe(target)}")
         target.attributes.update(state)
 
     def malformed(self, reason: str) -> WeightsError:
-        """The error for an archive that does not hold together."""
-        return broken(self.path, reason)
+        """Build the error for a damaged archive."""
+        return invalid_file(self.path, reason)
 
     def refuse(self, content: str) -> NoReturn:
-        """Raise the error for what no archive holds."""
+        """Raise the error for content that no released archive has."""
         raise WeightsError(
             f"{self.path} holds {content}, which no released CLIP archive does: refused, "
             "and nothing in it was run"
         )
 
 
-class StateReader(Reader):
-    """Steps through the pickle of `torch.save`: weights, and what training scripts keep beside them.
+class CheckpointReader(ArchiveReader):
+    """Interpreter for the pickle of `torch.save`: weights and training checkpoints.
 
-    Tensors become views, which `records` reads; a parameter is its tensor, and a type of numbers its name.
+    Tensors become views, which `storages` reads; a parameter becomes its tensor, a dtype its name.
 
     Raises
     ------
     WeightsError
-        By `read`: an instruction or a name beyond tensors and plain containers.
+        By `read`: an instruction or a name other than those of tensors and plain containers.
     """
 
     optional_instructions = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
@@ -164,12 +165,12 @@ class StateReader(Reader):
         self.storages: dict[str, Storage] = {}
 
     def is_known_name(self, name: str) -> bool:
-        """What state dictionaries need."""
+        """Whether a name is one that state dictionaries need."""
         return name in _STORAGES or name in _STATE_NAMES or _DTYPE.fullmatch(name) is not None
 
     def on_call(self, name: str, arguments: Any) -> Any:
-        """A dictionary, a tensor's view, or a plain value."""
-        if name == _PARAMETER and isinstance(arguments, tuple) and isinstance(arguments[0], View):
+        """Return a dictionary, a view, or a plain value."""
+        if name == _PARAMETER and isinstance(arguments, tuple) and isinstance(arguments[0], TensorView):
             return arguments[0]
         if name == _SIZE and isinstance(arguments, tuple) and len(arguments) == 1:
             return arguments[0]
@@ -177,36 +178,38 @@ class StateReader(Reader):
             return ":".join(map(str, arguments))[:100]
         return super().on_call(name, arguments)
 
-    def on_new_object(self, name: str, arguments: Any) -> Module:
-        """Nothing: a state dictionary holds no objects."""
+    def on_new_object(self, name: str, arguments: Any) -> ScriptModule:
+        """Refuse: a state dictionary has no objects."""
         self.refuse(name[:100])
 
     def on_persistent_id(self, value: Any) -> Storage:
-        """A storage; files of torch before 1.6 say in a sixth place whether it is part of another."""
+        """Return a storage."""
+        # Files of torch before 1.6 have a sixth element: whether the storage is a part of another.
         storage = super().on_persistent_id(
             value[:5] if isinstance(value, tuple) and value[5:] == (None,) else value
         )
         if self.storages.setdefault(storage.key, storage) != storage:
-            self.refuse(f"the storage {storage.key[:60]} of two kinds")
+            self.refuse(f"the storage {storage.key[:60]} with two descriptions")
         return storage
 
     def on_state(self, target: Any, state: Any) -> None:
-        """Pass over what a dictionary has besides its items: a state dictionary's `_metadata`."""
+        """Ignore attributes of a dictionary: a state dictionary's `_metadata`."""
         if not isinstance(target, dict):
             self.refuse(f"the state {describe(state)} for {describe(target)}")
 
     def refuse(self, content: str) -> NoReturn:
-        """Raise the error for what is not weights."""
+        """Raise the error for content other than weights."""
         raise WeightsError(
             f"{self.path} is not weights alone (it names {content}): refused, and nothing in it was run. "
             "Save the state dictionary by itself, as .safetensors if you can"
         )
 
 
-def _whole(value: Any) -> bool:
+def _is_size(value: Any) -> bool:
+    """Whether a value can be an offset, a size or a stride."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
 
 
-def broken(path: Path, reason: str) -> WeightsError:
-    """The error for an archive that does not hold together."""
-    return WeightsError(f"cannot read {path} as a file of torch's: {reason[:300]}. Fetch or copy it again")
+def invalid_file(path: Path, reason: str) -> WeightsError:
+    """Build the error for a damaged file."""
+    return WeightsError(f"cannot read {path} as a file of torch: {reason[:300]}. Fetch or copy it again")
