@@ -364,7 +364,7 @@ except SystemExit as stop:
 """
 
 
-WEIGHTS_AS_DATA = "from diptych.weights import download, foreign, open_clip, registry, transformers"
+WEIGHTS_AS_DATA = "from diptych.weights import download, foreign_configs, open_clip, registry, transformers"
 
 
 def test_what_is_known_of_weights_is_read_without_torch() -> None:

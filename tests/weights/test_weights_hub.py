@@ -208,7 +208,7 @@ def test_a_release_by_name_and_tag(
     monkeypatch.setattr(Release, "spec", lambda self: spec)
     monkeypatch.setitem(PRESETS, "toy", TINY)
     release = Release("toy", "t", "quick_gelu", "clip", "mit", "org/toy", 1)
-    monkeypatch.setattr(load_module, "find", lambda name, tag: release)
+    monkeypatch.setattr(load_module, "find_release", lambda name, tag: release)
     torch.save(checkpoint.state, tmp_path / "open_clip_pytorch_model.bin")
     hub.files["org/toy/open_clip_pytorch_model.bin"] = (tmp_path / "open_clip_pytorch_model.bin").read_bytes()
     loaded = load_checkpoint("toy", "t", cache_dir=tmp_path / "elsewhere")
@@ -234,7 +234,7 @@ def test_a_multilingual_release_finds_its_table(
     monkeypatch.setattr(Release, "spec", lambda self: spec)
     monkeypatch.setitem(PRESETS, "toy", shape)
     release = Release("toy", "t", "gelu", "clip", "mit", "org/toy", 1)
-    monkeypatch.setattr(load_module, "find", lambda name, tag: release)
+    monkeypatch.setattr(load_module, "find_release", lambda name, tag: release)
     state = {name: tensor.detach() for name, tensor in build(shape, seed=0).state_dict().items()}
     torch.save(state, tmp_path / "open_clip_pytorch_model.bin")
     hub.files["org/toy/open_clip_pytorch_model.bin"] = (tmp_path / "open_clip_pytorch_model.bin").read_bytes()
@@ -271,7 +271,7 @@ def test_texts_of_m_clip_come_with_the_pictures_they_were_taught_to_fit(
     known = load_checkpoint("hf-hub:M-CLIP/toy")
     monkeypatch.setitem(PRESETS, "toy", TINY)
     release = Release("toy", "m_clip", "gelu", "m-clip", "mit", "M-CLIP/toy", 1)
-    monkeypatch.setattr(load_module, "find", lambda name, tag: release)
+    monkeypatch.setattr(load_module, "find_release", lambda name, tag: release)
     assert said.identity == known.identity == load_checkpoint("toy", "m_clip").identity
     assert known.spec.name == "toy with the pictures of org/pictures"
     assert torch.equal(known.state["visual.proj"], checkpoint.state["visual.proj"])

@@ -115,8 +115,8 @@ def test_older_words_for_the_same() -> None:
     ("text", "error", "message"),
     [
         ({"hf_model_name": "bert-base-uncased"}, UnknownModelError, "known are xlm-roberta-base"),
-        ({"hf_model_name": "../text"}, UnknownModelError, "not known here"),
-        ({"hf_model_name": ["a"]}, UnknownModelError, "not known here"),
+        ({"hf_model_name": "../text"}, UnknownModelError, "architecture is not known"),
+        ({"hf_model_name": ["a"]}, UnknownModelError, "architecture is not known"),
         (
             {"hf_model_name": "xlm-roberta-base", "hf_pooler_type": "max_pooler"},
             WeightsError,
@@ -179,13 +179,13 @@ def test_m_clip_by_one_call_and_in_one_folder(tmp_path: Path) -> None:
 
 def test_m_clip_refusals(tmp_path: Path) -> None:
     folder = m_clip_folder(tmp_path / "m")
-    with pytest.raises(WeightsError, match=r"texts of an M-CLIP only.*load\(.*'ViT-B-32 openai'\)"):
+    with pytest.raises(WeightsError, match=r"only an M-CLIP text encoder.*load\(.*'ViT-B-32 openai'\)"):
         load_checkpoint(folder)
     with pytest.raises(WeightsError, match="'m' have 16 values, image embeddings of 'pictures' 32"):
         join_text_encoder(picture_checkpoint(32), load_text_encoder(folder))
     with pytest.raises(WeightsError, match=r"holds no config\.json"):
         load_text_encoder(tmp_path)
-    with pytest.raises(WeightsError, match="transformerDimensions is 64, the tower is 32"):
+    with pytest.raises(WeightsError, match="transformerDimensions is 64, the tower has width 32"):
         load_text_encoder(m_clip_folder(tmp_path / "wide", transformerDimensions=64))
     with pytest.raises(UnknownModelError, match="sentence-transformers/LaBSE"):
         load_text_encoder(m_clip_folder(tmp_path / "bert", modelBase="sentence-transformers/LaBSE"))

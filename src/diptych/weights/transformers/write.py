@@ -76,22 +76,9 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
 def write_config(architecture: CLIPConfig) -> dict[str, Any]:
     """Build `config.json`, the inverse of `transformers.read_config`."""
     vision, text = architecture.vision, architecture.text
-    if isinstance(vision, ResNetConfig):
-        diptych_only = unsupported_resnet_feature(vision) is not None
-        remedy = (
-            "keep this model in our own format" if diptych_only else "convert to open_clip's format instead"
-        )
-        raise WeightsError(f"transformers has no CLIP with a ResNet; {remedy}")
-    if isinstance(vision, TimmConfig):
-        raise WeightsError(
-            "transformers' CLIPModel has no image tower of timm; convert to open_clip's format instead, or "
-            "keep this model in our own"
-        )
-    if isinstance(text, RobertaConfig):
-        raise WeightsError(
-            "transformers' CLIPModel has no RoBERTa text tower; convert to open_clip's format instead, or "
-            "keep this model in our own"
-        )
+    _check_towers(architecture)
+    assert isinstance(vision, ViTConfig)
+    assert isinstance(text, TextConfig)
     siglip = is_siglip(architecture)
     _check_supported(architecture, vision, siglip=siglip)
     vision_config = {
@@ -137,6 +124,27 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
         "text_config": {"model_type": f"{family}_text_model", **text_config},
         "vision_config": {"model_type": f"{family}_vision_model", **vision_config},
     }
+
+
+def _check_towers(architecture: CLIPConfig) -> None:
+    """Raise WeightsError for kinds of towers that transformers' CLIPModel does not have."""
+    vision, text = architecture.vision, architecture.text
+    if isinstance(vision, ResNetConfig):
+        diptych_only = unsupported_resnet_feature(vision) is not None
+        remedy = (
+            "keep this model in our own format" if diptych_only else "convert to open_clip's format instead"
+        )
+        raise WeightsError(f"transformers has no CLIP with a ResNet; {remedy}")
+    if isinstance(vision, TimmConfig):
+        raise WeightsError(
+            "transformers' CLIPModel has no image tower of timm; convert to open_clip's format instead, or "
+            "keep this model in our own"
+        )
+    if isinstance(text, RobertaConfig):
+        raise WeightsError(
+            "transformers' CLIPModel has no RoBERTa text tower; convert to open_clip's format instead, or "
+            "keep this model in our own"
+        )
 
 
 def write_preprocess(config: PreprocessConfig, *, siglip: bool) -> dict[str, Any]:
