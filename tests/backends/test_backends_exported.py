@@ -218,7 +218,7 @@ def test_any_description_is_read_or_refused(vit_folder: Path, changes: dict[str,
         ({"runtime": "torch"}, "which torch cannot run"),
         ({"runtime": "onnx", "precision": "int8"}, "onnx computes in float32 here, got 'int8'"),
         ({"precision": "int8"}, "holds no int8 towers"),
-        ({"precision": "int3"}, "not 'int3'"),
+        ({"precision": "int3"}, "got 'int3'"),
         ({"device": "cuda"}, "computes on the CPU, not on 'cuda'"),
     ],
 )

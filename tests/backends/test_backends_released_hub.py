@@ -132,7 +132,7 @@ def test_what_needs_weights_says_what_graphs_are_for(hub: FakeHub, folders: Path
     with pytest.raises(UnknownModelError, match="holds ONNX graphs, which can only be run"):
         load_checkpoint("hf-hub:immich-app/ViT-B-32__openai")
     with pytest.raises(
-        UnknownModelError, match=r"The same model as weights is 'ViT-B-32', 'laion2b_s34b_b79k'"
+        UnknownModelError, match=r"The weights of the same model are 'ViT-B-32', 'laion2b_s34b_b79k'"
     ):
         load_checkpoint("ViT-B-32__laion2b-s34b-b79k")
     with pytest.raises(InputError, match=r"torch cannot run: name its weights"):
