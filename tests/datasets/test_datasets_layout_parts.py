@@ -171,7 +171,7 @@ def test_folders_of_other_tasks_are_no_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a folder of VOC, whose pictures have several classes"):
         load_labelled(write(tmp_path / "a", voc, archive=False))
     coco = {"train2017/1.jpg": grey(1), "val2017/2.jpg": grey(2)}
-    with pytest.raises(DataError, match="'train2017', 'val2017', which are parts and no classes"):
+    with pytest.raises(DataError, match="'train2017', 'val2017', which are parts and not classes"):
         load_labelled(write(tmp_path / "b", coco, archive=False))
 
 
