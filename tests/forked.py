@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 # What the server imports. Optimizers import torch._dynamo, and a run tokenizers, where they are first used.
-LIBRARIES = ["processes", "pytest", "tokenizers", "torch._dynamo"]
+LIBRARIES = ["tests.training.processes", "pytest", "tokenizers", "torch._dynamo"]
 
 
 class Forked:

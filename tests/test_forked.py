@@ -40,7 +40,7 @@ def leaves(path: str) -> None:
 )
 def test_how_it_ends(tmp_path: Path, work: str, status: int, said: str) -> None:
     file = tmp_path / "word"
-    process = Forked(f"test_forked:{work}", str(file), errors=tmp_path / "errors", WORD="mine")
+    process = Forked(f"tests.test_forked:{work}", str(file), errors=tmp_path / "errors", WORD="mine")
     assert process.wait(HANG) == status, process.errors()
     assert said in process.errors()
     assert file.exists() == (work == "writes")

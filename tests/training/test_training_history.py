@@ -165,6 +165,14 @@ def test_two_processes_keep_numbered_checkpoints_and_begin_at_them(
     assert history(whole) == [2, 3]
     assert bool(list((whole / "epoch-2").glob("pieces-*"))) == (parallel == "fsdp")
     again, source = tmp_path / "again", whole / "epoch-2"
-    processes.run(2, "test_training_history:branching", tmp_path, pairs, again, source, json.dumps(changes))
+    processes.run(
+        2,
+        "tests.training.test_training_history:branching",
+        tmp_path,
+        pairs,
+        again,
+        source,
+        json.dumps(changes),
+    )
     assert same(again, whole)
     assert history(again) == [3]

@@ -125,7 +125,7 @@ def runs_of_two(folder: str, pairs: str) -> None:
 
 
 def test_every_value_that_processes_share_trains_on_two(pairs: Path, tmp_path: Path) -> None:
-    processes.run(2, "test_training_options:runs_of_two", tmp_path, pairs)
+    processes.run(2, "tests.training.test_training_options:runs_of_two", tmp_path, pairs)
     count = len(shared_values())
     for rank in (0, 1):
         done = [json.loads(line) for line in (tmp_path / f"done-{rank}.jsonl").read_text().splitlines()]

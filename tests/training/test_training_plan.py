@@ -64,5 +64,5 @@ def test_streams_are_planned_by_the_counts_of_their_shards(
 
 def test_a_run_that_could_not_start_has_no_plan(pairs: Path, tmp_path: Path) -> None:
     config = config_of(pairs, tmp_path / "run")
-    with pytest.raises(TrainingError, match="no batch of 1000 pairs"):
+    with pytest.raises(TrainingError, match="does not fill one batch of 1000 pairs"):
         plan(Run(dataclasses.replace(config, batch_size=1000)))

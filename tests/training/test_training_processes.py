@@ -51,7 +51,7 @@ def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.filterwarnings("ignore:the run goes on under other conditions")
+@pytest.mark.filterwarnings("ignore:the run is resumed under other conditions")
 def test_two_processes_learn_what_one_learns_and_one_or_three_go_on(
     pairs: Path, whole: Path, tmp_path: Path, parallel: str
 ) -> None:
@@ -160,7 +160,7 @@ def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_pa
     both[1].wait(HANG)
     told = both[0].errors()
     assert "TrainingError: process 0 of 2 lost the connection to another one at step" in told
-    assert "--resume goes on" in told
+    assert "run the same command with --resume" in told
     assert torch.load(tmp_path / "run" / FILE, weights_only=True)["state"]["step"] >= 1
 
 
