@@ -66,7 +66,7 @@ def test_idx_by_the_name_of_the_file(tmp_path: Path) -> None:
         ({"images": idx_bytes(noise(2, 4, 4))[:-1], "labels": idx_bytes(noise(2))}, "47 bytes"),
         (
             {"images": idx_bytes(noise(2, 4, 4)) + b"x", "labels": idx_bytes(noise(2))},
-            "after the 2 pictures of its header",
+            "48 by its header",
         ),
         ({"images": idx_bytes(noise(2, 4, 4)), "labels": idx_bytes(noise(2, 1))}, "begins with 00000802"),
         ({"images": idx_bytes(noise(2, 4)), "labels": idx_bytes(noise(2))}, "images-idx3-ubyte"),

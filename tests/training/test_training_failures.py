@@ -199,7 +199,7 @@ def test_a_process_that_does_not_come_out_of_its_wait_is_ended(
     stuck._thread.join(timeout=HANG)
     failing.stop()
     assert (aborted, ended) == (["group"], [1])
-    assert any("process 1 failed, so this one ends: OSError: gone" in text for text in told)
+    assert any("process 1 failed, so this process ends: OSError: gone" in text for text in told)
 
 
 def test_the_first_failure_is_the_one_that_is_named() -> None:
