@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from house import FunctionNode, function_length
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "diptych"
@@ -38,8 +39,6 @@ UNPICKLING = {"torch.load", "torch.jit.load", "pickle.load", "pickle.loads", "pi
 FILE_CEILING = 400
 FOLDER_CEILING = 14  # files in a folder, its __init__.py among them
 FUNCTION_CEILING = 60
-
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -194,18 +193,9 @@ def length_complaints(folder: Path) -> list[str]:
         if lines > FILE_CEILING:
             complaints.append(f"{path}: {lines} lines, over {FILE_CEILING}")
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, FunctionNode) and code_lines(node) > FUNCTION_CEILING:
-                complaints.append(f"{path}:{node.lineno} {node.name}: {code_lines(node)} lines")
+            if isinstance(node, FunctionNode) and function_length(node) > FUNCTION_CEILING:
+                complaints.append(f"{path}:{node.lineno} {node.name}: {function_length(node)} lines")
     return complaints
-
-
-def code_lines(node: FunctionNode) -> int:
-    """Lines of a function from `def` to its end, without the docstring."""
-    total = (node.end_lineno or node.lineno) - node.lineno + 1
-    first = node.body[0]
-    if ast.get_docstring(node, clean=False) is not None:
-        total -= (first.end_lineno or first.lineno) - first.lineno + 1
-    return total
 
 
 def docstring_complaints(source: Path) -> list[str]:

@@ -12,14 +12,14 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.base import Audit, estimate_bars, verdict_cell
+from diptych.audits.base import Audit, verdict_cell
 from diptych.audits.limits import scenes
 from diptych.audits.limits.scene_pairs import (
-    CHANCE,
     PairAccuracy,
     ScenePair,
     pair_images,
     score_pairs,
+    sentence_bars,
     sentence_verdicts,
     verdict_table,
 )
@@ -28,7 +28,7 @@ from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
-from diptych.reports import Bars, Section
+from diptych.reports import Section
 from diptych.stats.significance import NOT_ENOUGH
 
 # Task -> sentences for "has the property", and for "does not have it".
@@ -82,12 +82,7 @@ class AbstractAudit(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots of the report."""
-        named = {QUESTIONS[task]: accuracy for task, accuracy in self.judged.items()}
-        plot = Bars(
-            values=estimate_bars({name: accuracy.sentence for name, accuracy in named.items()}),
-            x="share of pictures whose own sentence scores higher",
-            levels={"chance": CHANCE},
-        )
+        plot = sentence_bars({QUESTIONS[task]: accuracy for task, accuracy in self.judged.items()})
         ends = {"above": ".", NOT_ENOUGH: "."}
         statements = [
             f"{QUESTIONS[task].capitalize()}: {verdict_cell(self.verdicts[task])} ({accuracy.sentence})"

@@ -13,14 +13,14 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.base import Audit, estimate_bars
+from diptych.audits.base import Audit
 from diptych.audits.limits import scenes
 from diptych.audits.limits.scene_pairs import (
-    CHANCE,
     PairAccuracy,
     ScenePair,
     pair_images,
     score_pairs,
+    sentence_bars,
     sentence_verdicts,
     verdict_table,
 )
@@ -29,7 +29,7 @@ from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
-from diptych.reports import Bars, Section
+from diptych.reports import Section
 from diptych.stats.significance import NOT_ENOUGH, Verdict
 
 CONTROLS = ("colour", "shape")
@@ -80,12 +80,7 @@ class RelationAudit(Audit):
 
     def sections(self) -> list[Section]:
         """Statements, tables and plots of the report."""
-        named = {QUESTIONS[kind]: accuracy for kind, accuracy in self.judged.items()}
-        plot = Bars(
-            values=estimate_bars({name: accuracy.sentence for name, accuracy in named.items()}),
-            x="share of pictures whose own sentence scores higher",
-            levels={"chance": CHANCE},
-        )
+        plot = sentence_bars({QUESTIONS[kind]: accuracy for kind, accuracy in self.judged.items()})
         return [
             Section(
                 "Does it recognise relations?",

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diptych.audits.base import estimate_bars
 from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits import scenes
 from diptych.audits.prompt_scores import Floats, answer_embeddings, top1_hits
 from diptych.encoder import Encoder
 from diptych.evaluation.protocols.settings import Setup
-from diptych.reports import Cell, Estimate, Table
+from diptych.reports import Bars, Cell, Estimate, Table
 from diptych.stats.intervals import proportion
 from diptych.stats.metrics import ROUNDING
 from diptych.stats.significance import LEVEL, Verdict, against_chance, decide
@@ -150,6 +151,15 @@ def sentence_verdicts(
         return decide(claims)
     verdicts = decide(control_claims, LEVEL / 2) | decide(other_claims, LEVEL / 2)
     return {kind: verdicts[kind] for kind in claims}
+
+
+def sentence_bars(accuracies: Mapping[str, PairAccuracy]) -> Bars:
+    """Plot how often a picture's own sentence scores higher, one bar for each name, beside chance."""
+    return Bars(
+        values=estimate_bars({name: accuracy.sentence for name, accuracy in accuracies.items()}),
+        x="share of pictures whose own sentence scores higher",
+        levels={"chance": CHANCE},
+    )
 
 
 def verdict_table(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from diptych.catalog.annotations.annotations import AnnotationChanges
 from diptych.catalog.duplicates.undo import is_being_written
-from diptych.catalog.store.paths import path_range
+from diptych.catalog.store.paths import at_or_below, path_range
 from diptych.errors import CatalogError, InputError, counted
 from diptych.files.disk import write_bytes
 
@@ -119,14 +119,9 @@ def _moved(path: bytes, source: bytes, target: bytes) -> bytes:
 
 
 def _known_under(store: Store, source: bytes) -> list[FileLocation]:
-    low, high = path_range(source)
-    return [
-        (bytes(path), member)
-        for path, member in store.database.all(
-            "SELECT path, member FROM files WHERE path = ? OR (path >= ? AND path < ?) ORDER BY path, member",
-            (source, low, high),
-        )
-    ]
+    inside, values = at_or_below(source)
+    rows = store.database.all(f"SELECT path, member FROM files WHERE {inside} ORDER BY path, member", values)
+    return [(bytes(path), member) for path, member in rows]
 
 
 def _look_for(places: list[FileLocation], source: bytes, target: bytes) -> tuple[int, int]:
@@ -162,20 +157,13 @@ def _is_known(store: Store, path: bytes, member: str) -> bool:
 def _rewrite(store: Store, table: str, source: bytes, target: bytes) -> None:
     """New paths in one table; where a row of the new path is there already, the older row goes."""
     database = store.database
-    low, high = path_range(source)
+    inside, values = at_or_below(source)
     key = "path, member" if table == "files" else "path, hash" if table == "set_aside" else "path"
-    rows = database.all(
-        f"SELECT DISTINCT {key} FROM {table} WHERE path = ? OR (path >= ? AND path < ?)", (source, low, high)
-    )
+    rows = database.all(f"SELECT DISTINCT {key} FROM {table} WHERE {inside}", values)
     where = " AND ".join(f"{column} = ?" for column in key.split(", "))
     if table in ("archives", "roots", "forgotten"):
-        after = path_range(target)
-        taken = {
-            bytes(row[0])
-            for row in database.all(
-                f"SELECT path FROM {table} WHERE path = ? OR (path >= ? AND path < ?)", (target, *after)
-            )
-        }
+        inside, values = at_or_below(target)
+        taken = {bytes(row[0]) for row in database.all(f"SELECT path FROM {table} WHERE {inside}", values)}
         doubled = [row for row in rows if _moved(bytes(row[0]), source, target) in taken]
         database.many(f"DELETE FROM {table} WHERE {where}", doubled)
         rows = [row for row in rows if row not in doubled]

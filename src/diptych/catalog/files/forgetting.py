@@ -10,14 +10,13 @@ from pathlib import Path
 
 from diptych.catalog.annotations.annotations import AnnotationChanges
 from diptych.catalog.files.roots import save_roots
-from diptych.catalog.store.paths import CanonicalPaths, path_range, rules_of, stored_rules
+from diptych.catalog.store.paths import CanonicalPaths, at_or_below, path_range, rules_of, stored_rules
 from diptych.catalog.store.store import Store
 from diptych.errors import InputError
 from diptych.files.unicode_text import existing_path
 from diptych.media.sources import name_of
 
 _CHUNK = 500  # files removed in one transaction
-_AT_OR_BELOW = "(path = ? OR (path >= ? AND path < ?))"
 
 
 def forget_paths(
@@ -58,9 +57,8 @@ def forget_paths(
     for folder in forgotten:
         # Example: forget /p, keep /p/raw: files of /p/raw stay, and /p/raw becomes a root with /p's rules.
         name, inside = os.fsencode(folder), [path for path in kept if path.is_relative_to(folder)]
-        rows = store.database.all(
-            f"SELECT path, member FROM files WHERE {_AT_OR_BELOW}", (name, *path_range(name))
-        )
+        inside_folder, values = at_or_below(name)
+        rows = store.database.all(f"SELECT path, member FROM files WHERE {inside_folder}", values)
         known = [(bytes(path), member) for path, member in rows if not _is_below(bytes(path), inside)]
         for start in range(0, len(known), _CHUNK):
             chunk_changes = store.forget(known[start : start + _CHUNK])
@@ -87,11 +85,9 @@ def check_forgettable(store: Store, paths: Sequence[str | Path], keep: Collectio
             raise InputError(
                 f"{name_of(path)} is both to be indexed and to be forgotten: leave out one of them"
             )
-        name = os.fsencode(folder)
+        inside, values = at_or_below(os.fsencode(folder))
         known = any(
-            store.database.all(
-                f"SELECT 1 FROM {table} WHERE {_AT_OR_BELOW} LIMIT 1", (name, *path_range(name))
-            )
+            store.database.all(f"SELECT 1 FROM {table} WHERE {inside} LIMIT 1", values)
             for table in ("files", "roots", "forgotten")
         )
         # An existing path that a run would index may be forgotten in advance.
@@ -115,9 +111,8 @@ def _is_below(path: bytes, folders: Iterable[Path]) -> bool:
 def _forget_roots(store: Store, name: bytes, keep: Sequence[Path]) -> None:
     database = store.database
     with database.writing():
-        for (path,) in database.all(
-            f"SELECT path FROM roots WHERE {_AT_OR_BELOW}", (name, *path_range(name))
-        ):
+        inside, values = at_or_below(name)
+        for (path,) in database.all(f"SELECT path FROM roots WHERE {inside}", values):
             if not _is_below(bytes(path), keep):
                 database.run("DELETE FROM roots WHERE path = ?", (path,))
         # One entry for the folder covers everything below it.

@@ -7,8 +7,7 @@ writes the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from diptych.catalog.map.naming import NameVocabulary, name_clusters
 from diptych.catalog.search.searcher import Searcher
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.errors import CatalogError, InputError, counted
-from diptych.progress import silent
+from diptych.progress import Stage, silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,10 +28,8 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
     from diptych.vectors.segments import HalfArray, RowNumbers
 
-    Stage = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-
 MOST = 100_000  # pictures of a map
-FEWEST, MOST_places, MOST_REGIONS = 4, 240, 20
+FEWEST, MOST_PLACES, MOST_REGIONS = 4, 240, 20
 _DENSITY_CELLS = 16  # cells per side of the histogram in which the densest point of a cluster is searched
 
 
@@ -164,7 +161,7 @@ def how_many(pictures: int, regions: int | None = None) -> tuple[int, int]:
     """
     if regions is not None:
         return min(6 * regions, max(regions, pictures // 2)), regions
-    fine = int(np.clip(0.83 * pictures**0.5, min(4, pictures), MOST_places))
+    fine = int(np.clip(0.83 * pictures**0.5, min(4, pictures), MOST_PLACES))
     return fine, int(np.clip(round(1.3 * fine**0.5), 1, MOST_REGIONS)) if fine > 4 else max(1, fine // 2)
 
 

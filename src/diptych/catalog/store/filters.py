@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.catalog.store.paths import CanonicalPaths, path_range, stored_rules
+from diptych.catalog.store.paths import CanonicalPaths, at_or_below, stored_rules
 from diptych.errors import InputError
 from diptych.files.unicode_text import composed, existing_path, storable
 from diptych.media.sources import name_of
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers
 
 EARTH_KM = 6371.0
-_INSIDE = "(f.path = ? OR (f.path >= ? AND f.path < ?))"  # the file itself, or a file in the folder
 _FIRST, _LAST = datetime(1678, 1, 1), datetime(2262, 1, 1)  # nanoseconds since 1970 fit into 64 bits
 
 
@@ -294,10 +293,12 @@ def file_conditions(where: Filter, database: Database) -> tuple[str, list[Any]]:
     """Return the conditions that one and the same file `f` must meet, as SQL and values; "" for none."""
     file = _Conditions(database)
     if where.folders:
-        edges = [edge for folder in where.folders for edge in _edges(canonical_path(folder, database))]
-        file.add(f"({' OR '.join([_INSIDE] * len(where.folders))})", *edges)
+        inside = [_inside(canonical_path(folder, database)) for folder in where.folders]
+        values = [value for _, some in inside for value in some]
+        file.add(f"({' OR '.join(condition for condition, _ in inside)})", *values)
     for folder in where.not_folders:
-        file.add(f"NOT {_INSIDE}", *_edges(canonical_path(folder, database)))
+        condition, edges = _inside(canonical_path(folder, database))
+        file.add(f"NOT {condition}", *edges)
     if where.caption:
         file.contains("f.caption", where.caption)
     name = f"{database.text_of('f.path')} || '/' || f.member"
@@ -322,14 +323,15 @@ def _files(where: Filter, conditions: _Conditions) -> None:
         conditions.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)
 
 
-def _edges(folder: Path) -> tuple[bytes, bytes, bytes]:
-    """Return the values of `_INSIDE`."""
-    path = os.fsencode(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
-    return (path, *path_range(path))
+def _inside(folder: Path) -> tuple[str, tuple[bytes, bytes, bytes]]:
+    """Return the condition that a file `f` is this one or lies in this folder, and its values."""
+    # resolve() would follow links
+    return at_or_below(os.fsencode(os.path.abspath(folder)), "f.path")  # noqa: PTH100
 
 
 def _is_indexed(folder: Path, database: Database) -> bool:
-    return bool(database.all(f"SELECT 1 FROM files f WHERE {_INSIDE} LIMIT 1", _edges(folder)))
+    inside, values = _inside(folder)
+    return bool(database.all(f"SELECT 1 FROM files f WHERE {inside} LIMIT 1", values))
 
 
 def contents_at(path: Path, database: Database) -> list[int]:
@@ -344,9 +346,9 @@ def contents_at(path: Path, database: Database) -> list[int]:
     []
     """
     for candidate in dict.fromkeys((canonical_path(path, database), Path(os.path.realpath(path)))):
+        inside, values = _inside(candidate)
         rows = database.all(
-            f"SELECT DISTINCT f.content FROM files f WHERE {_INSIDE} AND f.content IS NOT NULL",
-            _edges(candidate),
+            f"SELECT DISTINCT f.content FROM files f WHERE {inside} AND f.content IS NOT NULL", values
         )
         if rows:
             return [row[0] for row in rows]

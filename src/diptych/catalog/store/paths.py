@@ -25,6 +25,17 @@ def path_range(folder: bytes) -> tuple[bytes, bytes]:
     return home + b"/", home + b"0"  # "0" follows "/" in ASCII
 
 
+def at_or_below(path: bytes, column: str = "path") -> tuple[str, tuple[bytes, bytes, bytes]]:
+    """Return an SQL condition for a path and everything in it, and the values of its parameters.
+
+    Examples
+    --------
+    >>> at_or_below(b"/a", "f.path")
+    ('(f.path = ? OR (f.path >= ? AND f.path < ?))', (b'/a', b'/a/', b'/a0'))
+    """
+    return f"({column} = ? OR ({column} >= ? AND {column} < ?))", (path, *path_range(path))
+
+
 def stored_rules(database: Database) -> dict[Path, FolderRules]:
     """Read all indexed paths with their rules, sorted by path."""
     rules_by_root = {}
