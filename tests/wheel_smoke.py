@@ -13,7 +13,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-EXTRAS = "demo,search"
+EXTRAS = "demo,search,embeddings"
 COMMANDS = [
     "--version",
     "demo --out demo",
