@@ -21,6 +21,8 @@ Every message says what was found, what was expected and how to fix it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class DiptychError(Exception):
     """Base class of all exceptions that this package raises on purpose.
@@ -100,3 +102,16 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     ('1 file', '2,000 files', '1 class')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Quote the first few names, for a message.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], 2), listed([])
+    ("'a', 'b' and 1 more", 'none')
+    """
+    quoted = [repr(str(name)) for name in names]
+    more = f" and {len(quoted) - most:,} more" if len(quoted) > most else ""
+    return (", ".join(quoted[:most]) or "none") + more

@@ -142,7 +142,7 @@ def test_names_in_either_normal_form_fit(tmp_path: Path, form: str) -> None:
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     path = pack(tmp_path, "file,age\n0.png,3\n")
-    with pytest.raises(DataError, match="did you mean 'age'"):
+    with pytest.raises(DataError, match="Did you mean 'age'"):
         load_people(path, columns=["ages"])
     with pytest.raises(DataError, match="its attributes are 'age'"):
         load_people(path).values("gender")

@@ -92,7 +92,7 @@ def test_noise_is_read_or_refused(desk: Path, name: str, data: bytes) -> None:
 
 
 def test_a_table_that_is_not_there(desk: Path) -> None:
-    with pytest.raises(DataError, match="not a readable table"):
+    with pytest.raises(DataError, match="is not a table that can be read"):
         columns_of(desk / "none.csv")
     with pytest.raises(DataError, match="not a Parquet table"):
         columns_of(desk / "none.parquet")

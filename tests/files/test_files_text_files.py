@@ -19,7 +19,6 @@ from diptych.files.text_files import (
     encoding_of,
     lines_of,
     read_text_file,
-    separator_line,
     text_lines,
 )
 from diptych.files.unicode_text import caseless, composed, existing_path
@@ -144,13 +143,7 @@ def test_lines_end_in_any_of_three_ways() -> None:
     assert lines_of("a\u2028b\x85c\n") == ["a\u2028b\x85c"]  # what str.splitlines would cut
 
 
-def test_separator_lines_of_excel() -> None:
-    assert [separator_line(line) for line in ("sep=;", '"sep=\t"\r\n', "SEP=|\n", "separate;x")] == [
-        ";",
-        "\t",
-        "|",
-        "",
-    ]
+def test_a_text_of_no_bytes_is_utf8() -> None:
     assert encoding_of(b"") == ("utf-8", 0)
 
 

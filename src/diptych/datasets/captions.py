@@ -10,8 +10,8 @@ from diptych.datasets.formats.archives import ImageEntry, Unread
 from diptych.datasets.formats.containers import entries_of, scan
 from diptych.datasets.parts import OUTSIDE, select_part
 from diptych.files.text_files import decode_text, lines_of
+from diptych.files.unicode_text import without_surrogates
 from diptych.media import IMAGE_SUFFIXES
-from diptych.media.folders.captions import without_surrogates
 from diptych.media.folders.keys import CAPTION_SUFFIXES, Companions
 
 Captioned = tuple[list[ImageEntry], list[tuple[str, ...]], list[tuple[str, str]]]

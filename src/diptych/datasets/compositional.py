@@ -26,10 +26,10 @@ from diptych.datasets.compositional_records import (
 from diptych.datasets.dataset import stratified
 from diptych.datasets.formats.archives import ImageEntry
 from diptych.datasets.formats.containers import scan
-from diptych.datasets.formats.parquet import has_columns, is_parquet
-from diptych.datasets.parts import listed
+from diptych.datasets.formats.parquet import is_parquet
 from diptych.datasets.regions import Box, Regions, digest_of
-from diptych.errors import DataError, counted
+from diptych.errors import DataError, counted, listed
+from diptych.files.tables import column_names
 from diptych.files.unicode_text import composed
 from diptych.media import IMAGE_SUFFIXES
 
@@ -249,14 +249,17 @@ def _named_files(root: Path, stems: Iterable[str]) -> list[Path]:
 def _winoground_files(root: Path) -> list[Path]:
     """examples.jsonl, else the Parquet files with Winoground's columns."""
     if root.is_file():
-        return [root] if is_parquet(root) and has_columns(root, WINOGROUND_COLUMNS) else []
+        return [root] if is_parquet(root) and _is_winoground(root) else []
     for folder in (root, root / "data"):
         if (file := folder / "examples.jsonl").is_file():
             return [file]
-        files = [file for file in sorted(folder.glob("*.parquet")) if has_columns(file, WINOGROUND_COLUMNS)]
-        if files:
+        if files := [file for file in sorted(folder.glob("*.parquet")) if _is_winoground(file)]:
             return files
     return []
+
+
+def _is_winoground(file: Path) -> bool:
+    return set(WINOGROUND_COLUMNS) <= set(column_names(file, "evaluation"))
 
 
 def _benchmark(name: str, files: Sequence[Path], images: Path | None) -> CompositionalBenchmark:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from diptych.datasets.formats.containers import read_text
-from diptych.datasets.formats.parquet import is_parquet, read_columns
+from diptych.datasets.formats.parquet import is_parquet
 from diptych.datasets.regions import Box
 from diptych.errors import DataError
+from diptych.files.tables import column_names, read_rows
 
 SUGAR_CREPE_FILES = (
     *("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj"),
@@ -196,6 +197,8 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (name, item) of each row, with the image names of `scan_parquet`."""
-    for number, row in enumerate(read_columns(path, ("caption_0", "caption_1", *_TAGS))):
+    known = column_names(path, "evaluation")
+    columns = [name for name in ("caption_0", "caption_1", *_TAGS) if name in known]
+    for number, row in enumerate(read_rows(path, columns, "evaluation")):
         pictures = {name: f"{path.name}/{number:06d}/{name}" for name in ("image_0", "image_1")}
-        yield f"row {number}", {**row, **pictures}
+        yield f"row {number}", {**dict(zip(columns, row, strict=True)), **pictures}

@@ -25,8 +25,7 @@ from diptych.datasets.formats.labelled import Labelled
 from diptych.datasets.formats.layouts import find_parquet, read_labelled
 from diptych.datasets.formats.shards import find_shards
 from diptych.datasets.naming import name_classes
-from diptych.datasets.parts import listed
-from diptych.errors import DataError, counted
+from diptych.errors import DataError, counted, listed
 from diptych.media.sources import BorderedBytes
 
 

@@ -17,9 +17,9 @@ from diptych.datasets.formats.layouts import parts_in, read_labelled
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label, multi_label_parts
 from diptych.datasets.naming import spelling
 from diptych.datasets.overlap import without_copies
-from diptych.datasets.parts import WORDS, Part, choose, listed, part_in_name
+from diptych.datasets.parts import WORDS, Part, choose, part_in_name
 from diptych.datasets.registry import KNOWN, KnownDataset, known_dataset, short
-from diptych.errors import DataError
+from diptych.errors import DataError, listed
 from diptych.media import IMAGE_SUFFIXES, is_system_folder
 from diptych.zeroshot import class_names, folder_names
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.formats.labelled import Labelled
-from diptych.datasets.parts import listed
-from diptych.errors import DataError
+from diptych.errors import DataError, listed
 from diptych.files.unicode_text import caseless
 from diptych.zeroshot import class_names as words_of
 from diptych.zeroshot import folder_names

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
-from diptych.errors import DataError
+from diptych.errors import DataError, listed
 
 Part: TypeAlias = Literal["test", "train", "val"]
 PARTS: tuple[Part, ...] = ("test", "train", "val")
@@ -122,19 +122,3 @@ def select_part(folders: Sequence[Sequence[str]], part: str, path: Path) -> tupl
     if not words or (len(parts) == 1 and path.is_file()):
         return list(range(len(folders))), []
     return choose({word: parts[word] for word in sorted(words)}, part, path), parts.get("", [])
-
-
-def listed(names: Iterable[str], most: int = 10) -> str:
-    """Quote the first few names for a message.
-
-    Examples
-    --------
-    >>> listed(["a", "b", "c"], most=2), listed([])
-    ("'a', 'b' and 1 more", 'none')
-    """
-    every = list(names)
-    if not every:
-        return "none"
-    return ", ".join(map(repr, every[:most])) + (
-        f" and {len(every) - most} more" if len(every) > most else ""
-    )

@@ -12,6 +12,7 @@ from diptych.embedding.folder import EmbeddingPart, column_types
 from diptych.errors import DataError
 from diptych.extras import require
 from diptych.files.disk import write_atomically
+from diptych.files.tables import missing_column, open_parquet
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
@@ -36,16 +37,11 @@ def read_file(path: Path, column: str = "") -> Iterator[EmbeddingPart]:
         Not a Parquet file, no such column, or rows of different lengths.
     """
     arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
-    parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
-    try:
-        with parquet.ParquetFile(path) as file:
-            name = _column(path, file.schema_arrow, column)
-            for number, batch in enumerate(file.iter_batches(batch_size=BATCH)):
-                table = arrow.Table.from_batches([batch])
-                metadata = table.drop_columns([name])
-                yield EmbeddingPart(number, _embeddings(path, table[name]), None, metadata)
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+    with open_parquet(path, "embeddings") as file:
+        name = _column(path, file.schema_arrow, column)
+        for number, batch in enumerate(file.iter_batches(batch_size=BATCH)):
+            table = arrow.Table.from_batches([batch])
+            yield EmbeddingPart(number, _embeddings(path, table[name]), None, table.drop_columns([name]))
 
 
 def write_file(
@@ -92,12 +88,8 @@ def write_file(
 
 def facts_of(path: Path) -> dict[str, str]:
     """Model and identity stored in the metadata of a file; empty if this package did not write it."""
-    arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
-    parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
-    try:
-        metadata = parquet.read_schema(path).metadata or {}
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+    with open_parquet(path, "embeddings") as file:
+        metadata = file.schema_arrow.metadata or {}
     return {
         key.decode(): value.decode("utf-8", "replace")
         for key, value in metadata.items()
@@ -105,9 +97,9 @@ def facts_of(path: Path) -> dict[str, str]:
     }
 
 
-def _column(path: Path, schema: Any, wanted: str) -> str:
+def _column(path: Path, schema: Any, requested: str) -> str:
     types = require("pyarrow", extra="embeddings", purpose=_PURPOSE).types
-    names = [wanted] if wanted else [name for name in COLUMNS if name in schema.names]
+    names = [requested] if requested else [name for name in COLUMNS if name in schema.names]
     for name in names:
         if name not in schema.names:
             continue
@@ -115,12 +107,8 @@ def _column(path: Path, schema: Any, wanted: str) -> str:
         is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         if is_list and types.is_floating(kind.value_type):
             return name
-    raise DataError(
-        f"{path} has no column {wanted!r} of vectors"
-        if wanted
-        else f"{path} has no column of vectors that is known by its name ({', '.join(COLUMNS)}); its "
-        f"columns are {', '.join(map(repr, schema.names)) or 'none'}"
-    )
+    content = f"{requested!r} of vectors" if requested else "of vectors that is known by its name"
+    raise missing_column(path, content, schema.names, f"Known are {', '.join(COLUMNS)}")
 
 
 def _embeddings(path: Path, column: Any) -> FloatArray:

@@ -1,29 +1,32 @@
-"""Tables (CSV, TSV, Parquet) and lists of texts (one per line), read in chunks.
+"""Tables and lists of texts (one per line), split into chunks of rows.
 
-One pass splits a table into chunks and notes the byte offset of each, so that a chunk is read without reading
-the rows before it.
+One pass splits a text table into chunks and notes the byte offset of each, so that a chunk is read without
+reading the rows before it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError
-from diptych.files.parquet import open_parquet, rows_of
-from diptych.files.text_files import table_head, text_lines
+from diptych.files.tables import (
+    TextTable,
+    column_names,
+    column_positions,
+    open_parquet,
+    open_text_table,
+    parquet_rows,
+)
+from diptych.files.text_files import text_lines
 
-TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 LIST_SUFFIX = ".txt"
 LINE = "text"  # name of the only column of a list of texts
-_SEPARATORS = ("\t", ",", ";", "|")
-_LONGEST_CELL = min(2**24, sys.maxsize)  # characters; the default limit of csv is 131,072
+_EXTRA = "embeddings"
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,7 @@ def columns_of(path: Path) -> list[str]:
     DataError
         Not a readable table.
     """
-    if path.suffix.lower() == LIST_SUFFIX:
-        return [LINE]
-    if path.suffix.lower() == ".parquet":
-        with open_parquet(path, "embeddings") as file:
-            return list(file.schema_arrow.names)
-    with _translate_errors(path), path.open("rb") as file:
-        return _header(path, text_lines(file, path))[0]
+    return [LINE] if path.suffix.lower() == LIST_SUFFIX else column_names(path, _EXTRA)
 
 
 def chunks(path: Path, rows: int) -> Iterator[Chunk]:
@@ -61,18 +58,19 @@ def chunks(path: Path, rows: int) -> Iterator[Chunk]:
         Not a readable table.
     """
     if path.suffix.lower() == ".parquet":
-        with open_parquet(path, "embeddings") as file:
+        with open_parquet(path, _EXTRA) as file:
             total = file.metadata.num_rows
         for first in range(0, total, rows):
             yield Chunk(first, 0, min(rows, total - first))
         return
     first, offset, total = 0, 0, 0
-    for position, _ in _rows_with_offsets(path):
-        if total and total % rows == 0:
-            yield Chunk(first, offset, rows)
-        if total % rows == 0:
-            first, offset = total, position
-        total += 1
+    with _opened(path) as table:
+        for position, _ in table.rows():
+            if total and total % rows == 0:
+                yield Chunk(first, offset, rows)
+            if total % rows == 0:
+                first, offset = total, position
+            total += 1
     if total:
         yield Chunk(first, offset, total - first)
 
@@ -86,64 +84,42 @@ def read_chunk(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[tup
         The table has changed or cannot be read.
     """
     if path.suffix.lower() == ".parquet":
-        yield from _parquet_rows(path, columns, chunk)
+        yield from _parquet_chunk(path, columns, chunk)
         return
+    with _opened(path) as table:
+        positions = column_positions(path, table.columns, columns)
+        for _, cells in itertools.islice(table.rows(chunk.offset), chunk.rows):
+            yield tuple(cells[n] if n < len(cells) else "" for n in positions)
+
+
+class _TextList:
+    """The lines of a text as the rows of a table with one column."""
+
+    columns = (LINE,)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def rows(self, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(offset)
+                for line, size in text_lines(file, self._path):
+                    yield offset, [line.replace("\0", "")]
+                    offset += size
+        except OSError as error:
+            raise DataError(f"{self._path} cannot be read: {error}") from error
+
+
+def _opened(path: Path) -> contextlib.AbstractContextManager[TextTable | _TextList]:
     if path.suffix.lower() == LIST_SUFFIX:
-        indices = [0] * len(columns)
-    else:
-        known = columns_of(path)
-        indices = [known.index(name) for name in columns]
-    for number, (_, cells) in enumerate(_rows_with_offsets(path, chunk.offset)):
-        if number == chunk.rows:
-            return
-        yield tuple(cells[index] if index < len(cells) else "" for index in indices)
+        return contextlib.nullcontext(_TextList(path))
+    return open_text_table(path)
 
 
-def _rows_with_offsets(path: Path, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """Yield (byte offset, cells) of every row, beginning at the offset of a row."""
-    csv.field_size_limit(_LONGEST_CELL)
-    with _translate_errors(path), path.open("rb") as file:
-        is_list = path.suffix.lower() == LIST_SUFFIX
-        _, separator, start = ([], "", 0) if is_list else _header(path, text_lines(file, path))
-        file.seek(offset or start)
-        consumed = file.tell()
-
-        def lines() -> Iterator[str]:
-            nonlocal consumed
-            for line, size in text_lines(file, path):
-                consumed += size
-                # csv raises an error for a NUL character.
-                yield line.replace("\0", "")
-
-        # csv.reader takes as many lines as a quoted cell spans, so after each row `consumed` is the offset of
-        # the next one.
-        position = consumed
-        rows = ([line] for line in lines()) if is_list else csv.reader(lines(), delimiter=separator)
-        for cells in rows:
-            if cells:
-                yield position, cells
-            position = consumed
-
-
-def _header(path: Path, lines: Iterator[tuple[str, int]]) -> tuple[list[str], str, int]:
-    """Column names, separator, and the number of bytes of the header."""
-    text, separator, consumed = table_head(lines)
-    separator = separator or ("\t" if path.suffix.lower() == ".tsv" else max(_SEPARATORS, key=text.count))
-    return next(csv.reader([text], delimiter=separator), []), separator, consumed
-
-
-@contextlib.contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
-    """Translate errors of the system and of csv into DataError."""
-    try:
-        yield
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable table: {error}") from error
-
-
-def _parquet_rows(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+def _parquet_chunk(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[tuple[Any, ...]]:
     # E.g. row groups of 100 rows and a chunk of rows 150..349: groups 1, 2 and 3, skipping the first 50 rows.
-    with open_parquet(path, "embeddings") as file:
+    with open_parquet(path, _EXTRA) as file:
         groups, start, skip = list[int](), 0, 0
         for number in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(number).num_rows
@@ -151,4 +127,4 @@ def _parquet_rows(path: Path, columns: Sequence[str], chunk: Chunk) -> Iterator[
                 skip = skip if groups else chunk.first - start
                 groups.append(number)
             start += rows
-        yield from itertools.islice(rows_of(file, columns, groups), skip, skip + chunk.rows)
+        yield from itertools.islice(parquet_rows(file, columns, groups), skip, skip + chunk.rows)

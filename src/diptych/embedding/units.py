@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from diptych.embedding.tables import LINE, LIST_SUFFIX, TABLE_SUFFIXES, chunks, columns_of
+from diptych.embedding.tables import LINE, LIST_SUFFIX, chunks, columns_of
 from diptych.errors import DataError, ImageError, InputError
 from diptych.files.locations import find_locations
 from diptych.files.patterns import is_remote
+from diptych.files.tables import TABLE_SUFFIXES, column_positions, missing_column
 from diptych.media import find_images, is_archive, list_archive
 
 Modality = Literal["pictures", "texts"]
@@ -200,18 +201,14 @@ def _choose_columns(path: Path, wanted: Modality | None, requested: Columns) -> 
     known = columns_of(path)
     if path.suffix.lower() == LIST_SUFFIX:
         return Columns(image=LINE) if wanted == "pictures" else Columns(text=LINE)
-    for name in (requested.image, requested.text):
-        if name and name not in known:
-            raise DataError(f"{path} has no column {name!r}: its columns are {', '.join(map(repr, known))}")
+    column_positions(path, known, list(filter(None, (requested.image, requested.text))))
     image = requested.image or ("" if requested.text and not wanted else _first(IMAGE_COLUMNS, known))
     text = requested.text or _first(TEXT_COLUMNS, [name for name in known if name != image])
     if wanted == "texts":
         image = ""
     if (wanted == "pictures" and not image) or not (image or text):
-        raise DataError(
-            f"{path} has no column that is known to hold {wanted or 'pictures or texts'}: its columns are "
-            f"{', '.join(map(repr, known)) or 'none'}. Name one: --image-column or --caption-column"
-        )
+        content = f"that is known to hold {wanted or 'pictures or texts'}"
+        raise missing_column(path, content, known, "Name one: --image-column or --caption-column")
     return Columns(image, text)
 
 

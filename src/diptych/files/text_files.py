@@ -12,7 +12,7 @@ import codecs
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +29,6 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _WIDE_LINE = re.compile(_LINE.pattern.decode())
 _ENDS = re.compile(r"\r\n|\r|\n")
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _FALLBACK = "diptych-windows-1252"
 _decoded = threading.local()  # .guessed: number of bytes that this thread read as Windows-1252
 
@@ -270,29 +269,3 @@ def _wide_lines(file: IO[bytes], encoding: str, name: str | Path) -> Iterator[tu
             yield line, len(line.encode(encoding))
         if not data:
             return
-
-
-def separator_line(line: str) -> str:
-    r"""The separator named by a line such as ``sep=;``, which Excel writes first; "" for any other line.
-
-    Examples
-    --------
-    >>> separator_line("sep=;\r\n"), separator_line("filepath;title")
-    (';', '')
-    """
-    match = _SEPARATOR_LINE.fullmatch(line)
-    return match[1] if match else ""
-
-
-def table_head(lines: Iterable[tuple[str, int]]) -> tuple[str, str, int]:
-    """Read the header of a CSV-like text: (header line, separator of a ``sep=`` line or "", bytes consumed).
-
-    The header line is "" if the text has none.
-    """
-    consumed, named = 0, ""
-    for line, size in lines:
-        consumed += size
-        if not line.strip() or (not named and (named := separator_line(line))):
-            continue
-        return line, named, consumed
-    return "", named, consumed

@@ -11,6 +11,7 @@ import os
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 
 def composed(text: str) -> str:
@@ -92,3 +93,18 @@ def storable(text: str) -> str:
     'night ?'
     """
     return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def without_surrogates(value: Any) -> Any:
+    r"""Replace lone surrogates in all strings of a JSON value by U+FFFD.
+
+    Examples
+    --------
+    >>> without_surrogates({"caption": ["\ud800 dog"]}) == {"caption": ["\ufffd dog"]}
+    True
+    """
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {without_surrogates(name): without_surrogates(inner) for name, inner in value.items()}
+    return [without_surrogates(inner) for inner in value] if isinstance(value, list) else value

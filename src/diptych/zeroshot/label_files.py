@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError, TextError, counted
-from diptych.files.text_files import lines_of, read_text_file, separator_line
+from diptych.files.tables import separator_line
+from diptych.files.text_files import lines_of, read_text_file
 from diptych.files.unicode_text import composed
 
 LINE_SUFFIXES = ("", ".txt", ".text", ".names", ".labels", ".classes", ".lst", ".list")

@@ -21,7 +21,7 @@ from diptych.training.data.sources.sources import (
     LabelledTar,
     Once,
     Part,
-    Table,
+    TablePairs,
     TarPairs,
     describe,
     split,
@@ -131,10 +131,10 @@ def test_rows_of_a_table_do_not_lead_out_of_the_root_that_is_given(tmp_path):
         (tmp_path / path).write_bytes(picture(1))
     rows = ["a.png,a", "../b.png,b", f"{tmp_path / 'b.png'},c", "./a.png,d"]
     (tmp_path / "root" / "t.csv").write_text("\n".join(["filepath,title", *rows]))
-    given = Table(tmp_path / "root" / "t.csv", root=tmp_path / "root").open()
+    given = TablePairs(tmp_path / "root" / "t.csv", root=tmp_path / "root").open()
     assert [given.captions(n) for n in range(len(given))] == [("a", "d")]
     assert given.dropped == {"outside of root": 2}
-    own = Table(tmp_path / "root" / "t.csv").open()  # the table's own folder: as open_clip reads it
+    own = TablePairs(tmp_path / "root" / "t.csv").open()  # the table's own folder: as open_clip reads it
     assert len(own) == 3
     assert own.read(1).image == picture(1)
 
@@ -210,7 +210,7 @@ def test_tables_of_text(tmp_path, name, sign):
     ]
     (tmp_path / name).write_text("\n".join(sign.join(row) for row in rows) + "\n\n")
     (tmp_path / "a.png").write_bytes(b"AA")
-    source = Table(tmp_path / name).open()
+    source = TablePairs(tmp_path / name).open()
     assert [(source.key(n), source.captions(n)) for n in range(len(source))] == [
         ("a.png", ("one", "uno")),
         ("b.png", ("two",)),
@@ -223,12 +223,12 @@ def test_parquet_with_files_lists_and_pictures_inside(tmp_path):
     pictures = [picture(n) for n in range(3)]
     columns = {"img": pictures, "txt": [["a", "b"], ["c"], None]}
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")
-    source = Table(tmp_path / "p.parquet", image="img", caption="txt").open()
+    source = TablePairs(tmp_path / "p.parquet", image="img", caption="txt").open()
     assert [source.captions(n) for n in range(len(source))] == [("a", "b"), ("c",)]
     assert source.image(1) == pictures[1]
     structs = [{"bytes": pictures[0], "path": None}, {"bytes": None, "path": "x.png"}, None]
     pq.write_table(pa.table({"filepath": structs, "title": ["a", "b", "c"]}), tmp_path / "q.parquet")
-    source = Table(tmp_path / "q.parquet").open()
+    source = TablePairs(tmp_path / "q.parquet").open()
     assert source.image(0) == pictures[0]
     assert source.key(1) == "x.png"
 
@@ -236,13 +236,13 @@ def test_parquet_with_files_lists_and_pictures_inside(tmp_path):
 def test_bad_tables(tmp_path):
     (tmp_path / "t.csv").write_text("file,titel\na,b\n")
     with pytest.raises(DataError, match=r"no column 'filepath'.*'file', 'titel'.*mean 'file'"):
-        Table(tmp_path / "t.csv").open()
+        TablePairs(tmp_path / "t.csv").open()
     (tmp_path / "u.csv").write_text("filepath,title\nhttp://x/a.jpg,b\n")
     with pytest.raises(DataError, match="local files only"):
-        Table(tmp_path / "u.csv").open()
+        TablePairs(tmp_path / "u.csv").open()
     (tmp_path / "v.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match=r"v\.parquet"):
-        Table(tmp_path / "v.parquet").open()
+        TablePairs(tmp_path / "v.parquet").open()
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=8), st.sampled_from([",", "\t"]))
@@ -253,7 +253,7 @@ def test_any_table_is_read_or_refused(tmp_path_factory, rows, sign):
     with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
         csv.writer(file, delimiter=sign).writerows([("filepath", "title"), *rows])
     try:
-        source = Table(path).open()
+        source = TablePairs(path).open()
     except DataError:
         return
     read = {text for n in range(len(source)) for text in source.captions(n)}
@@ -312,7 +312,7 @@ def test_the_kind_is_guessed(tmp_path):
     assert describe(pairs) == TarPairs(pairs)
     assert describe(classes) == LabelledTar(classes)
     assert describe(str(labels)) == LabelledTar(str(labels), label_field="label")
-    assert isinstance(describe(tmp_path / "t.csv"), Table)
+    assert isinstance(describe(tmp_path / "t.csv"), TablePairs)
     assert isinstance(describe(tmp_path / "f"), Folder)
     assert isinstance(describe(tmp_path / "g"), LabelledFolder)
     with pytest.raises(DataError, match="caption_field"):
@@ -355,7 +355,7 @@ def test_parts_of_one_description_share_its_index(tmp_path):
 
 def test_captions_of_parquet_that_are_no_utf8_are_mended(tmp_path):
     write_latin(tmp_path / "t.parquet", b"a caf\xe9", b"tea")
-    source = Table(tmp_path / "t.parquet", image="text", caption="text").open()
+    source = TablePairs(tmp_path / "t.parquet", image="text", caption="text").open()
     assert [source.captions(n) for n in range(2)] == [("a caf\ufffd",), ("tea",)]
 
 
@@ -373,7 +373,7 @@ def test_several_caption_columns_are_several_captions(tmp_path, name):
     assert source.captions(0) == ("a cat", "ein Kater", "a cat sits")
     assert source.captions(1) == ("ein Hund",)
     with pytest.raises(DataError, match="no column 'fr'"):
-        Table(tmp_path / name, "img", ("en", "fr")).open()
+        TablePairs(tmp_path / name, "img", ("en", "fr")).open()
 
 
 def test_columns_of_what_is_no_table_are_refused(tmp_path):

@@ -16,7 +16,7 @@ from diptych.training.data.sources import shard_reader, shards
 from diptych.training.data.sources.folders import Folder
 from diptych.training.data.sources.shards import TarPairs
 from diptych.training.data.sources.sources import describe
-from diptych.training.data.sources.tables import Table
+from diptych.training.data.sources.tables import TablePairs
 from tests.training.data.make_pairs import picture, write_tar
 
 CAPTION = "un café à côté, n° {}"
@@ -43,7 +43,7 @@ def desk(tmp_path: Path) -> Path:
 def test_tables_in_the_encoding_they_have(desk: Path, form: str) -> None:
     path = desk / "t.csv"
     path.write_bytes(FORMS[form])
-    source = Table(path).open()
+    source = TablePairs(path).open()
     assert [source.captions(n) for n in range(8)] == [(CAPTION.format(n),) for n in range(8)]
     assert len({source.read(n).image for n in range(8)}) == 8
     assert columns_of(path) == ["filepath", "title"]
@@ -57,7 +57,7 @@ def test_tables_in_the_encoding_they_have(desk: Path, form: str) -> None:
 def test_the_guess_is_told_once_a_file(desk: Path) -> None:
     (desk / "t.csv").write_bytes(FORMS["cp1252"])
     with pytest.warns(TextEncodingWarning, match=r"t\.csv") as told:
-        Table(desk / "t.csv").open()
+        TablePairs(desk / "t.csv").open()
     assert len(told) == 1
 
 
@@ -159,7 +159,7 @@ def test_names_of_a_table_find_files_of_the_other_normal_form(tmp_path: Path, fi
         (tmp_path / "pairs" / unicodedata.normalize(files, f"Müller {n}.png")).write_bytes(picture(n))
         rows.append(unicodedata.normalize(names, f"pairs/Müller {n}.png,a flower"))
     (tmp_path / "t.csv").write_text("\n".join(rows))
-    source = Table(tmp_path / "t.csv").open()
+    source = TablePairs(tmp_path / "t.csv").open()
     assert len({source.read(n).image for n in range(8)}) == 8
 
 
@@ -180,7 +180,7 @@ def test_names_that_no_file_has_are_records_that_cannot_be_read(desk: Path, kind
         }
         texts = {name: column.view(arrow.string()) for name, column in columns.items()}
         parquet.write_table(arrow.table(texts), path)
-    source = Table(path).open()
+    source = TablePairs(path).open()
     assert len(source.hashes()) == 3
     for index in (0, 1):
         with pytest.raises(DataError, match=r"cannot be read"):
@@ -225,16 +225,16 @@ def test_tables_of_several_folders_may_call_different_pictures_alike(tmp_path: P
     whole = tmp_path / "y" / "1.jpg"
     (tmp_path / "x" / "more.csv").write_text(f"filepath,title\n{whole},a lion\n{tmp_path}/2.jpg,a cat\n")
     tables = [tmp_path / "x" / "t.csv", tmp_path / "y" / "t.csv"]
-    source = Table([*tables, tmp_path / "x" / "more.csv"]).open()
+    source = TablePairs([*tables, tmp_path / "x" / "more.csv"]).open()
     assert [(source.key(n), source.captions(n)) for n in range(len(source))] == [
         ("x/t.csv/1.jpg", ("a dog", "x")),
         ("y/t.csv/1.jpg", ("a dog", "y", "a lion")),
         (f"{tmp_path}/2.jpg", ("a cat",)),
     ]
     assert len(set(source.hashes().tolist())) == 3
-    alone = Table(tables[0]).open()
+    alone = TablePairs(tables[0]).open()
     assert [alone.key(n) for n in range(len(alone))] == ["1.jpg"]
-    rooted = Table(tables, root=tmp_path / "x").open()  # one folder: one picture
+    rooted = TablePairs(tables, root=tmp_path / "x").open()  # one folder: one picture
     assert [(rooted.key(n), rooted.captions(n)) for n in range(len(rooted))] == [
         ("1.jpg", ("a dog", "x", "a dog", "y"))
     ]

@@ -29,10 +29,9 @@ from diptych.audits.association.association_tests import (
     shuffle_p_values,
     weat_effect,
 )
-from diptych.audits.bias.attribute_table import listed
 from diptych.audits.bias.people import PeopleDataset, group_codes
 from diptych.encoder import Encoder
-from diptych.errors import DataError, InputError
+from diptych.errors import DataError, InputError, listed
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.stats.disparity import MINIMUM
 from diptych.stats.significance import holm

@@ -9,8 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from diptych.audits.bias.attribute_table import listed
-from diptych.errors import DataError
+from diptych.errors import DataError, listed
 from diptych.files.text_files import read_text_file
 
 _LEAST = 2  # texts in a set: the standard deviation needs two

@@ -6,33 +6,20 @@ images.
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from diptych.errors import DataError
-from diptych.extras import require
-from diptych.files.text_files import table_head, text_lines
+from diptych.errors import DataError, listed
+from diptych.files.tables import (
+    column_positions,
+    missing_column,
+    open_parquet,
+    open_text_table,
+    parquet_rows,
+)
 
-TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "filepath", "path", "img", "key", "name")
-_SEPARATORS = (",", "\t", ";", "|")
-
-
-def listed(names: Iterable[object], most: int = 10) -> str:
-    """Join the first few names, quoted, for a message.
-
-    Examples
-    --------
-    >>> listed(["a", "b", "c"], 2)
-    "'a', 'b' and 1 more"
-    """
-    quoted = [repr(str(name)) for name in names]
-    return ", ".join(quoted[:most]) + (f" and {len(quoted) - most:,} more" if len(quoted) > most else "")
 
 
 @dataclass(frozen=True)
@@ -61,20 +48,8 @@ class AttributeTable:
         return len(self.header)
 
     def column(self, name: str) -> int:
-        """Index of a column.
-
-        Raises
-        ------
-        DataError
-            The column does not exist.
-        """
-        if name not in self.header:
-            near = get_close_matches(name, self.header, n=1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
-            raise DataError(
-                f"{self.where} has no column {name!r}{meant}; its columns are {listed(self.header, 40)}"
-            )
-        return self.header.index(name)
+        """Index of a column; raises DataError if it does not exist."""
+        return column_positions(self.where, self.header, [name])[0]
 
     def first(self, names: Sequence[str]) -> int:
         """Index of the first of these columns that exists, ignoring case.
@@ -88,10 +63,8 @@ class AttributeTable:
         for name in names:
             if name in lower:
                 return lower.index(name)
-        raise DataError(
-            f"{self.where} has none of the columns {listed(names)} that name the pictures; its columns are "
-            f"{listed(self.header, 40)}: say which one names them (file=..., --file)"
-        )
+        usual = f"that names the pictures ({', '.join(names)})"
+        raise missing_column(self.where, usual, self.header, "Say which one names them: file=..., --file")
 
 
 def parse_table(content: bytes, where: str) -> AttributeTable:
@@ -115,17 +88,28 @@ def parse_table(content: bytes, where: str) -> AttributeTable:
     >>> table.header, table.cells, table.broken
     (('file', 'age'), (('1.jpg', '3-9'),), ('row 3',))
     """
-    suffix = Path(where).suffix.lower()
-    lines = _parquet(content, where) if suffix == ".parquet" else _text(content, where, suffix)
-    header = next(lines, None)
-    if header is None:
+    if Path(where).suffix.lower() == ".parquet":
+        with open_parquet(content, "evaluation", name=where) as file:
+            return _parsed(where, file.schema_arrow.names, _texts(parquet_rows(file)))
+    with open_text_table(content, name=where) as table:
+        return _parsed(where, table.columns, (cells for _, cells in table.rows()))
+
+
+def _texts(rows: Iterable[tuple[object, ...]]) -> Iterator[list[str]]:
+    """The cells as texts; missing values are blank."""
+    for row in rows:
+        yield ["" if cell is None else str(cell) for cell in row]
+
+
+def _parsed(where: str, header: Sequence[str], rows: Iterable[list[str]]) -> AttributeTable:
+    if not header:
         raise DataError(f"{where} is empty: expected a header and a row for each picture")
     names = tuple(name.strip() for name in header)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"{where} has several columns {listed(repeated)}: expected different names")
     cells, broken = [], []
-    for number, row in enumerate(lines, start=2):
+    for number, row in enumerate(rows, start=2):
         if not any(cell.strip() for cell in row):
             continue  # an empty line, such as the last one
         if len(row) != len(names):
@@ -135,31 +119,3 @@ def parse_table(content: bytes, where: str) -> AttributeTable:
     if not cells and not broken:
         raise DataError(f"{where} has a header and no row: expected a row for each picture")
     return AttributeTable(names, tuple(cells), tuple(broken), where)
-
-
-def _text(content: bytes, where: str, suffix: str) -> Iterator[list[str]]:
-    """Yield the rows of separated text."""
-    lines = text_lines(io.BytesIO(content), where)
-    head, named, _ = table_head(lines)
-    separator = named or ("\t" if suffix == ".tsv" else max(_SEPARATORS, key=head.count))
-    reader = csv.reader(
-        itertools.chain(filter(None, [head]), (line for line, _ in lines)), delimiter=separator
-    )
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise DataError(f"{where}, line {reader.line_num}: {error}; expected separated text") from error
-
-
-def _parquet(content: bytes, where: str) -> Iterator[list[str]]:
-    """Yield the rows of a Parquet file as texts; missing values are blank."""
-    parquet = require("pyarrow.parquet", extra="evaluation", purpose="read Parquet tables")
-    arrow = require("pyarrow", extra="evaluation", purpose="read Parquet tables")
-    try:
-        table = parquet.read_table(io.BytesIO(content))
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{where} cannot be read as a Parquet file: {error}") from error
-    yield [str(name) for name in table.column_names]
-    columns = [table.column(index).to_pylist() for index in range(table.num_columns)]
-    for row in zip(*columns, strict=True):
-        yield ["" if cell is None else str(cell) for cell in row]

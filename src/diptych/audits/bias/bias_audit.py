@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.bias.attribute_table import listed
 from diptych.audits.bias.bias_result import AddedClassEffect, BiasAudit, GenderAccuracy, GroupAccuracy
 from diptych.audits.bias.group_assignment import CROSSED, GroupAssignment, resolve_roles
 from diptych.audits.bias.label_use import THRESHOLDS, LabelUseComparison, compare_label_use
@@ -22,7 +21,7 @@ from diptych.audits.bias.people import PeopleDataset
 from diptych.audits.bias.vocabulary import BiasVocabulary, default_vocabulary
 from diptych.audits.prompt_scores import Floats, answer_probabilities
 from diptych.encoder import Encoder
-from diptych.errors import InputError
+from diptych.errors import InputError, listed
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.stats.disparity import MINIMUM, SHUFFLES, Disparity, disparities
 from diptych.stats.intervals import proportion

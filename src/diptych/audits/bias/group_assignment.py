@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.bias.attribute_table import listed
 from diptych.audits.bias.people import PeopleDataset, group_codes
 from diptych.audits.bias.vocabulary import crossed_name
-from diptych.errors import DataError, InputError
+from diptych.errors import DataError, InputError, listed
 
 ROLES = ("race", "gender", "age")
 CROSSED = "race and gender"

@@ -16,16 +16,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.bias.attribute_table import (
-    FILE_COLUMNS,
-    TABLE_SUFFIXES,
-    AttributeTable,
-    listed,
-    parse_table,
-)
+from diptych.audits.bias.attribute_table import FILE_COLUMNS, AttributeTable, parse_table
 from diptych.datasets.dataset import Pictures
 from diptych.datasets.formats.archives import ArchiveMember, ImageEntry, Unread, scan
-from diptych.errors import DataError
+from diptych.errors import DataError, listed
+from diptych.files.tables import TABLE_SUFFIXES
 from diptych.files.unicode_text import composed
 from diptych.media import IMAGE_SUFFIXES
 
@@ -246,8 +241,12 @@ def _table(
     existing = [path for path in beside if path.is_file()]
     if not inside and len(existing) == 1:
         return PurePosixPath(), _read(existing[0]), str(existing[0])
-    candidates = listed([*inside, *existing])
-    problem = f"several: {candidates}" if candidates else f"none inside or beside it ({beside[0].name}, ...)"
+    candidates = [*inside, *existing]
+    problem = (
+        f"several: {listed(candidates)}"
+        if candidates
+        else f"none inside or beside it ({beside[0].name}, ...)"
+    )
     raise DataError(f"{source} needs one table of attributes and has {problem}; name it (table=..., --table)")
 
 

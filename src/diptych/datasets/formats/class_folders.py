@@ -15,8 +15,8 @@ from diptych.datasets.formats.archives import ImageEntry
 from diptych.datasets.formats.containers import scan
 from diptych.datasets.formats.labelled import Labelled, named
 from diptych.datasets.formats.shards import read_classes
-from diptych.datasets.parts import OUTSIDE, is_part_folder, listed, select_part
-from diptych.errors import DataError
+from diptych.datasets.parts import OUTSIDE, is_part_folder, select_part
+from diptych.errors import DataError, listed
 from diptych.files.unicode_text import composed
 from diptych.media import IMAGE_SUFFIXES
 

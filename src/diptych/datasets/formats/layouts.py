@@ -22,8 +22,8 @@ from diptych.datasets.formats.pixel_sets import (
 )
 from diptych.datasets.formats.released import read_released, released_parts
 from diptych.datasets.formats.shards import read_webdataset, shard_parts
-from diptych.datasets.parts import choose, listed, part_in_name
-from diptych.errors import DataError
+from diptych.datasets.parts import choose, part_in_name
+from diptych.errors import DataError, listed
 
 
 def read_labelled(path: Path, *, part: str = "test", domain: str | None = None) -> Labelled:

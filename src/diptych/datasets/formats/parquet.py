@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.formats.archives import ArchiveMember, Content, Unread
-from diptych.datasets.parts import listed
-from diptych.errors import DataError
+from diptych.errors import DataError, listed
 from diptych.extras import require
-from diptych.files.parquet import open_parquet, rows_of
+from diptych.files.tables import missing_column, open_parquet
 
 _ROWS = 64  # pictures at a time
 _PURPOSE = "read data sets in Parquet"
@@ -96,11 +95,10 @@ def _image_column(schema: Any, path: Path) -> str:
     columns = _picture_columns(schema)
     chosen = _preferred(columns, _IMAGES)
     if chosen is None:
-        problem = f"several columns of bytes ({listed(columns)})" if columns else "no column of pictures"
-        raise DataError(
-            f"{path} has {problem}: its columns are {listed(schema.names)}; expected one called "
-            f"{' or '.join(_IMAGES)}, of bytes or of structures with a field 'bytes'"
-        )
+        expected = f"Expected {' or '.join(_IMAGES)}, of bytes or of structures with a field 'bytes'"
+        if columns:
+            raise DataError(f"{path} has several columns of bytes ({listed(columns)}). {expected}")
+        raise missing_column(path, "of pictures", schema.names, expected)
     return chosen
 
 
@@ -133,32 +131,6 @@ def class_labels(metadata: dict[bytes, bytes] | None) -> dict[str, tuple[str, ..
     }
 
 
-def has_columns(path: Path, names: Sequence[str]) -> bool:
-    """Whether a Parquet file has all these columns, from its schema.
-
-    Raises
-    ------
-    DataError
-        Not a readable Parquet file.
-    """
-    with open_parquet(path, "evaluation") as file:
-        return set(names) <= set(file.schema_arrow.names)
-
-
-def read_columns(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the cells of these columns, row by row; missing columns are left out.
-
-    Raises
-    ------
-    DataError
-        Not a readable Parquet file.
-    """
-    with open_parquet(path, "evaluation") as file:
-        present = [name for name in names if name in file.schema_arrow.names]
-        for row in rows_of(file, present):
-            yield dict(zip(present, row, strict=True))
-
-
 def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, ...] | None]:
     """Read the column of classes: numbers, with names if the file has them, or words.
 
@@ -180,10 +152,8 @@ def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, .
             or types.is_string(kinds[column])
             or types.is_large_string(kinds[column])
         ):
-            raise DataError(
-                f"{path} has no column of classes: its columns are {listed(schema.names)}; expected numbers "
-                f"or words in one called {' or '.join(_LABELS)}"
-            )
+            expected = f"Expected numbers or words in one called {' or '.join(_LABELS)}"
+            raise missing_column(path, "of classes", schema.names, expected)
         values = file.read(columns=[column]).column(0).to_pylist()
     if None in values:
         raise DataError(f"{path}: row {values.index(None)} of its column {column!r} is empty")
@@ -216,10 +186,8 @@ def read_captions(path: Path, field: str) -> list[tuple[str, ...]]:
         ]
         column = next((name for name in (field, *_CAPTIONS) if name in text_columns), None)
         if column is None:
-            raise DataError(
-                f"{path} has no column of captions: its columns are {listed(schema.names)}; expected texts, "
-                f"or lists of texts, in one called {field!r} or {' or '.join(_CAPTIONS)}"
-            )
+            expected = f"Expected texts, or lists of texts, in {field!r} or {' or '.join(_CAPTIONS)}"
+            raise missing_column(path, "of captions", schema.names, expected)
         values = file.read(columns=[column]).column(0).to_pylist()
     rows = ([value] if isinstance(value, str) else value or [] for value in values)
     return [tuple(text.strip() for text in texts if text and text.strip()) for texts in rows]

@@ -13,8 +13,8 @@ import numpy as np
 from diptych.datasets.formats.containers import entries_of, read_text
 from diptych.datasets.formats.labelled import Labelled, numbered
 from diptych.datasets.formats.records import read_batch, read_binary_labels, read_idx_labels, read_meta
-from diptych.datasets.parts import choose, listed
-from diptych.errors import DataError
+from diptych.datasets.parts import choose
+from diptych.errors import DataError, listed
 
 _IDX = re.compile(r"(?P<set>(?:.+[-_])?)(?P<part>train|t10k|test)-images[-.]idx3-ubyte(?:\.gz)?")
 # Training files, test files and class names of each kind of folder; the kind is recognised by the last.

@@ -5,7 +5,6 @@ Parts and classes are in `released.py`.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from PIL import Image
 from diptych.datasets.formats.archives import ArchiveMember, Content, Unread
 from diptych.errors import DataError
 from diptych.extras import require
-from diptych.files.text_files import table_head, text_lines
+from diptych.files.tables import column_names, column_positions, open_text_table
 
 _ROWS = 256  # images read at a time: 7 MB of PatchCamelyon's
 _SIDE = 48  # of FER2013's images
@@ -82,13 +81,9 @@ def _scan_hdf5(
 
 
 def csv_columns(path: Path) -> list[str]:
-    """Names of the columns of a CSV file, lower-case; empty if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            header, named, _ = table_head(text_lines(file, path))
-            return [name.strip().lower() for name in next(csv.reader([header], delimiter=named or ","), [])]
-    except (OSError, csv.Error):
-        return []
+    """Names of the columns of a CSV file, lower-case; empty if there is no such file."""
+    names = column_names(path, "evaluation") if path.is_file() else []
+    return [name.strip().lower() for name in names]
 
 
 def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
@@ -99,16 +94,11 @@ def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
     DataError
         The file cannot be read.
     """
-    columns = csv_columns(path)
-    column_indices = [columns.index(name) for name in names]
-    try:
-        with path.open("rb") as file:
-            lines = text_lines(file, path)
-            named = table_head(lines)[1]
-            for row in filter(None, csv.reader((line for line, _ in lines), delimiter=named or ",")):
-                yield tuple(row[column].strip() if column < len(row) else "" for column in column_indices)
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    with open_text_table(path) as table:
+        columns = [name.strip().lower() for name in table.columns]
+        positions = column_positions(path, columns, names)
+        for _, row in table.rows():
+            yield tuple(row[n].strip() if n < len(row) else "" for n in positions)
 
 
 def _scan_csv(

@@ -9,6 +9,7 @@ from typing import Any
 
 from diptych.errors import DataError
 from diptych.files.text_files import decode_text
+from diptych.files.unicode_text import without_surrogates
 
 DEFAULT_FIELDS = ("captions", "caption", "text")
 
@@ -57,21 +58,6 @@ def parse_json(data: bytes, name: str = "JSON with captions") -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def without_surrogates(value: Any) -> Any:
-    r"""Replace lone surrogates in all strings of a JSON value by U+FFFD.
-
-    Examples
-    --------
-    >>> without_surrogates({"caption": ["\ud800 dog"]}) == {"caption": ["\ufffd dog"]}
-    True
-    """
-    if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, dict):
-        return {without_surrogates(name): without_surrogates(inner) for name, inner in value.items()}
-    return [without_surrogates(inner) for inner in value] if isinstance(value, list) else value
 
 
 def captions_of_fields(fields: Mapping[str, Any], name: str | None = None) -> tuple[str, ...]:

@@ -304,7 +304,8 @@ def stable_repr(value: Any) -> str:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = (f"{f.name}={stable_repr(getattr(value, f.name))}" for f in dataclasses.fields(value))
-        return f"{type(value).__name__}({', '.join(fields)})"
+        # Checkpoints hold the names of classes: one that was renamed keeps its old name here.
+        return f"{getattr(value, 'stored_name', type(value).__name__)}({', '.join(fields)})"
     if isinstance(value, Mapping):
         return "{" + ", ".join(sorted(f"{stable_repr(k)}: {stable_repr(v)}" for k, v in value.items())) + "}"
     if isinstance(value, set | frozenset):

@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych.errors import DataError
 from diptych.files.text_files import lines_of, read_text_file
-from diptych.media.folders.captions import without_surrogates
+from diptych.files.unicode_text import without_surrogates
 from diptych.training.data.order import UInts, mix, unit
 
 _MAX_BYTES = 2**32  # of the file: enough for one line per caption of a large data set

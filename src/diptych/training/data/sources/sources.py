@@ -1,6 +1,6 @@
 """All kinds of sources that a recipe can name, and recognition of the kind of a path.
 
-A description (`TarPairs`, `LabelledTar`, `Table`, `Folder`, `LabelledFolder`) is a frozen dataclass; its
+A description (`TarPairs`, `LabelledTar`, `TablePairs`, `Folder`, `LabelledFolder`) is a frozen dataclass; its
 `open()` makes the index, a `Source`. Checkpoints store the repr of descriptions, so their names are a format.
 """
 
@@ -28,11 +28,11 @@ from diptych.training.data.sources.records import (
     split,
 )
 from diptych.training.data.sources.shards import LabelledTar, TarPairs
-from diptych.training.data.sources.tables import Table, table_suffix, usual_columns
+from diptych.training.data.sources.tables import TablePairs, is_table, usual_columns
 from diptych.training.data.sources.tars import Tar
 
 __all__ = [
-    "describe", "split", "TarPairs", "LabelledTar", "Table", "Folder", "LabelledFolder",
+    "describe", "split", "TarPairs", "LabelledTar", "TablePairs", "Folder", "LabelledFolder",
     "PairRecord", "Source", "LabelledSource", "Subset", "Part", "Once", "Description",
 ]  # fmt: skip
 
@@ -68,9 +68,9 @@ def describe(
         There is nothing, no pairs or an unknown kind; or columns are named for what is no table.
     """
     first = find_files(pairs)[0]
-    if table_suffix(first):
+    if is_table(first):
         usual = usual_columns(first)
-        return Table(pairs, image or usual[0], tuple(captions) or usual[1])
+        return TablePairs(pairs, image or usual[0], tuple(captions) or usual[1])
     if not first.is_dir() and not is_tar(first):
         raise DataError(_unknown_kind(first))
     if image or captions:

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import gzip
+import dataclasses
 import hashlib
-import json
-import sys
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, ClassVar
 
 from diptych.errors import DataError
 from diptych.files.disk import file_inside
-from diptych.files.parquet import open_parquet, rows_of
 from diptych.files.patterns import find_files, refuse_remote
-from diptych.files.text_files import table_head, text_lines
+from diptych.files.tables import column_names, read_rows
 from diptych.files.unicode_text import existing_path
-from diptych.media.folders.captions import without_surrogates
 from diptych.training.data.order import distinct_names
 from diptych.training.data.sources.folders import read_image_file
 from diptych.training.data.sources.records import Source, require_records
 from diptych.training.data.sources.tars import Spool
 
-TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz"})
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 # Usual names of the columns, the defaults first: open_clip, Hugging Face, Kaggle's Flickr8k.
 _USUAL = (("filepath", "title"), ("file_name", "text"), ("file_name", "caption"), ("image", "caption"))
-_SEPARATORS = ("\t", ",", ";", "|")
-_LONGEST_CELL = min(2**24, sys.maxsize)  # characters; the default limit of csv is 131,072
+_WAY_OUT = "Name those of the pictures and the captions: TablePairs(..., image='...', caption='...')"
 
 
 @dataclass(frozen=True)
-class Table:
+class TablePairs:
     """A table of pairs; rows that name the same image are one record with several captions.
 
     The key of a record is the name of its image in the table. Of several tables, each with its own folder,
@@ -59,6 +50,8 @@ class Table:
         with "..". With a root, rows that lead out of it are dropped and counted.
     """
 
+    stored_name: ClassVar[str] = "Table"  # in checkpoints, which compare the repr
+
     path: str | Path | Sequence[str | Path]
     image: str = "filepath"
     caption: str | Sequence[str] = "title"
@@ -70,13 +63,17 @@ class Table:
         """The column of images, then those of captions."""
         return [self.image, *([self.caption] if isinstance(self.caption, str) else self.caption)]
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self))
+        return f"{self.stored_name}({values})"
+
     def open(self) -> Source:
         """Read the table; captions are kept in memory, images are not."""
-        return _Table(self)
+        return _TableSource(self)
 
 
-class _Table(Source):
-    def __init__(self, description: Table) -> None:
+class _TableSource(Source):
+    def __init__(self, description: TablePairs) -> None:
         self.dropped = Counter()
         self._keys: list[str] = []
         self._captions: list[tuple[str, ...]] = []
@@ -89,7 +86,15 @@ class _Table(Source):
         for path, name in zip(paths, names, strict=True):
             prefix = f"{name}/" if len(paths) > 1 and not self._root_given else ""
             root = path.parent if description.root is None else Path(description.root).expanduser()
-            for image, *captions in _rows(path, description):
+            rows = read_rows(
+                path,
+                description.columns,
+                "training",
+                separator=description.separator or "",
+                way_out=_WAY_OUT,
+            )
+            for image, *captions in (row or (None,) for row in rows):
+                # A row that is too short is counted as one without a caption.
                 self._add(root, prefix, image, tuple(text for cell in captions for text in _texts(cell)))
         self._blob = self._spool.done()
         require_records(self, description.path, f"rows with {' and '.join(description.columns)}")
@@ -136,121 +141,18 @@ class _Table(Source):
         self._captions.append(captions)
 
 
-def table_suffix(path: Path) -> str:
-    """The suffix of a table, such as ".csv" or ".csv.gz"; "" for other files."""
-    name = path.name.lower()
-    return next((suffix for suffix in TABLE_SUFFIXES if name.endswith(suffix)), "")
+def is_table(path: Path) -> bool:
+    """Whether this is a table, by its name."""
+    return path.name.lower().endswith(TABLE_SUFFIXES)
 
 
 def usual_columns(path: Path) -> tuple[str, str]:
     """Names of the columns of images and captions, if they are usual ones; else the defaults."""
-    columns = set(_columns(path))
+    try:
+        columns = set(column_names(path, "training"))
+    except DataError:  # `open` has the message
+        columns = set()
     return next((names for names in _USUAL if columns >= set(names)), _USUAL[0])
-
-
-def _columns(path: Path) -> list[str]:
-    """Names of a table's columns; none if it cannot be read, for which `open` has the message."""
-    try:
-        if table_suffix(path) == ".parquet":
-            with open_parquet(path, "training") as file:
-                return list(file.schema_arrow.names)
-        with _opened(path) as file:
-            if table_suffix(path).startswith(".jsonl"):
-                first: Any = next(
-                    (json.loads(line) for line, _ in text_lines(file, path) if line.strip()), {}
-                )
-                return list(first) if isinstance(first, dict) else []
-            header, named, _ = table_head(text_lines(file, path))
-            separator = named or max(_SEPARATORS, key=header.count)
-            return next(csv.reader([header], delimiter=separator), [])
-    except (DataError, OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error):
-        return []
-
-
-def _rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
-    suffix = table_suffix(path)
-    read = _parquet_rows if suffix == ".parquet" else _json_rows if suffix.startswith(".jsonl") else _csv_rows
-    return read(path, description)
-
-
-def _json_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
-    """Rows of JSON lines, such as the metadata.jsonl of an image folder on the Hugging Face hub."""
-    fields = description.columns
-    try:
-        with _opened(path) as file:
-            for number, (line, _) in enumerate(text_lines(file, path), start=1):
-                if not line.strip():
-                    continue
-                row = without_surrogates(json.loads(line))
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is not an object with fields")
-                if number == 1:
-                    for name in fields:
-                        _find(row, name, path)
-                yield [row.get(name) for name in fields]
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not a table of JSON lines that can be read: {error}") from error
-
-
-def _csv_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
-    csv.field_size_limit(_LONGEST_CELL)
-    try:
-        with _opened(path) as file:
-            lines = text_lines(file, path)
-            header, named, _ = table_head(lines)
-            separator = description.separator or named or _separator(header, description)
-            columns = next(csv.reader([header], delimiter=separator), [])
-            positions = [_find(columns, name, path) for name in description.columns]
-            # csv raises an error for the whole file at a NUL, which no caption needs.
-            texts = (line.replace("\0", "") for line, _ in lines)
-            for row in csv.reader(texts, delimiter=separator):
-                if row:
-                    # A row that is too short is counted as one without a caption.
-                    yield [row[n] for n in positions] if len(row) > max(positions) else [None]
-    except (OSError, EOFError, zlib.error, csv.Error, TypeError) as error:
-        raise DataError(f"{path} is not a table that can be read: {error}") from error
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a table, plain or compressed with gzip (recognised by its first bytes)."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if not packed:
-            yield file
-            return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked  # type: ignore[misc]  # it has the methods that are used
-
-
-def _separator(header: str, description: Table) -> str:
-    wanted = set(description.columns)
-    for separator in _SEPARATORS:
-        if wanted <= set(next(csv.reader([header], delimiter=separator), [])):
-            return separator
-    return max(_SEPARATORS, key=header.count)  # then `_find` raises an error that names the columns
-
-
-def _parquet_rows(path: Path, description: Table) -> Iterator[Sequence[Any]]:
-    with open_parquet(path, "training") as file:
-        for name in description.columns:
-            _find(file.schema_arrow.names, name, path)
-        yield from rows_of(file, description.columns)
-
-
-def _find(columns: Iterable[str], name: str, path: Path) -> int:
-    names = list(columns)
-    if name in names:
-        return names.index(name)
-    similar = get_close_matches(name, names, 1)
-    hint = f" Did you mean {similar[0]!r}?" if similar else ""
-    raise DataError(
-        f"{path} has no column {name!r}: its columns are {', '.join(map(repr, names)) or 'none'}.{hint} "
-        "Name those of the pictures and the captions: Table(..., image='...', caption='...')"
-    )
 
 
 def _texts(value: Any) -> tuple[str, ...]:
