@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from diptych.encoder import FloatArray
     from diptych.vectors.segments import RowNumbers
 
+P = ParamSpec("P")
 T = TypeVar("T")
 SAMPLE = 2000  # rows drawn from the collection for statistics
 LEAST, MOST = 200, 2000  # nearest rows that are scored at first, however few of them are shown
@@ -136,13 +137,13 @@ class Searcher:
         self._sample: FloatArray | None = None
         self._scales: dict[tuple[QueryPart, ...], RelevanceScale] = {}
 
-    def _in_snapshot(self, read: Callable[[], T]) -> T:
+    def _in_snapshot(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `read` on one consistent state of the catalogue, whoever writes meanwhile."""
         for retries_left in (2, 1, 0):
             try:
                 with self._searching, self.store.database.reading():
                     self._refresh()
-                    return read()
+                    return read(*args, **kwargs)
             except CatalogError:
                 # Another process may replace the space and delete its files before they were opened here.
                 # That is worth a retry only if the active space has changed.
@@ -212,6 +213,7 @@ class Searcher:
         self, where: Filter | None = None, *, sort: ListSort = "date", limit: int = 20, offset: int = 0
     ) -> ListingPage:
         """Pictures that pass a filter, without a query; see `diptych.catalog.list_pictures`."""
+        # The space is looked up inside the snapshot, which may open another one.
         return self._in_snapshot(
             lambda: list_pictures(self.space, where, sort=sort, limit=limit, offset=offset)
         )
@@ -239,7 +241,7 @@ class Searcher:
     def search_encoded(self, query: EncodedQuery, options: SearchOptions | None = None) -> SearchResult:
         """Search with a query that is already encoded."""
         chosen = options or SearchOptions()
-        return self._in_snapshot(lambda: self._search(query, chosen))
+        return self._in_snapshot(self._search, query, chosen)
 
     def _search(self, query: EncodedQuery, options: SearchOptions) -> SearchResult:
         allowed = allowed_rows(self.space, options.where) if options.where else None
