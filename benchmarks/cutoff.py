@@ -160,14 +160,14 @@ def scoring_functions(
         return result
 
     return {
-        "this cut-off's": ours,
+        "relevance": ours,
         "cosine": lambda embeddings: embeddings @ pictures.T,
         "z over the collection": over_collection,
-        "z over the background": lambda embeddings: (
+        "z over the background texts": lambda embeddings: (
             (embeddings @ pictures.T - background_cosines.mean(1)) / background_cosines.std(1)
         ),
         "both z, one after the other": double_z,
-        "softmax beside the background": lambda embeddings: scale * embeddings @ pictures.T - evidence,
+        "softmax with the background texts": lambda embeddings: scale * embeddings @ pictures.T - evidence,
     }
 
 
@@ -178,7 +178,11 @@ def print_auc(
 ) -> None:
     """Print the area under the ROC curve of every score, for each present kind against each absent kind."""
     pairs = [(kind, absent_kind) for kind in here for absent_kind in absent]
-    print("\n| best hit by | " + " | ".join(f"{kind} / {absent_kind}" for kind, absent_kind in pairs) + " |")
+    print(
+        "\n| score of the best hit | "
+        + " | ".join(f"{kind} / {absent_kind}" for kind, absent_kind in pairs)
+        + " |"
+    )
     print("| --- |" + " ---: |" * len(pairs))
     for name, scorer in scorers.items():
         best = {kind: scorer(queries.embeddings).max(axis=1) for kind, queries in {**here, **absent}.items()}
@@ -196,17 +200,18 @@ def print_ranking(scorers: Mapping[str, Callable[[Floats], Floats]], captions: Q
     """Print the share of captions whose own image is in the top ten, by cosine and by our score."""
     own = np.array([about[0] for about in captions.about])
     shares = []
-    for name in ("cosine", "this cut-off's"):
+    for name in ("cosine", "relevance"):
         values = scorers[name](captions.embeddings)  # (Q, N)
         before = (values > np.take_along_axis(values, own[:, None], axis=1)).sum(axis=1)
-        shares.append(f"{(before < 10).mean():.3f} by {name if name == 'cosine' else 'figure'}")
+        shares.append(f"{(before < 10).mean():.3f} by {name}")
     print(f"\ncaptions whose picture is among the first ten: {', '.join(shares)}")
 
 
 def print_errors(shown: Mapping[str, NDArray[np.bool_]], here: Mapping[str, QuerySet]) -> None:
     """Print what the default cut-off shows for each kind; `shown` has (Q, N) each."""
     print(
-        "\n| queries | answered | shown, median (nine tenths under) | right among them | right ones found |"
+        "\n| queries | with an answer | hits shown, median (90th percentile) "
+        "| fraction of shown hits that are right | fraction of right pictures shown |"
     )
     print("| --- | ---: | ---: | ---: | ---: |")
     for kind, shown_images in shown.items():
@@ -249,7 +254,7 @@ def print_dogs(encoder: Encoder, background: Background, pictures: Floats, capti
     """Print scores on a collection in which every image matches one query."""
     dogs = pictures[Query("", True, (pattern("dog/dogs"),)).pictures(captions)]
     gauge = RelevanceScale.of(background, dogs)
-    print(f"\n| {len(dogs)} pictures of dogs, asked for | best figure | shown |")
+    print(f"\n| {len(dogs)} pictures of dogs, query | best relevance | share of pictures shown |")
     print("| --- | ---: | ---: |")
     texts = ("dogs", "a dog", "a dog playing outside", "a dog in the snow", "a cat", "a circuit board")
     for text, embedding in zip(texts, encoder.encode_texts(texts), strict=True):
@@ -314,7 +319,7 @@ def main() -> None:
     print_auc(scorers, here, absent)
     print_ranking(scorers, here["captions"])
     relevance_of = {
-        kind: scorers["this cut-off's"](queries.embeddings) for kind, queries in {**here, **absent}.items()
+        kind: scorers["relevance"](queries.embeddings) for kind, queries in {**here, **absent}.items()
     }
     print_errors({kind: relevance >= DEFAULT_CUTOFF for kind, relevance in relevance_of.items()}, here)
     print_small_collections(background, pictures, here, absent)

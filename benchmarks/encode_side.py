@@ -1,8 +1,8 @@
-"""The peer's side of encode.py: open_clip's ViT-B-32 in eager float32, in the interpreter that has it.
+"""The peer's side of encode.py: open_clip's ViT-B-32 in eager float32, in the interpreter that has open_clip.
 
-The first line of standard input names the weights and the threads; each further one has files to encode or a
-text to encode again and again; each is answered by a line of JSON. Pictures go through open_clip's own
-transform in a pool of threads that runs ahead of the model, so neither waits for the other.
+The first line of standard input names the weights and the number of threads. Each further line has files to
+encode, or a text to encode repeatedly, and is answered by a line of JSON. Images go through open_clip's own
+transform in a pool of threads that runs ahead of the model, so that neither waits for the other.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Zero-shot evaluation beside CLIP_benchmark's way of doing it: the same open_clip ViT-B-32 weights, one run.
+"""Zero-shot evaluation beside CLIP_benchmark's method: the same open_clip ViT-B-32 weights, one run.
 
     python benchmarks/evaluation.py --peer-python PATH
 
-The work: name the pictures of a pack among its classes with the paper's templates, from files to accuracy.
-The peer's side does what CLIP_benchmark does: a classifier class by class with every prompt at all 77
-positions, pictures through open_clip's own preprocessing in a DataLoader, all of it in eager float32. Ours
-decodes ahead, ends texts at their end token, computes common beginnings once. Both must give the same answers
-(the weights are random, so only their equality matters).
+The work: classify the images of a data set with the paper's templates, from files to accuracy. The peer does
+what CLIP_benchmark does: it builds the classifier class by class with every prompt at all 77 positions, and
+sends images through open_clip's own preprocessing in a DataLoader, all in eager float32. Ours decodes ahead,
+ends texts at their end token and computes common prefixes once. Both must give the same answers (the weights
+are random, so only their equality matters).
 
-The gain depends on the share of prompts in the work: Caltech-101 has 3,434 for 896 pictures, CIFAR-10
-180 for 5,000. A second evaluation of the same pictures (other prompts, other classes) takes their rows from
-the store; the peer encodes them again.
+The gain depends on the share of prompts in the work: Caltech-101 has 3,434 for 896 images, CIFAR-10 180 for
+5,000. A second evaluation of the same images (other prompts, other classes) reads their embeddings from the
+cache; the peer encodes them again.
 """
 
 from __future__ import annotations

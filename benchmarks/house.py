@@ -5,10 +5,10 @@
 FOLDER is a checkout of this project or of another one with its package under `src/` (by default this one), so
 that two commits can be compared. Nothing is imported.
 
-- A comment is a line that holds nothing else, or a remark behind code; counted per 100 lines of code, where
-  code is what is neither blank, nor a comment, nor a docstring.
+- A comment is a line with nothing else, or a remark after code; counted per 100 lines of code, without blank
+  lines, comments and docstrings.
 - A binding is every name that an assignment, a parameter, a loop, an import alias, a function or a class
-  introduces. It is vague if it is one of the words of `VAGUE`, alone or behind an underscore.
+  introduces. It is vague if it is one of the words of `VAGUE`, alone or after an underscore.
 - Two classes share a name if they are in different files and neither name begins with an underscore.
 """
 

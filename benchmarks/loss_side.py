@@ -1,7 +1,7 @@
 """One side of loss.py: a loss once, forward and backward, in whichever interpreter runs this.
 
 Reads its work as JSON on standard input, prints one JSON line. Only our side imports diptych, only the peer's
-open_clip. What is run when, and what the figures mean, is loss.py's.
+open_clip. loss.py decides what is run, and explains the figures.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python benchmarks/map.py --catalog DIR [--pictures 6000] [--seed 0]
 
-Both lay out the same embeddings, projected to the 50 directions of largest variance of a catalogue. Kept:
-the share of the 15 nearest neighbours of an embedding that are among its 15 nearest on the map.
+Both lay out the same embeddings of a catalogue, projected to the 50 directions of largest variance. The
+column "kept" is the share of the 15 nearest neighbours of an embedding that are among its 15 nearest on the
+map.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ effort that reaches recall 0.99, or the largest that was tried. Our index is tun
 Filters keep a random fraction of the rows, or the half of the rows that is farthest from the mean query. The
 time to a first answer starts with the Python process, with the files in the page cache and without.
 
-Building graphs takes an hour for a million rows on two cores: `--peer-rows N` gives them the first N only,
-which flatters them, and is said. Aims, on two cores: p50 5 ms at recall 0.99, 0.7 GB, filters never under
-0.98, and exact where they leave 200,000 rows or fewer.
+Building graphs takes an hour for a million rows on two cores: `--peer-rows N` gives them only the first N,
+which makes them look better; the output says so. Aims, on two cores: p50 5 ms at recall 0.99, 0.7 GB, filters
+never under 0.98, and exact where they leave 200,000 rows or fewer.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/search_command.py [--rows 10000 1000000] [--model default] [--repeat 5]
 
-The model is exported, and every process runs with torch made impossible to import. Catalogues hold made-up
-pictures: a row of `search_vectors`' clusters, a file name and a date each, through the store as `diptych
-index` writes it, and then whatever index it builds. Printed are the medians of the whole command, of a
-process that opens the same encoder and encodes the same words, and what lies between, which is the
-catalogue's: opening, search, cut-off, the pictures' names. The first run after the files were dropped from
-the system's cache stands beside.
+The model is exported, and torch cannot be imported in any of the processes. Catalogues hold synthetic
+entries: each has a vector of `search_vectors`' clusters, a file name and a date, written through the store as
+`diptych index` does, with the same search index. The output has the median of the whole command, the median
+of a process that opens the same encoder and encodes the same words, and their difference. The difference is
+the work of the catalogue: opening, search, cut-off, file names. The first run after the files were dropped
+from the page cache is shown too.
 
 Aims: 1 s in all for 10,000 pictures; 1.5 s over the encoder's start for a million.
 """

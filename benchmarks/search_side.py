@@ -1,7 +1,7 @@
 """One side of search.py in its own process, so that memory can be measured separately.
 
-A line of JSON on standard input gives the work, a line on standard output answers. Rows come from the
-segments that search.py wrote; an index that wants float32 gets them in parts.
+A line of JSON on standard input describes the work, a line on standard output has the answer. Rows come from
+the segments that search.py wrote; an index that needs float32 gets them in parts.
 """
 
 from __future__ import annotations

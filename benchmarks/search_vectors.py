@@ -4,11 +4,12 @@ Real vectors of a large model need the model and a million images, so these are 
 moments of open_clip's ViT-B-32. The cosine of two images is 0.5 ± 0.1, of two texts about 0.55, of an image
 and a text 0.17 ± 0.04, of a text and its image 0.31: the modality gap (Liang et al. 2022, arXiv 2203.02053).
 
-Half of a picture is the mean of all, a quarter its cluster (20,000 of very different size, in 200 topics),
-a quarter its own; variances fall with the rank of the direction. A text is the mean of texts, three tenths of
-what makes its picture differ from the mean, and the rest texts' own. That is harder than it is in practice:
-among 28,800 pictures in 1,024 lists, a text has to look at 0.37 of them to meet 99 % of its ten nearest,
-while captions of Flickr8k among photographs, as this package's default model sees both, look at 0.04.
+An image vector is the sum of the mean of all images (half of its squared length), of its cluster (a quarter;
+20,000 clusters of very different size, in 200 topics) and of a part of its own (a quarter). Variances fall
+with the rank of the direction. A text vector is the mean of texts, plus three tenths of the difference of its
+image from the mean, plus a part of its own. That is harder than real data: among 28,800 images in 1,024 lists
+a text has to scan 0.37 of them to find 99 % of its ten nearest, while captions of Flickr8k among photographs,
+embedded by the default model, scan 0.04.
 """
 
 from __future__ import annotations

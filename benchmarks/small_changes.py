@@ -2,10 +2,10 @@
 
     python benchmarks/small_changes.py [--each 60]
 
-Copies are saved again as `planted_copies.py` does it: collages of real pictures, drawn screenshots and pages,
-900 to 2,400 pixels wide. Changes are a line, a word or a digit of drawn text, a clock and a dot in a collage;
-the changed one is saved as PNG or JPEG, or at half the size. Counted are pairs that are called the same
-picture: of copies all should be, of changes none.
+The images are collages of real pictures, generated screenshots and pages, 900 to 2,400 pixels wide. Copies
+are saved again as `planted_copies.py` does it. Changes are a line, a word or a digit of rendered text, a
+clock, and a dot in a collage; the changed image is saved as PNG or JPEG, or at half the size. The output
+counts pairs that are classified as the same image: it should be all copies and no changes.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
     python benchmarks/text.py --peer-python PATH
 
-Two pieces of work with ViT-B-32's text tower (37.8 M parameters beside the table of tokens):
+Two workloads with ViT-B-32's text tower (37.8 M parameters beside the table of tokens):
 
 - prompts of 11 tokens, a batch at a time, as a search or a classifier of a few classes sends them;
 - the ImageNet classifier: 1,000 classes x 80 templates, averaged to 1,000 unit rows. The peer computes a
   sample of the classes (--peer-classes); its time is proportional to their number.
 
-open_clip always computes 77 positions. Ours ends at the end token and computes common beginnings once: 9.6
-tokens a prompt, of which 4.1 are new, so at most 77 / 4.1 = 19 times fewer products in float32. Both write
+open_clip always computes 77 positions. Ours ends at the end token and computes common prefixes once: 9.6
+tokens per prompt, of which 4.1 are new, so at most 77 / 4.1 = 19 times fewer products in float32. Both write
 and read the same weights; the class rows must agree to 1e-5. In bfloat16 (--bf16) ours is compared with
 float32 rows by cosine; without hardware for it (AVX-512-BF16, AMX) it is slower than float32, and the script
 says what the machine has.

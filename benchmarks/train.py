@@ -9,7 +9,7 @@ side is a process of its own (train_side.py), both fed from memory: the figure i
 reading and decoding. They take turns of some steps while the other waits, so that drift of the machine
 affects both; the first turn warms up and does not count. Ours is the step that `diptych train` takes
 (`TrainableModel`), which normalises bytes, never computes padding after the end token and shares common
-beginnings. The peer is open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded
+prefixes. The peer is open_clip_train's `train_one_epoch`, given the very same normalised pixels and padded
 token ids.
 
 Utilisation (MFU) is the operations that the model needs for the pairs, forward and backward, without padding

@@ -1,6 +1,6 @@
 """One side of train.py: train a model some steps at a time, in the interpreter that runs this.
 
-The first line of standard input says what to train, each further one to go on for a round; each is answered
+The first line of standard input says what to train, each further line starts the next round; each is answered
 by a line of JSON. Only our side imports diptych, only the peer's open_clip. Ours is the product's
 `TrainableModel`, the peer's is open_clip_train's own `train_one_epoch` on a loader that reads from memory.
 Time in which a side waits for its turn does not count.

@@ -1,11 +1,11 @@
-"""The default model, first leg: small packs of captioned and labelled photographs, 81 minutes on two cores.
+"""The default model, first run: small sets of captioned and labelled photographs, 81 minutes on two cores.
 
 Command:  diptych train recipes/default.py
 Data:     DIPTYCH_SHARED/data (by default ../shared/data): flickr8k-train, open-train,
           caltech101-train-16shot, cifar10-train, tfflowers-train-1000; without the classes of held_out.json
 Cost:     81 minutes on two busy cores (Zen 5, bfloat16), 2.6 GB; the best epoch is done after 60
-Result:   runs/default/model, Flickr8k-val recall@10 0.272 / 0.293; recipes/default_more.py goes on from it.
-          docs/default-model.md has the record of what was tried
+Result:   runs/default/model, Flickr8k-val recall@10 0.272 / 0.293; recipes/default_more.py continues from it.
+          docs/default-model.md lists what was tried
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ TEMPLATES = (
 
 
 def run() -> Run:
-    """First leg of the model that ships with the package."""
+    """First run of the default model."""
     return with_retrieval(config())
 
 
 def config() -> TrainConfig:
-    """Configuration of the first leg."""
+    """Configuration of the first run."""
     architecture = CLIPConfig(
         embed_dim=256,
         vision=ResNetConfig(image_size=64, layers=(2, 3, 4, 2), width=48, pool="average"),

@@ -1,10 +1,10 @@
-"""The default model's last step: the mean of the weights that its two legs kept.
+"""The default model, last step: the mean of the weights of both runs.
 
 Command:  python recipes/default_average.py runs/default runs/default-more --out runs/default-mean
 Data:     Flickr8k-val, to measure the mean
 Cost:     half a minute
-Result:   Flickr8k-val recall@10 0.282 / 0.307; the first leg has 0.272 / 0.293 (at 64 pixels), the second
-          0.280 / 0.306. In half precision it is `diptych.load()`: the two files that are written by
+Result:   Flickr8k-val recall@10 0.282 / 0.307; the first run has 0.272 / 0.293 (at 64 pixels), the second
+          0.280 / 0.306. In half precision it is `diptych.load()`: the two files that this command writes:
           diptych models convert runs/default-mean converted --half
 
 Runs that start from the same weights end in one basin of the loss, where the mean has a lower loss on new

@@ -1,10 +1,10 @@
-"""The default model, second leg: the first leg's weights, larger pictures and stronger augmentation.
+"""The default model, second run: starts from the first, with larger images and stronger augmentation.
 
 Command:  diptych train recipes/default.py && diptych train recipes/default_more.py
 Data:     as recipes/default.py
 Cost:     29 minutes on two busy cores (Zen 5, bfloat16), 3.3 GB
-Result:   runs/default-more/model, Flickr8k-val recall@10 0.280 / 0.306, read at 96 pixels; its mean with the
-          first leg, by recipes/default_average.py, is the model that ships
+Result:   runs/default-more/model, Flickr8k-val recall@10 0.280 / 0.306, measured at 96 pixels; its mean with
+          the first run, by recipes/default_average.py, is the default model
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from diptych.training.data import AugmentConfig
 
 
 def run() -> Run:
-    """Run that starts from the weights of the first leg."""
+    """Run that starts from the weights of the first run."""
     return default.with_retrieval(config())
 
 
 def config() -> TrainConfig:
-    """Configuration of the second leg."""
+    """Configuration of the second run."""
     first = default.config()
     vision = replace(first.architecture.vision, image_size=96)
     return replace(

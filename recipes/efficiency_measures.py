@@ -4,10 +4,9 @@ A contrastive model gives scaled cosines; a predictive one gives the log-likelih
 the tokens of a caption, the mean over a bag of words). Zero-shot, the answer is the prompt with the highest
 score, as in the paper. Two variants use the same scores:
 
-even       the score minus the logarithm of the mean likelihood of the prompt over all test pictures, which
-removes
-           the frequency of the words (it uses the test pictures, not their labels)
-per token  the score of a caption divided by its number of tokens, so that short names have no advantage
+- even: the score minus the logarithm of the mean likelihood of the prompt over all test pictures, which
+  removes the frequency of the words (it uses the test pictures, not their labels)
+- per token: the score of a caption divided by its number of tokens, so that short names have no advantage
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def points(leg: Leg, data: tuple[Mixture, Mixture], sheets: Mapping[str, TestSet
             Run(run, {"study": evaluator(leg, run, sheets)}), resume=True, listener=Progress(leg.name)
         )
         if not ended.finished:
-            raise SystemExit(f"{leg.name}: {ended.reason}; the same command goes on")
+            raise SystemExit(f"{leg.name}: {ended.reason}; run the same command again to resume")
         rows = list(_measured(Path(run.out) / "log.jsonl"))
         facts = {**asdict(leg), "tokens": tokens, "operations": operations, "seconds": ended.seconds}
         rows_with_pairs = [{**row, "pairs": row["step"] * BATCH} for row in rows]

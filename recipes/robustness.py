@@ -131,7 +131,7 @@ def train_baselines(
         started = time.monotonic()
         ended = train(Run(run), resume=True)
         if not ended.finished:
-            raise SystemExit(f"{size.name}: {ended.reason}; the same command goes on")
+            raise SystemExit(f"{size.name}: {ended.reason}; run the same command again to resume")
         print(f"{size.name}: {ended.step} steps, {time.monotonic() - started:.0f} s", flush=True)
         yield Path(run.out)
 
