@@ -15,10 +15,23 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the page of every room into the navigation, behind the page that lists them."""
+    for section in config.nav or []:
+        for pages in section.values():
+            for number, page in enumerate(pages):
+                if isinstance(page, dict) and "Rooms" in page:
+                    links = [{folder.name: f"reference/rooms/{folder.name}.md"} for folder in room_folders()]
+                    pages[number] = {"Rooms": [page["Rooms"], *links]}
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the made pages; mkdocs calls this once for each build."""
-    for name, text in {"commands": "\n".join(commands()), "rooms": "\n".join(rooms())}.items():
-        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    pages = {"commands": commands(), "rooms": rooms()}
+    pages |= {f"rooms/{folder.name}": room(folder) for folder in room_folders()}
+    for name, lines in pages.items():
+        files.append(File.generated(config, f"reference/{name}.md", content="\n".join(lines)))
     return files
 
 
@@ -79,22 +92,43 @@ def _words(text: str) -> str:
     return re.sub(r"\[/?\w+\]", "", " ".join(text.split())).replace("<", "&lt;")
 
 
+def room_folders() -> list[Path]:
+    """The folders directly under the package."""
+    return sorted(path.parent for path in (ROOT / "src/diptych").glob("*/__init__.py"))
+
+
 def rooms() -> Iterator[str]:
-    """The files of every folder of the package, with the first line of their docstrings."""
-    source = ROOT / "src/diptych"
+    """One line for each room, and its page."""
     yield "# Rooms\n"
-    yield "Every file of the package and the first line of its docstring."
-    yield "[Architecture](../architecture.md) says how the folders depend on each other.\n"
-    folders = sorted({path.parent for path in source.rglob("*.py")})
-    for folder in folders:
-        name = ".".join(("diptych", *folder.relative_to(source).parts))
-        yield f"## {name}\n"
-        yield _summary(folder / "__init__.py") + "\n"
-        yield "| file | |\n| --- | --- |"
-        for path in sorted(folder.glob("*.py")):
-            if path.name != "__init__.py":
-                yield f"| {_code(path.name)} | {_words(_summary(path))} |"
-        yield ""
+    yield "The folders of the package. [Architecture](../architecture.md) says how they depend on each other. Each page"
+    yield "lists the files of a room and documents its public classes and functions.\n"
+    yield "| room | |\n| --- | --- |"
+    for folder in room_folders():
+        yield f"| [{folder.name}](rooms/{folder.name}.md) | {_words(_summary(folder / '__init__.py'))} |"
+
+
+def room(folder: Path) -> Iterator[str]:
+    """The files of a room with the first lines of their docstrings, then the public names of each file."""
+    yield f"# {folder.name}\n"
+    yield _summary(folder / "__init__.py") + "\n"
+    files = [path for path in sorted(folder.rglob("*.py")) if path.name != "__init__.py"]
+    yield "| file | |\n| --- | --- |"
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        yield f"| {_code(name)} | {_words(_summary(path))} |"
+    for path in files:
+        module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        if folder.name != "cli" and public_names(path):
+            yield f"\n::: {module}\n    options:\n      show_root_toc_entry: true\n"
+
+
+def public_names(path: Path) -> list[str]:
+    """Classes and functions of a file that do not begin with an underscore."""
+    return [
+        node.name
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+    ]
 
 
 def _summary(path: Path) -> str:
