@@ -100,8 +100,8 @@ def room_folders() -> list[Path]:
 def rooms() -> Iterator[str]:
     """One line for each room, and its page."""
     yield "# Rooms\n"
-    yield "The folders of the package. [Architecture](../architecture.md) says how they depend on each other. Each page"
-    yield "lists the files of a room and documents its public classes and functions.\n"
+    yield "The folders of the package. [Architecture](../architecture.md) says how they depend on each other."
+    yield "Each page lists the files of a room and documents its public classes and functions.\n"
     yield "| room | |\n| --- | --- |"
     for folder in room_folders():
         yield f"| [{folder.name}](rooms/{folder.name}.md) | {_words(_summary(folder / '__init__.py'))} |"
