@@ -15,11 +15,10 @@ from diptych.catalog.files.forgetting import check_forgettable, forget_paths
 from diptych.catalog.files.listing import roots_of
 from diptych.catalog.files.mounts import network_kind
 from diptych.catalog.files.roots import known_roots
-from diptych.catalog.indexing.checking import check
+from diptych.catalog.indexing.inspection import CatalogSummary, check, summarise
 from diptych.catalog.indexing.intake import IndexOutcome, IntakeSettings
 from diptych.catalog.indexing.run import index as index_pictures
 from diptych.catalog.indexing.run import planned_run
-from diptych.catalog.indexing.summary import CatalogSummary, summarise
 from diptych.catalog.indexing.watch import changed_folders
 from diptych.catalog.search.heat_map import heat_map, overlay
 from diptych.catalog.search.query import Term, parse_query

@@ -1,18 +1,25 @@
 """Perceptual hashes: 64 bits that hardly change when a picture is compressed again or resized.
 
 Two pictures whose hashes differ in few bits are candidates for a comparison. Equal hashes prove nothing,
-since flat and dark pictures share theirs; callers confirm candidates by embeddings or pixels.
+since flat and dark pictures share theirs; callers confirm candidates by embeddings or pixels. Hashes of the
+cells of regular grids find collages and framed pictures: a cell that shows a picture of the catalogue has
+nearly the hash of that picture. Parts at other locations are proposed by visual words and vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+if TYPE_CHECKING:
+    from diptych.encoder import FloatArray
+
 Hashes = NDArray[np.uint64]
+Box = tuple[int, int, int, int]
 
 _SIDE = 32  # side of the square that is transformed, pixels
 _BITS = 8  # rows and columns of the hash
@@ -23,6 +30,16 @@ _CANDIDATES = 2**22  # pairs compared at once, about 100 MB
 # varies between copies.
 _FREQUENCIES = np.arange(1, _BITS + 1)
 _COSINES = np.cos(np.pi * _FREQUENCIES[:, None] * (np.arange(_SIDE) + 0.5) / _SIDE)  # (8, 32)
+
+
+# The cells of a picture are its halves, quarters and ninths, each with and without a border of one colour,
+# and the whole without its frame.
+GRIDS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 3))  # columns and rows
+CELL_IMAGE_SIDE = 256  # longer side that is cut into cells, pixels
+MIN_CELL_SIDE = 16  # shorter side of a cell, pixels
+BORDER_TOLERANCE = 32.0  # largest difference of a border pixel from the colour of the border, of 255
+BORDER_OUTLIERS = 0.1  # fraction of the pixels of a border line that may differ more, by JPEG artefacts
+MIN_CONTRAST = 10.0  # standard deviation of the brightness, of 255; below it a hash is meaningless
 
 
 def difference_hash(image: Image.Image) -> int:
@@ -90,10 +107,6 @@ def hamming(a: ArrayLike, b: ArrayLike) -> NDArray[np.uint8]:
     a, b : array_like of uint64
         Shapes that broadcast together.
 
-    Returns
-    -------
-    ndarray of uint8
-
     Examples
     --------
     >>> hamming([0b1011, 0], 0b0001)
@@ -150,6 +163,77 @@ def near_pairs(hashes: ArrayLike, distance: int) -> NDArray[np.int64]:
             pairs_found.extend(_near_in_band(values, band, reach, distance))
     pairs = np.sort(np.concatenate(pairs_found), axis=1)
     return np.unique(pairs, axis=0)
+
+
+def cell_hashes(image: Image.Image) -> NDArray[np.uint64]:
+    """Perceptual hashes of the cells with enough contrast, (n,); of the whole picture only if it has a frame.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Upright RGB.
+
+    Examples
+    --------
+    >>> picture = Image.effect_noise((12, 12), 90).resize((96, 96)).convert("RGB")
+    >>> wall = Image.new("RGB", (192, 192), "white")
+    >>> wall.paste(picture, (96, 0))
+    >>> int(hamming(cell_hashes(wall), perceptual_hash(picture)).min()) <= 4
+    True
+    """
+    image = image.copy()
+    image.thumbnail((CELL_IMAGE_SIDE, CELL_IMAGE_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    pixels = np.asarray(image, np.float32)  # (h, w, 3)
+    boxes: dict[Box, None] = {}
+    for columns, rows in GRIDS:
+        for number in range(columns * rows):
+            left, upper, right, lower = cell = _cell(image.size, columns, rows, number)
+            cut = trimmed(pixels[upper:lower, left:right])
+            if cut is not None:
+                boxes[cell] = None  # with its border too: a plain sky looks like a border
+                boxes[left + cut[0], upper + cut[1], left + cut[2], upper + cut[3]] = None
+    boxes.pop((0, 0, *image.size), None)  # the hash of the whole picture is stored already
+    return np.array([perceptual_hash(image.crop(box)) for box in boxes], np.uint64)
+
+
+def trimmed(pixels: FloatArray) -> Box | None:
+    """The box inside borders of one colour; None if it is too small or has too little contrast.
+
+    Parameters
+    ----------
+    pixels : (h, w, 3) from 0 to 255
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < MIN_CELL_SIDE:
+        return None
+    upper, lower = _border(pixels), height - _border(pixels[::-1])
+    across = pixels.swapaxes(0, 1)
+    left, right = _border(across), width - _border(across[::-1])
+    if (
+        min(lower - upper, right - left) < MIN_CELL_SIDE
+        or pixels[upper:lower, left:right].std() < MIN_CONTRAST
+    ):
+        return None
+    return left, upper, right, lower
+
+
+def _border(lines: FloatArray) -> int:
+    """The number of lines at the beginning that have the same single colour."""
+    colour = np.median(lines[0], axis=0)
+    for number, line in enumerate(lines):  # usually stops at the first
+        if (np.abs(line - colour).max(-1) > BORDER_TOLERANCE).mean() > BORDER_OUTLIERS:
+            return number
+    return len(lines)
+
+
+def _cell(size: tuple[int, int], columns: int, rows: int, number: int) -> Box:
+    (width, height), (row, column) = size, divmod(number, columns)
+    return (
+        round(width * column / columns),
+        round(height * row / rows),
+        round(width * (column + 1) / columns),
+        round(height * (row + 1) / rows),
+    )
 
 
 def _grey(image: Image.Image, width: int, height: int) -> NDArray[np.float64]:

@@ -106,7 +106,6 @@ def screen_pair(a: GreyThumbnail, b: GreyThumbnail, *, parts: bool = True) -> Pa
 
     Parameters
     ----------
-    a, b : GreyThumbnail
     parts : bool
         Also search for each picture inside the other, which takes longer.
     """

@@ -88,7 +88,6 @@ class IvfHeader:
         In order of k.
     queries : int
         Number of tuning queries.
-    seed : int
     reach, spread : float
         The cosine of a text and a row is about `reach` times the product of the text and the centre of the
         row's list, with a standard deviation of `spread`.
@@ -179,7 +178,6 @@ class IvfIndex:
 
     Parameters
     ----------
-    head : IvfHeader
     index : faiss.IndexIVF
     list_of : (rows,) uint32
         The list of each row.

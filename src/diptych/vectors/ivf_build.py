@@ -84,12 +84,10 @@ def build_ivf(
 
     Parameters
     ----------
-    segments : Segments
     folder : path
         Holds nothing but the index.
     queries : (T, dim) float32
         Embeddings of realistic text queries, at least 16; a few hundred make the tuning reliable.
-    seed : int
     lists : int, optional
         By default four times the square root of the number of rows.
     stage : callable, optional

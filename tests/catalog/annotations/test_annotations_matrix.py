@@ -22,8 +22,8 @@ from diptych.catalog.annotations.annotations import HAND
 from diptych.catalog.annotations.tags import add_tags, rate, set_tags
 from diptych.catalog.duplicates.finding import find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
-from diptych.catalog.duplicates.trash import move_to_trash, take_back
-from diptych.catalog.duplicates.undo import put_back
+from diptych.catalog.duplicates.trash import move_to_trash
+from diptych.catalog.duplicates.undo import put_back, take_back
 from diptych.catalog.exchange.backup import back_up, restore
 from diptych.catalog.exchange.exporting import export_vectors
 from diptych.catalog.exchange.importing import import_vectors

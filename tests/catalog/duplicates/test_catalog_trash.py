@@ -18,8 +18,8 @@ import pytest
 from diptych.catalog import Store, check
 from diptych.catalog.duplicates.finding import files_of, find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
-from diptych.catalog.duplicates.trash import FOLDER, TrashReport, move_to_trash, still_copy, take_back
-from diptych.catalog.duplicates.undo import put_back
+from diptych.catalog.duplicates.trash import FOLDER, TrashReport, move_to_trash, still_copy
+from diptych.catalog.duplicates.undo import put_back, take_back
 from diptych.errors import InputError, SaveError
 from diptych.files import moving
 from diptych.files.moving import move_file

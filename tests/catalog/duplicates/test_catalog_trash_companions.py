@@ -13,12 +13,11 @@ import pytest
 from diptych.catalog import Store
 from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.annotations.tags import add_tags, rate, ratings_of
-from diptych.catalog.duplicates import companion_files, trash
-from diptych.catalog.duplicates.companion_files import CompanionFiles
+from diptych.catalog.duplicates import trash
 from diptych.catalog.duplicates.finding import find_duplicates
 from diptych.catalog.duplicates.keeping import parse_rules
-from diptych.catalog.duplicates.trash import TrashReport, move_to_trash, take_back
-from diptych.catalog.duplicates.undo import put_back
+from diptych.catalog.duplicates.trash import CompanionFiles, TrashReport, move_to_trash
+from diptych.catalog.duplicates.undo import put_back, take_back
 from diptych.catalog.files import listing
 from diptych.files.moving import move_file
 from tests.catalog.catalogs import index
@@ -243,7 +242,7 @@ def test_a_folder_is_listed_once_however_many_of_its_pictures_go(
     for number in range(4):
         copied(original, f"a copy with a longer name {number}.png")
     index(tmp_path / "catalog", tmp_path / "pictures")
-    monkeypatch.setattr(companion_files.os, "listdir", counted)
+    monkeypatch.setattr(trash.os, "listdir", counted)
     assert len(move(tmp_path).files) == 4
     assert listed == [original.parent]
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from diptych.catalog import CatalogEntry, Store
 from diptych.catalog.annotations.tags import set_tags
-from diptych.catalog.duplicates.companion_files import CompanionFiles
+from diptych.catalog.duplicates.trash import CompanionFiles
 from diptych.catalog.store.entries import read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.tags.sidecars import write_sidecars

@@ -16,14 +16,15 @@ reading the file again restores them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from diptych.catalog.database.database import in_batches
+from diptych.catalog.database.database import select_in
 
 if TYPE_CHECKING:
     from diptych.catalog.database.database import Database
+    from diptych.catalog.database.spaces import Space
 
 # Reserved origins of tags and ratings; all other origins are names of lists of labels.
 FILE, SIDECAR, HAND = "file", "sidecar", "hand"
@@ -122,19 +123,16 @@ def read_annotations(database: Database, contents: Iterable[int]) -> dict[int, A
     """Read the annotations of contents; those without any are left out."""
     tags: dict[int, list[tuple[str, str, float]]] = {}
     ratings: dict[int, list[tuple[str, int]]] = {}
-    for placeholders, batch in in_batches(list(contents)):
-        for content, *entry in database.all(
-            f"SELECT content, origin, tag, score FROM tags WHERE content IN ({placeholders}) "
-            f"AND origin NOT IN {_READ} ORDER BY origin, tag",
-            batch,
-        ):
-            tags.setdefault(content, []).append(tuple(entry))
-        for content, *entry in database.all(
-            f"SELECT content, origin, rating FROM ratings WHERE content IN ({placeholders}) "
-            f"AND origin NOT IN {_READ} ORDER BY origin",
-            batch,
-        ):
-            ratings.setdefault(content, []).append(tuple(entry))
+    of_contents = f"WHERE origin NOT IN {_READ} AND content IN ({{}}) ORDER BY origin"
+    numbers = list(contents)
+    for content, *entry in select_in(
+        database, f"SELECT content, origin, tag, score FROM tags {of_contents}, tag", numbers
+    ):
+        tags.setdefault(content, []).append(tuple(entry))
+    for content, *entry in select_in(
+        database, f"SELECT content, origin, rating FROM ratings {of_contents}", numbers
+    ):
+        ratings.setdefault(content, []).append(tuple(entry))
     return {
         content: Annotations(tuple(tags.get(content, ())), tuple(ratings.get(content, ())))
         for content in {**tags, **ratings}
@@ -211,7 +209,6 @@ def restore_annotations(database: Database, content: int, location: FileLocation
     ----------
     database : Database
         In a transaction.
-    content : int
     location : (path, member)
         A file that holds it.
 
@@ -256,7 +253,6 @@ def is_same_image(database: Database, old: int, new: int, cosine: float | None) 
 
     Parameters
     ----------
-    database : Database
     old, new : int
         Contents.
     cosine : float or None
@@ -300,6 +296,64 @@ def _is_edit(old: Sequence[Any], new: Sequence[Any], *, cosine: float | None) ->
     if cosine is not None:
         return cosine >= SAME_COSINE
     return None if distances else True
+
+
+@dataclass
+class CarriedAnnotations:
+    """Result of `carry_annotations`.
+
+    Attributes
+    ----------
+    edits : int
+        Number of edits that received annotations.
+    contents : set of int
+        Old contents whose annotations were copied completely, so that nothing has to be set aside for them.
+    """
+
+    edits: int = 0
+    contents: set[int] = field(default_factory=set)
+
+
+def carry_annotations(
+    database: Database,
+    space: Space,
+    replaced: Sequence[tuple[int, int | None, FileLocation]],
+    created: Collection[int],
+) -> CarriedAnnotations:
+    """Copy annotations from old contents to their edits, inside the caller's transaction.
+
+    Parameters
+    ----------
+    space : Space
+        Holds the embeddings of the new contents.
+    replaced : sequence of (old content, new content, file)
+        Files whose content changed.
+    created : collection of int
+        Contents that are new in this transaction and could be decoded. Only these can be edits: a content
+        that was known before belongs to another file (as when two files swapped names), and one that cannot
+        be decoded cannot be compared.
+    """
+    carried = CarriedAnnotations()
+    annotations = read_annotations(database, {old for old, _, _ in replaced}) if replaced else {}
+    if not annotations:
+        return carried
+    space.refresh()  # another process may have added rows
+    for old, new, _ in replaced:
+        if new is None or old not in annotations or new not in created:
+            continue
+        known, vectors = space.vectors([old, new])
+        cosine = float(vectors[0] @ vectors[1]) if len(known) == 2 else None
+        same = is_same_image(database, old, new, cosine)
+        if same is False:
+            continue
+        missing = missing_from(database, new, annotations[old])
+        annotate(database, new, annotations[old])
+        carried.edits += 1
+        # If `new` had some of these already (its own value wins), or it is uncertain that it is an edit, the
+        # annotations of `old` are set aside as well.
+        if same and missing == annotations[old]:
+            carried.contents.add(old)
+    return carried
 
 
 def _entries(values: Any) -> Sequence[Any]:

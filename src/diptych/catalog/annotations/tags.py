@@ -8,8 +8,10 @@ labels apply.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.annotations.annotations import (
     FILE,
@@ -19,9 +21,14 @@ from diptych.catalog.annotations.annotations import (
     SIDECAR,
     clear_set_aside,
 )
-from diptych.catalog.database.database import Database, in_batches
+from diptych.catalog.database.database import Database, in_batches, select_in
 from diptych.errors import InputError
 from diptych.files.unicode_text import composed
+from diptych.media.metadata.dates import source_rank
+from diptych.media.metadata.sidecar_fields import SidecarFields, merge_fields
+
+if TYPE_CHECKING:
+    from diptych.media.details import Details
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,6 @@ def set_tags(database: Database, origin: str, scores: Mapping[int, Mapping[str, 
 
     Parameters
     ----------
-    database : Database
-    origin : str
     scores : mapping
         Content -> tag -> score. An empty inner mapping removes the tags of this origin. Contents that have
         left the catalogue are skipped.
@@ -88,7 +93,7 @@ def set_tags(database: Database, origin: str, scores: Mapping[int, Mapping[str, 
     with database.writing():
         before = _scores(database, origin, list(scores))
         changed = [content for content, tags in scores.items() if before.get(content, {}) != tags]
-        existing = _existing(database, changed)
+        existing = existing_contents(database, changed)
         for content in existing:
             _replace(database, origin, content, scores[content])
     return len(existing)
@@ -120,7 +125,7 @@ def add_tags(database: Database, contents: Sequence[int], tags: Sequence[str]) -
         new = [content for content in contents if not before.get(content, {}).keys() >= set(tags)]
         database.many(
             "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?) ON CONFLICT DO NOTHING",
-            [(content, tag, HAND) for content in _existing(database, new) for tag in tags],
+            [(content, tag, HAND) for content in existing_contents(database, new) for tag in tags],
         )
     return len(new)
 
@@ -146,8 +151,6 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
 
     Parameters
     ----------
-    database : Database
-    contents : sequence of int
     rating : int or None
         -1 (rejected) to 5. None removes the rating by hand, so that the file's own is used again.
 
@@ -171,18 +174,17 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
                 "WHERE ratings.rating <> excluded.rating",
                 (content, HAND, rating),
             )
-            for content in _existing(database, contents)
+            for content in existing_contents(database, contents)
         )
 
 
 def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
     """Map contents to their effective rating: by hand, else from a sidecar, else from the image file."""
     ratings: dict[int, dict[str, int]] = {}
-    for placeholders, batch in in_batches([int(content) for content in contents]):
-        for content, origin, rating in database.all(
-            f"SELECT content, origin, rating FROM ratings WHERE content IN ({placeholders})", batch
-        ):
-            ratings.setdefault(content, {})[origin] = rating
+    for content, origin, rating in select_in(
+        database, "SELECT content, origin, rating FROM ratings WHERE content IN ({})", contents
+    ):
+        ratings.setdefault(content, {})[origin] = rating
     # Ratings of other origins, which imports may bring, come last: the highest of them.
     order = (HAND, SIDECAR, FILE)
     return {
@@ -212,34 +214,25 @@ def assigned_tags(database: Database, contents: Sequence[int]) -> dict[int, tupl
     """Map contents to their tags of every origin that is not read from files."""
     # Dictionaries serve as ordered sets: several origins may give the same tag.
     tags_by_content: dict[int, dict[str, None]] = {}
-    for placeholders, batch in in_batches([int(content) for content in contents]):
-        for content, tag in database.all(
-            "SELECT content, tag FROM tags "
-            f"WHERE origin NOT IN (?, ?) AND content IN ({placeholders}) ORDER BY tag",
-            (*ORIGINS_READ, *batch),
-        ):
-            tags_by_content.setdefault(content, {})[tag] = None
+    sql = "SELECT content, tag FROM tags WHERE origin NOT IN (?, ?) AND content IN ({}) ORDER BY tag"
+    for content, tag in select_in(database, sql, contents, *ORIGINS_READ):
+        tags_by_content.setdefault(content, {})[tag] = None
     return {content: tuple(tags) for content, tags in tags_by_content.items()}
 
 
 def _scores(database: Database, origin: str, contents: Sequence[int]) -> dict[int, dict[str, float]]:
     scores: dict[int, dict[str, float]] = {}
-    for placeholders, batch in in_batches([int(content) for content in contents]):
-        for content, tag, score in database.all(
-            f"SELECT content, tag, score FROM tags WHERE origin = ? AND content IN ({placeholders})",
-            (origin, *batch),
-        ):
-            scores.setdefault(content, {})[tag] = score
+    sql = "SELECT content, tag, score FROM tags WHERE origin = ? AND content IN ({})"
+    for content, tag, score in select_in(database, sql, contents, origin):
+        scores.setdefault(content, {})[tag] = score
     return scores
 
 
-def _existing(database: Database, contents: Sequence[int]) -> list[int]:
+def existing_contents(database: Database, contents: Iterable[int]) -> list[int]:
     """Return those of these contents that are still in the catalogue."""
-    existing: set[int] = set()
-    for placeholders, batch in in_batches([int(content) for content in contents]):
-        rows = database.all(f"SELECT id FROM contents WHERE id IN ({placeholders})", batch)
-        existing |= {row[0] for row in rows}
-    return [content for content in contents if content in existing]
+    listed = list(contents)
+    existing = {row[0] for row in select_in(database, "SELECT id FROM contents WHERE id IN ({})", listed)}
+    return [content for content in listed if content in existing]
 
 
 def _replace(database: Database, origin: str, content: int, tags: Mapping[str, float]) -> None:
@@ -248,3 +241,83 @@ def _replace(database: Database, origin: str, content: int, tags: Mapping[str, f
         "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, ?, ?)",
         [(content, tag, score, origin) for tag, score in tags.items()],
     )
+
+
+# ------------------------------------------------------------------- metadata of headers and sidecars
+
+_COLUMNS = ("taken", "taken_from", "latitude", "longitude")
+
+
+def keep_details(database: Database, content: int, details: Details, *, known: bool) -> None:
+    """Save the metadata of a header, inside the caller's transaction.
+
+    Parameters
+    ----------
+    known : bool
+        The content's row existed before. It is updated, as this version may read more fields of the header.
+    """
+    keep_keywords(database, content, details.keywords)
+    keep_rating(database, content, details.rating)
+    if known:
+        taken = details.taken and details.taken.isoformat(sep=" ")
+        database.run(
+            f"UPDATE contents SET {', '.join(f'{name} = ?' for name in _COLUMNS)}, camera = ?, own_data = '' "
+            "WHERE id = ?",
+            (taken, details.taken_from, details.latitude, details.longitude, details.camera, content),
+        )
+
+
+def update_from_sidecars(database: Database, contents: Iterable[int]) -> None:
+    """Merge the sidecar fields of all files of each content anew, inside the caller's transaction.
+
+    The date of a sidecar replaces the image's own if it is more trustworthy, its location if the image has
+    none. The image's own values are kept in `contents.own_data` meanwhile.
+    """
+    for placeholders, batch in in_batches(sorted(set(contents))):
+        fields: dict[int, list[SidecarFields]] = {}
+        for content, text in database.all(
+            "SELECT content, sidecar_data FROM files "
+            f"WHERE content IN ({placeholders}) AND sidecar_data <> '' ORDER BY path, member",
+            batch,
+        ):
+            fields.setdefault(content, []).append(SidecarFields.from_json(text))
+        for table in ("tags", "ratings"):
+            database.run(
+                f"DELETE FROM {table} WHERE origin = ? AND content IN ({placeholders})", (SIDECAR, *batch)
+            )
+        for content, own, *values in database.all(
+            f"SELECT id, own_data, {', '.join(_COLUMNS)} FROM contents WHERE id IN ({placeholders})", batch
+        ):
+            _apply_sidecars(database, content, own, values, merge_fields(fields.get(content, ())))
+
+
+def _apply_sidecars(
+    database: Database, content: int, own_data: str, values: list[Any], sidecars: SidecarFields
+) -> None:
+    # `values` are the columns as they are now, `own` those of the image itself. Example: the image has only
+    # the date of its last edit and no location, a sidecar has the date of capture and a location. Then the
+    # columns hold the sidecar's values, and own_data the image's: '["2013-05-01 ...", "...", null, null]'.
+    # Once the sidecar is deleted, own_data restores the columns and becomes ''.
+    database.many(
+        "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?)",
+        [(content, word, SIDECAR) for word in sidecars.keywords],
+    )
+    if sidecars.rating:  # 0 means not rated
+        database.run(
+            "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)",
+            (content, SIDECAR, sidecars.rating),
+        )
+    own = json.loads(own_data) if own_data else values
+    taken, taken_from, latitude, longitude = own
+    if sidecars.taken and (not taken or source_rank(sidecars.taken_from) < source_rank(taken_from or "")):
+        taken, taken_from = sidecars.taken.isoformat(sep=" "), sidecars.taken_from
+    if latitude is None:
+        latitude, longitude = sidecars.latitude, sidecars.longitude
+    new = [taken, taken_from, latitude, longitude]
+    kept = "" if new == own else json.dumps(own)
+    if new != values or kept != own_data:
+        database.run(
+            "UPDATE contents SET taken = ?, taken_from = ?, latitude = ?, longitude = ?, own_data = ? "
+            "WHERE id = ?",
+            (*new, kept, content),
+        )

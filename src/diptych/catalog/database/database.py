@@ -77,7 +77,6 @@ class Sqlite:
 
     Parameters
     ----------
-    path : path
     create : bool
         Create the file if it does not exist.
 
@@ -268,3 +267,60 @@ def in_batches(values: Sequence[T]) -> Iterator[tuple[str, list[T]]]:
     for start in range(0, len(values), MAX_SQL_VALUES):
         batch = list(values[start : start + MAX_SQL_VALUES])
         yield ", ".join("?" * len(batch)), batch
+
+
+def select_in(database: Database, sql: str, values: Iterable[Any], *before: Any) -> Iterator[Row]:
+    """Yield the rows of a query for many values, in batches; `{}` in it stands for their placeholders.
+
+    Parameters
+    ----------
+    values : iterable of int or bytes
+        NumPy integers are converted, since SQLite would store them as bytes.
+    before : any
+        Values of the placeholders in front of `{}`.
+
+    Examples
+    --------
+    >>> database = Sqlite(Path(":memory:"), create=True)
+    >>> changed = database.run("CREATE TABLE numbers(n INTEGER)")
+    >>> database.many("INSERT INTO numbers VALUES (?)", [(n,) for n in range(2000)])
+    >>> rows = select_in(database, "SELECT n FROM numbers WHERE n > ? AND n IN ({})", range(1200), 1190)
+    >>> len(list(rows))
+    9
+    """
+    plain = [value if isinstance(value, bytes) else int(value) for value in values]
+    for placeholders, batch in in_batches(plain):
+        yield from database.all(sql.replace("{}", placeholders), (*before, *batch))
+
+
+def migrate(database: Database) -> None:
+    """Migrate the tables of a catalogue to the current format.
+
+    Raises
+    ------
+    CatalogError
+        The format is newer, cannot be migrated, or is older and the database is read-only.
+    """
+    number = _format_of(database)
+    if number == schema.FORMAT:
+        return
+    problem = (
+        f"{database.name} is a catalogue of format {number or 'none'}, this version reads {schema.FORMAT}"
+    )
+    if number is not None and number > schema.FORMAT:
+        raise CatalogError(f"{problem}: update diptych")
+    if number not in schema.MIGRATIONS:
+        raise CatalogError(f"{problem}: index again, into another folder")
+    if database.readonly:
+        raise CatalogError(f"{problem}: run any command on it once as a user who may write to its folder")
+    with database.writing():
+        # Read the number again inside the transaction: another process may have migrated meanwhile.
+        for step in range(_format_of(database) or 0, schema.FORMAT):
+            for statement in schema.statements(schema.MIGRATIONS[step], database.column_types):
+                database.run(statement)
+        database.run("UPDATE meta SET value = ? WHERE key = 'format'", (str(schema.FORMAT),))
+
+
+def _format_of(database: Database) -> int | None:
+    rows = database.all("SELECT value FROM meta WHERE key = 'format'")
+    return int(rows[0][0]) if rows and str(rows[0][0]).isdecimal() else None

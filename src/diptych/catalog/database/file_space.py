@@ -36,10 +36,8 @@ class FileSpace(Space):
 
     Parameters
     ----------
-    database : Database
     folder : path
         Folder of the catalogue.
-    info : SpaceInfo
 
     Attributes
     ----------

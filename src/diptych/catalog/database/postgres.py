@@ -214,7 +214,6 @@ class PostgresSpace(Space):
     ----------
     database : Database
         A `Postgres`.
-    info : SpaceInfo
     """
 
     def __init__(self, database: Database, info: SpaceInfo) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.database.database import Database, in_batches
+from diptych.catalog.database.database import Database, select_in
 from diptych.catalog.relevance import Background
 from diptych.errors import DataError
 from diptych.progress import Stage
@@ -35,7 +35,6 @@ class SpaceInfo:
 
     Attributes
     ----------
-    id : int
     identity, model : str
         Identity of the encoder, and the name it was opened by.
     dim, segment_rows : int
@@ -91,13 +90,7 @@ def create_space(
 
 
 class Space(ABC):
-    """Reader and writer of a space's embeddings.
-
-    Parameters
-    ----------
-    database : Database
-    info : SpaceInfo
-    """
+    """Reader and writer of a space's embeddings."""
 
     def __init__(self, database: Database, info: SpaceInfo) -> None:
         self.database, self.info = database, info
@@ -136,7 +129,6 @@ class Space(ABC):
         ----------
         queries : (Q, dim) float32
             Unit vectors.
-        k : int
         allowed : (n,) int64, optional
             The rows that may be returned, sorted. They are scanned exhaustively, so filters lose no recall.
         """
@@ -221,27 +213,13 @@ class Space(ABC):
 
     def rows_of(self, contents: Sequence[int]) -> dict[int, int]:
         """Map contents to their rows; contents without a row are left out."""
-        row_by_content: dict[int, int] = {}
-        for placeholders, batch in in_batches(contents):
-            row_by_content.update(
-                self.database.all(
-                    f"SELECT content, row FROM vectors WHERE space = ? AND content IN ({placeholders})",
-                    (self.info.id, *batch),
-                )
-            )
-        return row_by_content
+        sql = "SELECT content, row FROM vectors WHERE space = ? AND content IN ({})"
+        return dict(select_in(self.database, sql, contents, self.info.id))
 
     def contents_of(self, rows: Sequence[int]) -> dict[int, int]:
         """Map rows to their contents; dead rows are left out."""
-        content_by_row: dict[int, int] = {}
-        for placeholders, batch in in_batches([int(row) for row in rows]):
-            content_by_row.update(
-                self.database.all(
-                    f"SELECT row, content FROM vectors WHERE space = ? AND row IN ({placeholders})",
-                    (self.info.id, *batch),
-                )
-            )
-        return content_by_row
+        sql = "SELECT row, content FROM vectors WHERE space = ? AND row IN ({})"
+        return dict(select_in(self.database, sql, rows, self.info.id))
 
     def vectors(self, contents: Sequence[int]) -> tuple[list[int], FloatArray]:
         """Return those of these contents that have an embedding, in order, and the embeddings, (n, dim)."""

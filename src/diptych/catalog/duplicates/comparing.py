@@ -46,10 +46,8 @@ def compare_new(
 
     Parameters
     ----------
-    space : Space
     pairs : PairStore
         Of this space.
-    cache : ThumbnailCache
     parts : bool
         Also search for pictures inside other pictures.
     only : collection of int, optional

@@ -86,7 +86,6 @@ def find_duplicates(
 
     Parameters
     ----------
-    store : Store
     space : Space, optional
         The active one by default.
     tiers : collection of {"bytes", "picture", "part", "scene"}

@@ -27,7 +27,6 @@ class GroupMember:
 
     Attributes
     ----------
-    file : File
     tier : {"bytes", "picture", "part", "scene"}
         Its relation to the kept file.
     pair : DuplicatePair, optional
@@ -52,7 +51,6 @@ class DuplicateGroup:
         The tier of the member that differs most.
     kept : GroupMember
         The file to keep; in tier "part" the whole.
-    others : tuple of GroupMember
     why : str
         Why it is kept.
     """
@@ -108,7 +106,6 @@ def make_groups(
 
     Parameters
     ----------
-    pairs : iterable of DuplicatePair
     files : mapping
         Content -> its files; pairs of other contents are ignored.
     rules : sequence of KeepRule

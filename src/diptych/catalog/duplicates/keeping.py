@@ -24,13 +24,10 @@ class File:
 
     Attributes
     ----------
-    path : Path
     member : str
         Its name inside the archive `path`; empty for a plain file.
     content : int
         Content number: identical files share one.
-    format : str
-    width, height : int
     size : int
         In bytes.
     modified : int
@@ -79,7 +76,6 @@ class KeepRule:
 
     Attributes
     ----------
-    name : str
     key : callable
         File -> a number; the file with the smaller one is kept.
     explain : callable

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
-from diptych.catalog.database.database import MAX_SQL_VALUES, Database
+from diptych.catalog.annotations.tags import existing_contents
+from diptych.catalog.database.database import Database
 from diptych.matching.parts import Box
 from diptych.matching.verdicts import Verdict
 
@@ -50,7 +50,6 @@ class PairStore:
 
     Parameters
     ----------
-    database : Database
     identity : str
         Of the encoder whose vectors propose candidates; another one makes all pairs obsolete.
     """
@@ -77,9 +76,8 @@ class PairStore:
             self._compared.update((content, depth) for content in compared)
             return
         with self.database.writing():
-            existing = self._existing(
-                {content for pair in pairs for content in (pair.first, pair.second)} | set(compared)
-            )
+            named = {content for pair in pairs for content in (pair.first, pair.second)} | set(compared)
+            existing = set(existing_contents(self.database, named))
             self.database.many(
                 f"INSERT INTO pairs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
                 "ON CONFLICT (first, second) DO UPDATE SET "
@@ -110,17 +108,6 @@ class PairStore:
                 verdict = Verdict(tier, change, pixels, location, whole)
                 yield DuplicatePair(first, second, verdict, bits, cosine)
         yield from self._in_memory
-
-    def _existing(self, contents: Collection[int]) -> set[int]:
-        """Those that no other process has removed in the meantime."""
-        existing: set[int] = set()
-        waiting = iter(contents)
-        while part := list(islice(waiting, MAX_SQL_VALUES)):
-            marks = ", ".join("?" * len(part))
-            existing |= {
-                row[0] for row in self.database.all(f"SELECT id FROM contents WHERE id IN ({marks})", part)
-            }
-        return existing
 
     def _clear(self, tables: Sequence[str]) -> None:
         with self.database.writing():

@@ -73,7 +73,6 @@ class ExternalImage:
     ----------
     difference, perceptual : int
         Its hashes.
-    features : LocalFeatures
     embedding : (dim,) float32
     """
 
@@ -88,7 +87,6 @@ class Proposer:
 
     Parameters
     ----------
-    space : Space
     contents : sequence of int
         All pictures of the space, or those that may be proposed.
     allowed : (n,) int64, optional

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.catalog.database.database import in_batches
+from diptych.catalog.database.database import select_in
 from diptych.catalog.database.spaces import Space
 from diptych.matching.verdicts import Verdict
 
@@ -52,7 +52,6 @@ class Scenes:
 
     Parameters
     ----------
-    space : Space
     contents : sequence of int
         The pictures that will be compared.
     """
@@ -109,12 +108,6 @@ def chance_cosines(space: Space) -> tuple[float, float]:
 
 def shots_of(database: Database, contents: Sequence[int]) -> dict[int, CameraShot]:
     """The shots of those pictures whose EXIF data name the camera and the time."""
-    shots = {}
-    for marks, part in in_batches(contents):
-        for content, taken, camera in database.all(
-            f"SELECT id, taken, camera FROM contents WHERE id IN ({marks}) "
-            "AND taken IS NOT NULL AND camera <> ''",
-            part,
-        ):
-            shots[content] = CameraShot(datetime.fromisoformat(taken), camera)
-    return shots
+    sql = "SELECT id, taken, camera FROM contents WHERE taken IS NOT NULL AND camera <> '' AND id IN ({})"
+    rows = select_in(database, sql, contents)
+    return {content: CameraShot(datetime.fromisoformat(taken), camera) for content, taken, camera in rows}

@@ -35,7 +35,6 @@ class SimilarImage:
 
     Attributes
     ----------
-    entry : CatalogEntry
     tier : {"bytes", "picture", "part", "scene", "alike"}
         "alike": only its vector is near.
     cosine : float
@@ -55,8 +54,6 @@ class SimilarImageSearch:
 
     Parameters
     ----------
-    store : Store
-    encoder : Encoder
     where : Filter, optional
         Search only these pictures of the catalogue.
 
@@ -98,7 +95,6 @@ class SimilarImageSearch:
 
         Parameters
         ----------
-        path : Path
         alike : int
             Most pictures that are only similar.
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from diptych.catalog.database.database import in_batches
+from diptych.catalog.database.database import select_in
 from diptych.catalog.store.entries import CatalogEntry, load_entry, read_entries, read_first_file
 from diptych.errors import ImageError, MissingExtraError
 from diptych.inputs import processors
-from diptych.matching.cells import cell_hashes
 from diptych.matching.detail_view import DetailView
+from diptych.matching.hashes import cell_hashes
 from diptych.matching.parts import GreyThumbnail, small_grey
 from diptych.matching.pixels import SIDE, Thumbnail
 from diptych.matching.visual_words import PROBES, extract_visual_words
@@ -55,10 +55,6 @@ class LocalFeatures:
 
 class ThumbnailCache:
     """Thumbnails and features of the pictures of a catalogue, by content number.
-
-    Parameters
-    ----------
-    database : Database
 
     Attributes
     ----------
@@ -128,10 +124,9 @@ class ThumbnailCache:
         self._features.clear()
 
     def _stored(self, columns: str, contents: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-        for marks, part in in_batches(contents):
-            yield from self.database.all(
-                f"SELECT content, {columns} FROM glances WHERE content IN ({marks})", part
-            )
+        return select_in(
+            self.database, f"SELECT content, {columns} FROM glances WHERE content IN ({{}})", contents
+        )
 
     def _decode(self, load: Callable[[CatalogEntry], T], contents: Sequence[int]) -> list[tuple[int, T]]:
         """Apply `load` to the pictures in threads; failures are noted in `failed` and not tried again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +20,12 @@ from diptych.catalog.annotations.annotations import (
     annotate,
     missing_from,
     read_annotations,
-    remove_annotations,
 )
-from diptych.catalog.annotations.records import ImageRecord, ListedFile
-from diptych.catalog.duplicates.companion_files import CompanionFiles
+from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.duplicates.groups import DuplicateGroup
 from diptych.catalog.duplicates.keeping import File
-from diptych.catalog.duplicates.undo import RestoreReport, Write, undo_list
+from diptych.catalog.duplicates.undo import Write, undo_list
 from diptych.catalog.files.listing import file_at
-from diptych.catalog.indexing.reading import read_ahead
 from diptych.catalog.store.entries import digests_of
 from diptych.catalog.store.store import Store
 from diptych.errors import DiptychError, InputError, SaveError
@@ -36,7 +34,9 @@ from diptych.matching.detail_view import DetailView, confirm_same_image
 from diptych.matching.parts import GreyThumbnail, small_grey
 from diptych.matching.pixels import SIDE, Thumbnail
 from diptych.matching.verdicts import Tier, judge_pair, screen_pair
-from diptych.media import Limits
+from diptych.media.folders.files import is_picture
+from diptych.media.folders.keys import Companions
+from diptych.media.folders.sidecar_names import Sidecars
 from diptych.media.images import load_file
 from diptych.media.metadata.sidecar_fields import SidecarFields, merge_fields
 
@@ -89,7 +89,6 @@ def move_to_trash(
     ----------
     store : Store
         Moved files are removed from it.
-    groups : sequence of DuplicateGroup
     trash : Path, optional
         By default a hidden folder in each indexed folder, so that moving is a rename. Relative paths are
         preserved.
@@ -136,27 +135,61 @@ def move_to_trash(
     return moved
 
 
-def take_back(store: Store, restored: RestoreReport) -> int:
-    """Add files that were put back to the catalogue; returns how many hold unknown pictures.
+# ---------------------------------------------------------------------------------------------- companions
 
-    Unknown pictures are embedded by the next indexing. Annotations that a kept picture received from a file
-    that is back are withdrawn: that file has them again.
+
+class CompanionFiles:
+    """Finds the companion files of pictures; each folder is listed once and cached.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a.jpg", "a.txt", "a.jpg.xmp", "b.jpg", "b.nef", "b.xmp"):
+    ...         written = Path(folder, name).write_bytes(b"")
+    ...     companions = CompanionFiles()
+    ...     [path.name for name in ("a.jpg", "b.jpg") for path in companions.of(Path(folder, name))]
+    ['a.jpg.xmp', 'a.txt']
     """
-    space, unknown = store.active, len(restored.files)
-    if space is None or store.database.readonly:
-        return unknown
-    with store.database.writing():
-        for line in restored.lines:
-            for (content,) in store.database.all(
-                "SELECT id FROM contents WHERE hash = ?", (bytes.fromhex(line.receiver),)
-            ):
-                remove_annotations(store.database, content, line.annotations)
-    existing = filter(None, map(file_at, restored.files))
-    for read in read_ahead(existing, Limits()):
-        if read.record.error is None and store.known([read.hash], space):
-            store.save_images([ImageRecord([read.record], hash=read.hash, known=True)], space)
-            unknown -= 1
-    return unknown
+
+    def __init__(self) -> None:
+        self._pictures: dict[Path, dict[str, set[str]]] = {}  # folder -> file -> pictures it belongs to
+        self._files: dict[Path, dict[str, list[str]]] = {}  # folder -> picture -> files that belong to it
+
+    def of(self, picture: Path) -> list[Path]:
+        """The files that belong to this picture alone, sorted.
+
+        They existed when the folder was listed, and may have been removed since.
+        """
+        pictures, files = self._listed(picture.parent)
+        names = files.get(picture.name, ())
+        return [picture.with_name(name) for name in sorted(names) if pictures[name] == {picture.name}]
+
+    def leave(self, picture: Path) -> None:
+        """Note that a picture was moved: files that it shared with one other picture belong to that one."""
+        pictures, files = self._listed(picture.parent)
+        for name in files.get(picture.name, ()):
+            pictures[name].discard(picture.name)
+
+    def _listed(self, folder: Path) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+        if folder not in self._pictures:
+            self._pictures[folder], self._files[folder] = _of_folder(folder)
+        return self._pictures[folder], self._files[folder]
+
+
+def _of_folder(folder: Path) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+    pictures: dict[str, set[str]] = defaultdict(set)
+    files: dict[str, list[str]] = {}
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
+    except OSError:
+        return pictures, files
+    companions, sidecars = Companions(names), Sidecars(names)
+    for name in filter(is_picture, names):
+        files[name] = list(dict.fromkeys((*companions.of(name).values(), *sidecars.of(name))))
+        for companion in files[name]:
+            pictures[companion].add(name)
+    return pictures, files
 
 
 # ------------------------------------------------------------------------------------------------- moving

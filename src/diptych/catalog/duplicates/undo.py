@@ -15,10 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from diptych.catalog.annotations.annotations import Annotations
+from diptych.catalog.annotations.annotations import Annotations, remove_annotations
+from diptych.catalog.annotations.records import ImageRecord
+from diptych.catalog.files.listing import file_at
+from diptych.catalog.indexing.reading import read_ahead
+from diptych.catalog.store.store import Store
 from diptych.errors import InputError, SaveError
 from diptych.files.disk import saving
 from diptych.files.moving import move_file, part_of, same_bytes
+from diptych.media import Limits
 
 Write: TypeAlias = Callable[[dict[str, object]], None]
 _HEADER: dict[str, object] = {"diptych": "undo", "version": 1}
@@ -33,7 +38,7 @@ class UndoLine:
     source, target : Path
         The original path, and the path in the trash.
     companion : bool
-        The file is not a picture but a companion of one, see `companion_files`.
+        The file is not a picture but a companion of one, see `trash.CompanionFiles`.
     receiver : str
         Hash, in hexadecimal, of the picture that received annotations of this one; "" if none did.
     annotations : Annotations
@@ -76,7 +81,6 @@ def undo_list(folder: Path, catalog: str = "") -> Iterator[tuple[Path, Write]]:
 
     Parameters
     ----------
-    folder : Path
     catalog : str
         The folder of the catalogue, which is updated when files are put back.
     """
@@ -162,6 +166,29 @@ def put_back(undo: Path) -> RestoreReport:
         except (OSError, SaveError) as error:
             restored.problems.append((source, str(error)))
     return restored
+
+
+def take_back(store: Store, restored: RestoreReport) -> int:
+    """Add files that were put back to the catalogue; returns how many hold unknown pictures.
+
+    Unknown pictures are embedded by the next indexing. Annotations that a kept picture received from a file
+    that is back are withdrawn: that file has them again.
+    """
+    space, unknown = store.active, len(restored.files)
+    if space is None or store.database.readonly:
+        return unknown
+    with store.database.writing():
+        for line in restored.lines:
+            for (content,) in store.database.all(
+                "SELECT id FROM contents WHERE hash = ?", (bytes.fromhex(line.receiver),)
+            ):
+                remove_annotations(store.database, content, line.annotations)
+    existing = filter(None, map(file_at, restored.files))
+    for read in read_ahead(existing, Limits()):
+        if read.record.error is None and store.known([read.hash], space):
+            store.save_images([ImageRecord([read.record], hash=read.hash, known=True)], space)
+            unknown -= 1
+    return unknown
 
 
 def _are_same(source: Path, target: Path) -> bool:

@@ -32,7 +32,6 @@ def back_up(store: Store, to: str | Path, *, stage: Stage = silent) -> Path:
 
     Parameters
     ----------
-    store : Store
     to : path
         A folder that is not there yet. It appears whole or not at all.
     stage : callable, optional
@@ -84,7 +83,6 @@ def restore(
         The catalogue's folder.
     replace : bool
         A catalogue that is there is kept beside it, under a name with the date; else it is an error.
-    stage : callable, optional
 
     Returns
     -------

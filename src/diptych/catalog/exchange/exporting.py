@@ -49,7 +49,6 @@ def export_vectors(
 
     Parameters
     ----------
-    store : Store
     to : path
         A name that ends in .parquet is one file, with a column "embedding" in single precision; else a folder
         that is not there yet, in the layout of `diptych embed`.

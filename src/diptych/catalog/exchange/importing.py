@@ -109,7 +109,6 @@ def import_vectors(
 
     Parameters
     ----------
-    store : Store
     encoder : Encoder
         The encoder that made the vectors.
     source : path
@@ -122,13 +121,8 @@ def import_vectors(
         The column of vectors in a Parquet file.
     trust : bool
         Accept vectors without evidence that this encoder made them.
-    limits : Limits, optional
     stage : callable, optional
         As for `index`.
-
-    Returns
-    -------
-    ImportReport
 
     Raises
     ------

@@ -37,7 +37,6 @@ class RelocationReport:
         Files of a sample, and how many of them are in the new folder.
     undo_lists : int
         Lists of `diptych duplicates --trash` that name the new paths now.
-    annotations : AnnotationChanges
     """
 
     files: int
@@ -55,7 +54,6 @@ def relocate(
 
     Parameters
     ----------
-    store : Store
     old : path
         As it was indexed. It need not be there any more.
     new : path

@@ -32,8 +32,6 @@ def forget_paths(
 
     Parameters
     ----------
-    store : Store
-    paths : sequence of path
     keep : collection of path
         Paths below those that stay, because the same command indexes them.
     changes : AnnotationChanges, optional

@@ -24,7 +24,6 @@ def deleted_files(
 
     Parameters
     ----------
-    store : Store
     gone : sequence of (path, member)
     devices : collection of int
         Known devices of which some file was listed.

@@ -33,7 +33,6 @@ class RuleOverrides:
     ----------
     exclude : tuple of str, optional
         ("",) removes all patterns.
-    archives, system_folders : bool, optional
     """
 
     exclude: tuple[str, ...] | None = None
@@ -143,7 +142,6 @@ def plan_run(
 
     Parameters
     ----------
-    store : Store
     paths : sequence of path
         Absolute paths; empty for all roots.
     given : RuleOverrides

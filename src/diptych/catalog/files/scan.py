@@ -77,12 +77,10 @@ def compare(
 
     Parameters
     ----------
-    store : Store
     space : Space
         Images without an embedding in it are pending, too.
     files : iterator of ListedFile
         All images under `roots`.
-    roots : sequence of path
     report : ListingReport
         Filled while `files` is consumed.
     retry : bool

@@ -39,9 +39,6 @@ class IntakeSettings:
     exact : bool
         Decode at full size instead of using the decoder's downscaling, and keep colours as stored instead of
         converting them to sRGB.
-    batch_size : int
-    threads : int, optional
-    limits : Limits
     retry : bool
         Decode images again that failed before.
     verify : bool
@@ -133,12 +130,8 @@ def take_in(
 
     Parameters
     ----------
-    store : Store
     space : Space
         Receives the embeddings.
-    encoder : Encoder
-    files : iterator of ListedFile
-    settings : IntakeSettings
     outcome : IndexOutcome
         Its counts are updated at each commit.
     progress : callable, optional

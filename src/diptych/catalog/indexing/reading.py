@@ -57,7 +57,6 @@ class ReadFile:
     ----------
     record : FileRecord
         The file with its caption, or why it could not be read.
-    data, hash : bytes
     details : Details or None
         Metadata of the header; None if it cannot be read, for which the decoder will give the reason.
     files : list of FileRecord

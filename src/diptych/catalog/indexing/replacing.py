@@ -29,7 +29,6 @@ def replace_active(store: Store, *, lacking: int = 0) -> bool:
 
     Parameters
     ----------
-    store : Store
     lacking : int
         Number of images that the new space may lack.
 

@@ -61,13 +61,10 @@ def index(
 
     Parameters
     ----------
-    store : Store
-    encoder : Encoder
     paths : sequence of path
         Files and folders; by default those of earlier runs.
     model : str
         The name by which this encoder can be opened again.
-    settings : IntakeSettings, optional
     exclude : sequence of str, optional
         Patterns of files and folders to leave out (see `folder_rules`). Stored for later runs over these
         paths; by default the stored ones are used.
@@ -83,10 +80,6 @@ def index(
         Fill a new space with this encoder, and replace the old one once the new one is complete.
     stage : callable, optional
         `stage(name, total)` returns a context manager that gives a progress function.
-
-    Returns
-    -------
-    IndexOutcome
 
     Raises
     ------

@@ -77,8 +77,6 @@ def k_means(rows: FloatArray, clusters: int, *, seed: int = 0) -> tuple[NDArray[
     ----------
     rows : (N, short) float32
         Of length one.
-    clusters : int
-    seed : int
 
     Returns
     -------
@@ -168,7 +166,6 @@ def join(positions: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray
     positions : (K, any) float32
     sizes : (K,) integers
         Number of members of each.
-    groups : int
 
     Returns
     -------

@@ -116,7 +116,6 @@ def lay_out(
     ----------
     rows : (N, short) float32
         Of length one, dimensions by decreasing variance.
-    seed : int
     progress : callable, optional
         Called after every step; there are `EARLY_STEPS + LATE_STEPS`.
 

@@ -65,10 +65,8 @@ class CollectionMap:
         From 0 to 1 along the longer side.
     members : (N,) integers
         The cluster of each picture.
-    clusters : tuple of Cluster
     region : (K,) integers
         The region of each cluster.
-    regions : tuple of Cluster
     total : int
         Pictures that pass the filter; more than N if the map shows a sample.
     """
@@ -96,7 +94,6 @@ def make_map(
 
     Parameters
     ----------
-    searcher : Searcher
     words : sequence of str
         Candidate names.
     regions : int, optional
@@ -109,10 +106,6 @@ def make_map(
         Equal pictures and seeds give equal maps.
     stage : callable, optional
         `stage(name, total)` returns a context manager that yields a progress function.
-
-    Returns
-    -------
-    CollectionMap
 
     Raises
     ------

@@ -69,7 +69,6 @@ class NameVocabulary:
             Embeddings, in any floating-point precision.
         members : (N,) integers
             The cluster of each.
-        clusters : int
         """
         total = np.zeros((clusters, len(self.words)), np.float32)
         for start in range(0, len(rows), BLOCK_ROWS):

@@ -39,7 +39,6 @@ class ThumbnailSheet:
 
     Attributes
     ----------
-    data : bytes
     failed : tuple of (CatalogEntry, str)
         Pictures that could not be read, and why; their squares are grey.
     """
@@ -138,7 +137,6 @@ def sheets(
 
     Parameters
     ----------
-    entries : sequence of CatalogEntry
     side : int
         Side of a square, pixels.
     skip : callable, optional

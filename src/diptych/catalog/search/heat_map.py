@@ -32,7 +32,6 @@ def heat_map(encoder: Encoder, image: Image.Image, query: FloatArray, background
 
     Parameters
     ----------
-    encoder : Encoder
     image : PIL.Image.Image
         Upright RGB.
     query : (dim,) float32

@@ -215,7 +215,6 @@ class EncodedQuery:
     ----------
     embedding : (dim,) float32
         Of length one.
-    terms : tuple of Term
     long_texts : tuple of str
         Texts longer than the encoder's context, which were encoded in parts.
     text_embeddings : (n, dim) float32
@@ -244,8 +243,6 @@ def encode_query(
 
     Parameters
     ----------
-    encoder : Encoder
-    terms : sequence of Term
     stored : callable
         From the number of a stored picture to its embedding; raises for an unknown number.
     sample : (S, dim) float32, optional

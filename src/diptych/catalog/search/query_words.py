@@ -60,14 +60,6 @@ class QueryWord:
 def cut_query(query: str | Sequence[str]) -> list[QueryWord]:
     """Tokenise a query, given whole or as the words of a command line.
 
-    Parameters
-    ----------
-    query : str or sequence of str
-
-    Returns
-    -------
-    list of QueryWord
-
     Examples
     --------
     >>> [(word.kind, word.text) for word in cut_query("beach - 'people'")]

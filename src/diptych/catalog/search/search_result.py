@@ -21,7 +21,6 @@ class Hit:
 
     Attributes
     ----------
-    entry : CatalogEntry
     cosine : float
         Between the picture and the query.
     relevance : float
@@ -45,7 +44,6 @@ class SearchResult:
     hits : tuple of Hit
         Of this page, sorted by cosine, which finds more than sorting by relevance (docs/cutoff.md), or as
         `SearchOptions.sort` says. The relevance decides what is shown and need not decrease from hit to hit.
-    query : EncodedQuery
     total : int
         Hits over the cut-off among the rows that were scored; near-duplicates are counted once.
     more : bool
@@ -54,7 +52,6 @@ class SearchResult:
         The most relevant picture, also when it is under the cut-off.
     searched : int
         Pictures that pass the filter.
-    cutoff : float or None
     """
 
     hits: tuple[Hit, ...]
@@ -72,7 +69,6 @@ class SearchOptions:
 
     Attributes
     ----------
-    where : Filter
     cutoff : float, optional
         Least relevance of a hit; None shows the nearest pictures whatever their relevance.
     limit, offset : int

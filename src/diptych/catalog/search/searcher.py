@@ -74,11 +74,6 @@ class Searcher:
     vectors that the catalogue holds at that moment, also those that other processes or threads have just
     written, and gives the same relevances as a new `Searcher` would.
 
-    Parameters
-    ----------
-    store : Store
-    encoder : Encoder
-
     Raises
     ------
     CatalogError
@@ -196,7 +191,6 @@ class Searcher:
         ----------
         query : str, sequence of str, or sequence of Term
             As for `parse_query`.
-        options : SearchOptions, optional
 
         Raises
         ------
@@ -356,7 +350,6 @@ def first_alike(hashes: Hashes, embeddings: FloatArray) -> NDArray[np.int64]:
 
     Parameters
     ----------
-    hashes : Hashes
     embeddings : (N, dim) float32
         Of length one.
 

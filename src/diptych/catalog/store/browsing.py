@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from diptych.catalog.annotations.tags import ratings_of
-from diptych.catalog.database.database import in_batches
+from diptych.catalog.database.database import select_in
 from diptych.catalog.store.entries import CatalogEntry, file_time, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows, file_conditions
 from diptych.errors import InputError
@@ -59,16 +59,11 @@ def list_pictures(
     ----------
     space : Space
         Space of the images to list, such as ``store.active``.
-    where : Filter, optional
     sort : {"date", "name", "rating"}
         "date": newest first, images without a date last. "name": by path. "rating": best first, newest first
         among equals, images without a rating last.
     limit, offset : int
         Size of the page, and number of images before it.
-
-    Returns
-    -------
-    ListingPage
 
     Raises
     ------
@@ -116,14 +111,13 @@ def _keys(
 
 def _dates(database: Database, contents: Sequence[int]) -> dict[int, tuple[Any, ...]]:
     keys: dict[int, tuple[Any, ...]] = {}
-    for placeholders, batch in in_batches(contents):
-        for content, taken, modified in database.all(
-            "SELECT c.id, c.taken, (SELECT MIN(f.modified) FROM files f WHERE f.content = c.id "
-            f"AND f.modified <> 0) FROM contents c WHERE c.id IN ({placeholders})",
-            batch,
-        ):
-            date = datetime.fromisoformat(taken).replace(tzinfo=None) if taken else file_time(modified or 0)
-            keys[content] = (date is not None, date or datetime.min, content)
+    sql = (
+        "SELECT c.id, c.taken, (SELECT MIN(f.modified) FROM files f WHERE f.content = c.id "
+        "AND f.modified <> 0) FROM contents c WHERE c.id IN ({})"
+    )
+    for content, taken, modified in select_in(database, sql, contents):
+        date = datetime.fromisoformat(taken).replace(tzinfo=None) if taken else file_time(modified or 0)
+        keys[content] = (date is not None, date or datetime.min, content)
     return keys
 
 
@@ -131,13 +125,12 @@ def _names(database: Database, contents: Sequence[int], where: Filter) -> dict[i
     """Return the keys by name, using the first file that passes the filter, which is also the one shown."""
     condition, values = file_conditions(where, database)
     keys: dict[int, tuple[Any, ...]] = {}
-    for placeholders, batch in in_batches(contents):
-        for content, path, member in database.all(
-            f"SELECT f.content, f.path, f.member FROM files f WHERE f.content IN ({placeholders}) "
-            f"{f'AND {condition}' if condition else ''} ORDER BY f.path DESC, f.member DESC",
-            (*batch, *values),
-        ):
-            keys[content] = _name_key(bytes(path), member, content)  # in descending order, so the first stays
+    sql = (
+        f"SELECT f.content, f.path, f.member FROM files f WHERE {condition or '1 = 1'} "
+        "AND f.content IN ({}) ORDER BY f.path DESC, f.member DESC"
+    )
+    for content, path, member in select_in(database, sql, contents, *values):
+        keys[content] = _name_key(bytes(path), member, content)  # in descending order, so the first stays
     return keys
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych.catalog.annotations.records import CAPTION_END
 from diptych.catalog.annotations.tags import ratings_of
-from diptych.catalog.database.database import Database, in_batches
+from diptych.catalog.database.database import Database, in_batches, select_in
 from diptych.catalog.store.filters import Filter, file_conditions
 from diptych.errors import ImageError
 from diptych.media.images import load_file
@@ -116,8 +116,6 @@ def read_entries(
 
     Parameters
     ----------
-    database : Database
-    contents : sequence of int
     prefer : Filter, optional
         If an image has several files, one that passes this filter comes first.
     """
@@ -192,11 +190,8 @@ def failures(database: Database) -> list[tuple[Path, str, str]]:
 
 def digests_of(database: Database, contents: Sequence[int]) -> dict[int, bytes]:
     """Map contents to the hash of their bytes."""
-    digests: dict[int, bytes] = {}
-    for placeholders, batch in in_batches([int(content) for content in contents]):
-        rows = database.all(f"SELECT id, hash FROM contents WHERE id IN ({placeholders})", batch)
-        digests.update((content, bytes(digest)) for content, digest in rows)
-    return digests
+    rows = select_in(database, "SELECT id, hash FROM contents WHERE id IN ({})", contents)
+    return {content: bytes(digest) for content, digest in rows}
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,14 +213,12 @@ class Hashes:
 
 def hashes_of(database: Database, contents: Sequence[int]) -> Hashes:
     """Read the hashes of contents, in the given order."""
-    hashes: dict[int, tuple[int, int]] = {}
-    for placeholders, batch in in_batches([int(content) for content in contents]):
-        for content, difference, perceptual in database.all(
-            "SELECT id, difference_hash, perceptual_hash FROM contents "
-            f"WHERE id IN ({placeholders}) AND difference_hash IS NOT NULL",
-            batch,
-        ):
-            hashes[content] = difference, perceptual
+    sql = (
+        "SELECT id, difference_hash, perceptual_hash FROM contents "
+        "WHERE difference_hash IS NOT NULL AND id IN ({})"
+    )
+    rows = select_in(database, sql, contents)
+    hashes = {content: (difference, perceptual) for content, difference, perceptual in rows}
     values = np.array([hashes.get(int(content), (0, 0)) for content in contents], np.int64).reshape(-1, 2)
     known = np.array([int(content) in hashes for content in contents], bool)
     unsigned = values.astype(np.uint64)  # databases store signed integers; the bits are the same

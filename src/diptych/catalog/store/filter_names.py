@@ -22,11 +22,6 @@ def check_names(database: Database, where: Filter) -> None:
     The search itself accepts such a filter and returns nothing, as a program may ask for a tag that is not
     used yet. A person who types such a name has probably mistyped it.
 
-    Parameters
-    ----------
-    database : Database
-    where : Filter
-
     Raises
     ------
     InputError
@@ -54,7 +49,6 @@ def suggest_names(name: str, known: Sequence[str], *, none: str) -> str:
 
     Parameters
     ----------
-    name : str
     known : sequence of str
         Existing names, most frequent first.
     none : str

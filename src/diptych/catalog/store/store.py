@@ -18,19 +18,23 @@ from diptych.catalog.annotations.annotations import (
     AnnotationChanges,
     FileLocation,
     annotate,
+    carry_annotations,
     restore_annotations,
     set_aside,
 )
-from diptych.catalog.annotations.edits import carry_annotations
-from diptych.catalog.annotations.metadata_rows import keep_details, update_from_sidecars
-from diptych.catalog.annotations.records import ImageRecord, ListedFile, RereadFiles
+from diptych.catalog.annotations.records import (
+    ImageRecord,
+    ListedFile,
+    RereadFiles,
+    save_content,
+    save_file,
+)
+from diptych.catalog.annotations.tags import keep_details, update_from_sidecars
 from diptych.catalog.database import schema
-from diptych.catalog.database.database import Database, Sqlite, in_batches
+from diptych.catalog.database.database import Database, Sqlite, migrate, select_in
 from diptych.catalog.database.file_space import FileSpace, sweep
-from diptych.catalog.database.migrating import migrate
 from diptych.catalog.database.postgres import Postgres, PostgresSpace, is_address
 from diptych.catalog.database.spaces import Space, create_space, read_space
-from diptych.catalog.store.content_rows import save_content, save_file
 from diptych.errors import CatalogError
 from diptych.files.disk import saving
 from diptych.vectors.segments import SEGMENT_ROWS
@@ -52,7 +56,6 @@ class Store:
 
     Parameters
     ----------
-    database : Database
     folder : path, optional
         Folder of the embeddings; None if they are in the database (PostgreSQL).
 
@@ -194,7 +197,6 @@ class Store:
 
         Parameters
         ----------
-        images : sequence of ImageRecord
         space : Space
             Receives the embeddings.
         reread : RereadFiles, optional
@@ -341,16 +343,12 @@ class Store:
 
     def known(self, hashes: Sequence[bytes], space: Space) -> dict[bytes, str | None]:
         """Return the contents that need not be decoded again: hash -> None if embedded, else the error."""
-        known: dict[bytes, str | None] = {}
-        for placeholders, batch in in_batches(hashes):
-            for content_hash, error in self.database.all(
-                "SELECT c.hash, c.error FROM contents c "
-                "LEFT JOIN vectors v ON v.content = c.id AND v.space = ? "
-                f"WHERE c.hash IN ({placeholders}) AND (v.row IS NOT NULL OR c.error IS NOT NULL)",
-                (space.info.id, *batch),
-            ):
-                known[bytes(content_hash)] = error
-        return known
+        sql = (
+            "SELECT c.hash, c.error FROM contents c LEFT JOIN vectors v ON v.content = c.id AND v.space = ? "
+            "WHERE (v.row IS NOT NULL OR c.error IS NOT NULL) AND c.hash IN ({})"
+        )
+        rows = select_in(self.database, sql, hashes, space.info.id)
+        return {bytes(content_hash): error for content_hash, error in rows}
 
     def sweep(self) -> None:
         """Remove the files of deleted spaces, which a killed process may have left."""

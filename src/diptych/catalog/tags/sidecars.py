@@ -54,7 +54,6 @@ def sidecar_of(picture: Path, style: Style) -> Path:
 
     Parameters
     ----------
-    picture : path
     style : {"darktable", "adobe"}
         darktable, digiKam and others write the whole name and one suffix more; Adobe's programs put theirs
         in the suffix's place, so that a RAW file and its JPEG share one.
@@ -83,7 +82,6 @@ def write_sidecars(
 
     Parameters
     ----------
-    store : Store
     style : {"darktable", "adobe"}
         How sidecars are named, see `sidecar_of`.
     where : Filter, optional
@@ -92,10 +90,6 @@ def write_sidecars(
         Take every keyword out again that was written here, whatever the catalogue says.
     progress : callable, optional
         Told how many pictures are done.
-
-    Returns
-    -------
-    SidecarReport
 
     Notes
     -----

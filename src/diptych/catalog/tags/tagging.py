@@ -101,12 +101,10 @@ def tag_pictures(
 
     Parameters
     ----------
-    searcher : Searcher
     classifier : ZeroShotClassifier
         Fitted, with the searcher's encoder and `multi_label`; its classes are the tags.
     origin : str
         The name of the list of labels.
-    rule : TagRule, optional
     groups : mapping, optional
         Further tags and the labels each of them stands for: a picture with one of these has it too.
     where : Filter, optional
@@ -115,10 +113,6 @@ def tag_pictures(
         False counts only.
     progress : callable, optional
         Told how many pictures each block had.
-
-    Returns
-    -------
-    TaggingReport
 
     Raises
     ------

@@ -285,7 +285,7 @@ def _catalog_of(catalog: str | None, undo: Path) -> str | None:
 
 def _update_catalog(catalog: str | None, restored: RestoreReport) -> int:
     """Record the restored files in the catalogue, if it still exists; returns how many it does not know."""
-    from diptych.catalog.duplicates.trash import take_back
+    from diptych.catalog.duplicates.undo import take_back
     from diptych.errors import DiptychError
 
     try:

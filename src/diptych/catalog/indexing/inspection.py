@@ -1,13 +1,16 @@
-"""Consistency check of a catalogue: every image has an embedding and the reverse, every row is accounted for.
+"""Inspection of a catalogue: a summary in numbers, and a check of its consistency. Both change nothing.
 
 Transactions keep a catalogue consistent; the check finds damage by an incomplete copy, a failing disk or a
-bug. It reads everything and changes nothing. Whether the encoder still gives the same embeddings is checked
-in `golden`.
+bug, for which it reads everything. Whether the encoder still gives the same embeddings, `golden` checks.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +18,8 @@ import numpy as np
 from diptych.catalog.database.database import Database, Sqlite
 from diptych.catalog.database.file_space import FileSpace
 from diptych.catalog.database.spaces import Space
+from diptych.catalog.indexing.runs import ALIVE
+from diptych.catalog.store.entries import failures
 from diptych.catalog.store.store import Store
 from diptych.progress import Progress, Stage, silent
 
@@ -156,3 +161,88 @@ def _counted(numbers: list[int]) -> str:
     more = ", ..." if len(numbers) > SHOWN else ""
     examples = ", ".join(f"#{number}" for number in sorted(numbers)[:SHOWN])
     return f"{len(numbers):,} ({examples}{more})"
+
+
+# ------------------------------------------------------------------------------------------------ summary
+
+
+@dataclass(frozen=True)
+class SpaceSummary:
+    """Summary of one space: its encoder, live vectors and rows."""
+
+    model: str
+    identity: str
+    state: str
+    dim: int
+    vectors: int
+    rows: int  # including dead rows
+
+
+@dataclass(frozen=True)
+class CatalogSummary:
+    """Summary of a catalogue.
+
+    Attributes
+    ----------
+    name : str
+        Its folder or address.
+    pictures, files, failed : int
+        Number of images that can be searched, of files that hold images, and of files that could not be read
+        or decoded.
+    bytes : int or None
+        Disk usage of the catalogue itself; None for one in PostgreSQL.
+    spaces : tuple of SpaceSummary
+        The active space, then the one being filled.
+    roots : tuple of (path, time of the last complete run or None)
+        Indexed paths.
+    running : int
+        Number of runs in progress.
+    set_aside : int
+        Number of images that left the catalogue and whose tags and ratings are kept.
+    """
+
+    name: str
+    pictures: int
+    files: int
+    failed: int
+    bytes: int | None
+    spaces: tuple[SpaceSummary, ...]
+    roots: tuple[tuple[Path, str | None], ...]
+    running: int
+    set_aside: int = 0
+
+
+def summarise(store: Store) -> CatalogSummary:
+    """Summarise a catalogue."""
+    database = store.database
+    roots = database.all("SELECT path, finished FROM roots ORDER BY path")
+    running = database.all("SELECT COUNT(*) FROM runs WHERE beat > ?", (time.time() - ALIVE,))
+    files = database.all("SELECT COUNT(*) FROM files WHERE content IS NOT NULL")
+    return CatalogSummary(
+        name=store.name,
+        pictures=len(store),
+        files=int(files[0][0]),
+        failed=len(failures(database)),
+        bytes=None if store.folder is None else _size(store.folder),
+        spaces=tuple(_summary(space) for space in (store.active, store.filling) if space is not None),
+        roots=tuple((Path(os.fsdecode(bytes(path))), finished) for path, finished in roots),
+        running=int(running[0][0]),
+        set_aside=int(database.all("SELECT COUNT(*) FROM set_aside")[0][0]),
+    )
+
+
+def _summary(space: Space) -> SpaceSummary:
+    info = space.info
+    rows = space.database.all("SELECT row_count FROM spaces WHERE id = ?", (info.id,))
+    return SpaceSummary(
+        model=info.model,
+        identity=info.identity,
+        state=info.state,
+        dim=info.dim,
+        vectors=len(space),
+        rows=int(rows[0][0]) if rows else info.rows,
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
