@@ -22,11 +22,11 @@ COMMANDS = [
     "models verify default",
     'classify album/1.png "a red square" "a blue square" --json',
     "index album --catalog catalog",
-    'search "a red square" --catalog catalog --all',
-    "duplicates --catalog catalog",
+    'search "a red square" --catalog catalog --all --html sheet.html',
+    "duplicates --catalog catalog --html copies.html",
     "tag --catalog catalog --label red",
     "embed album --to vectors",
-    "audit counting --each 2",
+    "audit counting --each 2 --report report",
 ]
 
 

@@ -8,12 +8,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from diptych.errors import MissingExtraError
 from diptych.files.disk import file_stem, file_stems, write_bytes
-from diptych.reports.page import PageFooter, PagePlot, PageSection, PageTable, render
+from diptych.reports.page import inline_svg, page_template
 from diptych.reports.plots import Plot, save_plot
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+LONG = 100  # on the page, a table of more rows scrolls in a box of its own
 
 
 @dataclass(frozen=True)
@@ -197,20 +202,24 @@ class Report:
             The device is full or not writable.
         """
         home = Path(folder)
-        files, parts = [home / "index.html", home / "report.json"], []
+        files, sections = [home / "index.html", home / "report.json"], []
         plots = [name for section in self.sections for name in section.plots]
         stems = dict(zip(plots, file_stems(plots), strict=True))
         for section in self.sections:
-            page_plots, missing = self._save_plots(home, section, stems, files)
-            tables = [
-                PageTable(name, t.columns, t.texts(), _keys(t), t.caption)
-                for name, t in section.tables.items()
-            ]
-            parts.append(PageSection(section.title, [*section.text, *missing], tables, page_plots))
+            drawings, missing = self._save_plots(home, section, stems, files)
+            sections.append(
+                {
+                    "title": section.title,
+                    "text": [*section.text, *missing],
+                    "tables": list(map(_page_table, section.tables.values())),
+                    "plots": drawings,
+                }
+            )
         for stem, table in zip(file_stems(self.tables), self.tables.values(), strict=True):
             files.append(home / f"{stem}.csv")
             write_bytes(files[-1], table.to_csv().encode("utf-8", errors="backslashreplace"))
-        page = render(self.title, parts, PageFooter(self.facts, [path.name for path in files]))
+        facts = {**self.facts, "Files beside this page": ", ".join(path.name for path in files)}
+        page = page_template("report.html").render(title=self.title, sections=sections, facts=facts)
         write_bytes(files[0], page.encode("utf-8", errors="backslashreplace"))
         write_bytes(files[1], self.to_json().encode("utf-8", errors="backslashreplace"))
         return files
@@ -218,17 +227,37 @@ class Report:
     @staticmethod
     def _save_plots(
         home: Path, section: Section, stems: Mapping[str, str], files: list[Path]
-    ) -> tuple[list[PagePlot], list[str]]:
+    ) -> tuple[list[Markup], list[str]]:
         """Save the plots of a section; without matplotlib, return a paragraph that says so."""
-        page_plots: list[PagePlot] = []
+        drawings: list[Markup] = []
         for name, plot in section.plots.items():
             try:
                 svg, png = save_plot(home / stems[name], plot)
             except MissingExtraError as error:
-                return page_plots, [f"No plots here: {error}."]
+                return drawings, [f"No plots here: {error}."]
             files += [svg, png]
-            page_plots.append(PagePlot(stems[name], svg.read_text("utf-8")))
-        return page_plots, []
+            drawings.append(inline_svg(svg.read_text("utf-8"), stems[name]))
+        return drawings, []
+
+
+def _page_table(table: Table) -> dict[str, Any]:
+    """The content of the macro `table`: each cell as its text and its sort key."""
+    keys = _keys(table)
+    return {
+        "columns": table.columns,
+        "numeric": [bool(keys) and all(map(_is_number, column)) for column in zip(*keys, strict=True)],
+        "rows": [list(zip(texts, row, strict=True)) for texts, row in zip(table.texts(), keys, strict=True)],
+        "caption": table.caption,
+        "long": len(keys) > LONG,
+    }
+
+
+def _is_number(key: str) -> bool:
+    try:
+        float(key or "0")
+    except ValueError:
+        return False
+    return True
 
 
 def format_cell(cell: Cell) -> str:

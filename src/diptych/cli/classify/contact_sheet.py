@@ -5,24 +5,18 @@ The pictures are embedded in the HTML page, so that it is a single file.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
 from diptych.cli.shared.console import clean
+from diptych.reports.page import embed_image, page_template
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
-
-PAGE = Path(__file__).parent / "data" / "contact_sheet.html"
 
 # Colours of the PNG; the style of the page has the same.
 PAPER, INK, GREY, TRACK, ACCENT, FAINT = "#f7f5f0", "#1f1d1a", "#78736a", "#e7e2d7", "#b5502b", "#c4bcab"
@@ -135,29 +129,14 @@ def _fit(text: str, size: int, width: float) -> str:
 
 def render(sheet: Sheet) -> str:
     """Render the sheet as one HTML page that needs no other file."""
-    page = Template(PAGE.read_text(encoding="utf-8"))
-    return page.substitute(
-        title=_escaped(sheet.title),
-        subtitle=_escaped(sheet.subtitle),
-        footer=_escaped(sheet.footer),
-        cards="\n".join(_render_card(card) for card in sheet.cards),
+    cards = [
+        {
+            "name": clean(card.name),
+            "image": embed_image(thumbnail(card.picture), SIDE, quality=88),
+            "scores": [(clean(label), score) for label, score in card.scores],
+        }
+        for card in sheet.cards
+    ]
+    return page_template("contact_sheet.html", "diptych.cli.classify").render(
+        title=clean(sheet.title), subtitle=clean(sheet.subtitle), footer=clean(sheet.footer), cards=cards
     )
-
-
-def _render_card(card: Card) -> str:
-    buffer = io.BytesIO()
-    thumbnail(card.picture).save(buffer, "JPEG", quality=88)
-    picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-    rows = "\n".join(
-        f'<li><span title="{_escaped(label)}">{_escaped(label)}</span><b>{score:.1f}</b>'
-        f'<i style="--share:{score:.2f}%"></i></li>'
-        for label, score in card.scores
-    )
-    return (
-        f'<figure><img src="data:image/jpeg;base64,{picture}" width="{SIDE}" height="{SIDE}" '
-        f'alt="{_escaped(card.name)}"><figcaption><ol>\n{rows}\n</ol></figcaption></figure>'
-    )
-
-
-def _escaped(text: str) -> str:
-    return html.escape(clean(text))

@@ -6,24 +6,20 @@ and are decoded only when they are shown.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from diptych.cli.search.duplicates_output import TITLES, evidence_of
 from diptych.cli.shared.console import clean
 from diptych.errors import counted
+from diptych.reports.page import embed_image, page_template
 
 if TYPE_CHECKING:
     from diptych.catalog.duplicates.groups import DuplicateGroup, GroupMember
     from diptych.catalog.duplicates.keeping import File
 
-PAGE = Path(__file__).parent / "data" / "duplicates.html"
 SIDE, QUALITY = 224, 72  # of a picture in the page: pixels of the longer side, JPEG quality; about 7 kB
 MOST_GROUPS, MOST_MEMBERS = 5000, 24  # groups in the page, and pictures of one group
 PER_PAGE = 20
@@ -47,37 +43,24 @@ def write_page(
     from diptych.files.disk import write_atomically
 
     shown = groups[:MOST_GROUPS]
-    before, after = PAGE.read_text(encoding="utf-8").split("$groups")
     left = f" Shown are the first {len(shown):,} of {len(groups):,}." if len(shown) < len(groups) else ""
     files = sum(len(group.members) for group in groups)
     subtitle = f"{counted(len(groups), 'group')} of {counted(files, 'file')} in {catalog}.{left}"
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(before.replace("$subtitle", _escaped(subtitle)).encode("utf-8", "replace"))
-            _write_groups(file, shown, advance)
-            file.write(after.encode("utf-8"))
-
-    write_atomically(path, write)
+    stream = page_template("duplicates.html", "diptych.cli.search").stream(
+        title="Duplicates", subtitle=clean(subtitle), pages=_pages(shown, advance)
+    )
+    # Piece by piece: the pictures of all groups may not fit into memory.
+    write_atomically(path, lambda part: stream.dump(str(part), encoding="utf-8", errors="replace"))
     return len(shown)
 
 
-def _write_groups(file: BinaryIO, groups: Sequence[DuplicateGroup], advance: Callable[[int], None]) -> None:
+def _pages(groups: Sequence[DuplicateGroup], advance: Callable[[int], None]) -> Iterator[dict[str, Any]]:
+    """The groups, twenty at a time; a tier begins a new page."""
     for tier, of_tier in groupby(groups, key=lambda group: group.tier):
-        for part in _parts(list(of_tier)):
-            # "<" is escaped so that a tag in a name cannot end the <script> element.
-            data = json.dumps([_group(group) for group in part], ensure_ascii=True).replace("<", "\\u003c")
-            title = html.escape(TITLES[tier])
-            file.write(
-                f'<script type="application/json" data-tier="{tier}" data-title="{title}" '
-                f'data-count="{len(part)}">{data}</script>\n'.encode("ascii", "backslashreplace")
-            )
+        while part := list(islice(of_tier, PER_PAGE)):
+            yield {"tier": tier, "title": TITLES[tier], "groups": list(map(_group, part))}
             advance(len(part))
-
-
-def _parts(groups: list[DuplicateGroup]) -> Iterator[list[DuplicateGroup]]:
-    for start in range(0, len(groups), PER_PAGE):
-        yield groups[start : start + PER_PAGE]
 
 
 def _group(group: DuplicateGroup) -> dict[str, Any]:
@@ -111,10 +94,7 @@ def _picture(file: File) -> str:
         picture = load_file(file.path, file.member, target=SIDE)
     except (DiptychError, OSError):
         return ""
-    picture.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return embed_image(picture, SIDE, QUALITY).data
 
 
 def _address(file: File) -> str:
@@ -122,7 +102,3 @@ def _address(file: File) -> str:
         return file.path.as_uri()
     except ValueError:
         return ""
-
-
-def _escaped(text: str) -> str:
-    return html.escape(clean(text))

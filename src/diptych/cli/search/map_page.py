@@ -1,32 +1,28 @@
 """The HTML page of `diptych map`: the map as data and a script that draws it, in one file.
 
 Sheets of thumbnails are in a folder beside the page, or inside it. `diptych.catalog.map.mapping` computes the
-map; `data/map.html`, `map.css` and `map.js` draw it.
+map; `templates/map.html`, `map.css` and `map.js` draw it.
 """
 
 from __future__ import annotations
 
 import base64
-import html
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
 from diptych.cli.shared.console import clean
+from diptych.reports.page import page_template
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diptych.catalog import CatalogEntry
     from diptych.catalog.map.mapping import Cluster, CollectionMap
-
-HOME = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,30 +64,9 @@ class MapPage:
 
 def render(page: MapPage) -> str:
     """Render the page as HTML."""
-    parts = {
-        "title": html.escape(clean(page.title)),
-        "subtitle": html.escape(clean(page.subtitle)),
-        "count": f"{len(page.order):,}",
-        "css": (HOME / "map.css").read_text(encoding="utf-8"),
-        "js": (HOME / "map.js").read_text(encoding="utf-8"),
-        "data": script_json(_data(page)),
-    }
-    # "a{{title}}b" is split into "a" and "title}}b". Values are inserted once, so "{{" in them is harmless.
-    start, *sections = (HOME / "map.html").read_text(encoding="utf-8").split("{{")
-    return start + "".join(
-        parts[name] + rest for name, _, rest in (section.partition("}}") for section in sections)
+    return page_template("map.html", "diptych.cli.search").render(
+        title=clean(page.title), subtitle=clean(page.subtitle), data=_data(page)
     )
-
-
-def script_json(value: Any) -> str:
-    r"""Encode JSON so that a tag in a name cannot end the <script> element that holds it.
-
-    Examples
-    --------
-    >>> script_json({"name": "</script><!--"})
-    '{"name":"\\u003c/script>\\u003c!--"}'
-    """
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _data(page: MapPage) -> Mapping[str, Any]:

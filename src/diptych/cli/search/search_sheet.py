@@ -6,16 +6,12 @@ pointer is over the picture.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from dataclasses import dataclass
-from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diptych.cli.shared.console import clean
 from diptych.errors import counted
+from diptych.reports.page import EmbeddedImage, embed_image, page_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
 
     from diptych.cli.search.result_page import ResultHit, ResultPage
 
-PAGE = Path(__file__).parent / "data" / "search.html"
 SIDE = 420  # pixels of the longer side of a picture in the page
 
 
@@ -39,17 +34,14 @@ class HitImage:
 
 def render(page: ResultPage, images: Sequence[HitImage], *, catalog: str) -> str:
     """Render the page as HTML."""
-    if images:
-        figures = "\n".join(map(_figure, images))
-    elif page.order:
-        figures = '<p class="none">No picture passes the filters.</p>'
-    else:
-        figures = f'<p class="none">Nothing here fits ({counted(page.searched, "picture")} searched).</p>'
-    return Template(PAGE.read_text(encoding="utf-8")).substitute(
-        title=_escaped(" ".join(page.query) or "Pictures"),
+    return page_template("search.html", "diptych.cli.search").render(
+        title=clean(" ".join(page.query) or "Pictures"),
         subtitle=_subtitle(page, len(images)),
-        figures=figures,
-        footer=f"{_escaped(catalog)}.{_footer(page)}",
+        hits=list(map(_figure, images)),
+        empty="No picture passes the filters."
+        if page.order
+        else f"Nothing here fits ({counted(page.searched, 'picture')} searched).",
+        footer=f"{clean(catalog)}.{_footer(page)}",
     )
 
 
@@ -67,44 +59,25 @@ def _footer(page: ResultPage) -> str:
     return f" The bar shows the relevance of a picture, from 0 to 1; the cut-off was {cutoff}."
 
 
-def _figure(hit_image: HitImage) -> str:
-    hit = hit_image.hit
-    entry, relevance = hit.entry, hit.relevance
+def _figure(hit_image: HitImage) -> dict[str, Any]:
+    entry = hit_image.hit.entry
     ratio = entry.width / entry.height if entry.width and entry.height else 1.0
-    ratio = min(max(ratio, 0.5), 2.4)  # else a panorama would fill a row, and a tall strip would vanish
-    tags = ""
-    if hit_image.image is not None:
-        tags += _image_tag(hit_image.image, clean(entry.caption or entry.name), "")
-    if hit_image.heat is not None:
-        tags += _image_tag(hit_image.heat, "where it fits", "heat")
     try:
-        address = html.escape(entry.path.as_uri())
+        address = entry.path.as_uri()
     except ValueError:
         address = "#"
-    day = entry.day
-    alike = f" +{len(hit.alike)} alike" if hit.alike else ""
-    caption = f"<q>{_escaped(entry.caption)}</q>" if entry.caption else ""
-    name = _escaped(entry.name)
-    bar = "" if relevance is None else f'<b>{relevance:.2f}</b><i style="--share:{100 * relevance:.0f}%"></i>'
-    return (
-        f'<figure style="--ratio:{ratio:.3f}"><a href="{address}">{tags or "(cannot be read)"}</a>'
-        f"<figcaption>{bar}<span>{day}{alike}</span>"
-        f'{caption}<p title="{name}"><bdi>{name}</bdi></p></figcaption></figure>'
-    )
+    return {
+        "ratio": min(max(ratio, 0.5), 2.4),  # a panorama would fill a row, and a tall strip would vanish
+        "address": address,
+        "image": _embed(hit_image.image),
+        "heat": _embed(hit_image.heat),
+        "relevance": hit_image.hit.relevance,
+        "day": entry.day,
+        "alike": len(hit_image.hit.alike),
+        "caption": clean(entry.caption or ""),
+        "name": clean(entry.name),
+    }
 
 
-def _image_tag(image: Image, alt: str, kind: str) -> str:
-    small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    role = f' class="{kind}"' if kind else ""
-    return (
-        f'<img{role} src="data:image/jpeg;base64,{data}" width="{small.width}" height="{small.height}" '
-        f'alt="{html.escape(alt)}">'
-    )
-
-
-def _escaped(text: str) -> str:
-    return html.escape(clean(text))
+def _embed(image: Image | None) -> EmbeddedImage | None:
+    return None if image is None else embed_image(image, SIDE, quality=82)
