@@ -22,7 +22,7 @@ PACKAGE = "diptych"
 
 FLOORS = {
     0: ("errors", "lazy", "progress", "encoder"),
-    1: ("extras",),
+    1: ("extras", "prefetch"),
     2: ("files",),
     3: ("media", "inputs", "model", "reports"),
     4: ("weights", "embedding", "stats", "vectors", "matching"),

@@ -9,9 +9,7 @@ becomes `Failed` and does not stop the run; an error of the encoder is raised.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +20,7 @@ from diptych.encoder import Encoder, PreparingEncoder
 from diptych.errors import ImageError, InputError, MissingExtraError
 from diptych.inputs import counted_long_texts, processors
 from diptych.media import Limits, Source, load_image
+from diptych.prefetch import map_ahead, worker_threads
 from diptych.progress import Progress
 
 if TYPE_CHECKING:
@@ -193,24 +192,19 @@ def _decode_ahead(
     The size of the next images is predicted by the mean of those so far. With 12-megapixel images the budget
     of 64 million pixels lets 5 images wait besides those that the threads are decoding.
     """
-    remaining = iter(items)
-    running: deque[tuple[str, Future[Ready | str]]] = deque()
     pixels, images = 0, 0  # decoded so far
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    try:
-        while True:
-            capacity = threads + (min(max_waiting, PIXEL_BUDGET * images // pixels) if images else 0)
-            for key, source in itertools.islice(remaining, max(capacity - len(running), 0)):
-                running.append((key, pool.submit(decode, key, source)))
-            if not running:
-                return
-            key, future = running.popleft()
-            decoded = future.result()
+
+    def work(key: str, source: Source) -> tuple[str, Ready | str]:
+        return key, decode(key, source)
+
+    def capacity() -> int:
+        return threads + (min(max_waiting, PIXEL_BUDGET * images // pixels) if images else 0)
+
+    with worker_threads(threads, "decode") as pool:
+        for key, decoded in map_ahead(lambda item: pool.submit(work, *item), items, capacity):
             if not isinstance(decoded, str):
                 pixels, images = pixels + _pixels(decoded), images + 1
             yield key, decoded
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _encoded(

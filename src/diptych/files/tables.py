@@ -80,10 +80,10 @@ def read_rows(
             column_positions(path, file.schema_arrow.names, columns, way_out)
             yield from parquet_rows(file, columns)
     elif _is_json(path):
-        for number, row in enumerate(_objects(path)):
+        for number, fields in enumerate(_objects(path)):
             if number == 0:
-                column_positions(path, list(row), columns, way_out)
-            yield tuple(row.get(name) for name in columns)
+                column_positions(path, list(fields), columns, way_out)
+            yield tuple(fields.get(name) for name in columns)
     else:
         with open_text_table(path, separator, columns) as table:
             positions = column_positions(path, table.columns, columns, way_out)
@@ -238,7 +238,7 @@ def _opened(source: Path | bytes, name: str = "") -> Iterator[IO[bytes]]:
             yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
     except (OSError, EOFError, zlib.error, csv.Error, TypeError) as error:
         # TypeError: csv refuses a separator of several characters.
-        raise DataError(f"{name or source} is not a table that can be read: {error}") from error
+        raise DataError(f"{name or str(source)} is not a table that can be read: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------- JSON lines
@@ -289,7 +289,7 @@ def open_parquet(source: Path | bytes, extra: str, *, name: str = "") -> Iterato
         with parquet.ParquetFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
             yield file
     except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{name or source} is not a Parquet table that can be read: {error}") from error
+        raise DataError(f"{name or str(source)} is not a Parquet table that can be read: {error}") from error
 
 
 def parquet_rows(

@@ -212,9 +212,7 @@ def test_too_little_for_a_batch_is_an_error_that_says_why(tmp_path):
         tmp_path / "a.tar", [("a.png", b"bad"), ("a.txt", b"x"), ("b.png", picture(0)), ("b.txt", b"y")]
     )
     loader = make(Mixture(((TarPairs(path), 1.0),)))
-    with pytest.raises(
-        DataError, match=r"fewer usable pairs \(of 2\) than one batch, 16 .*1 x picture cannot"
-    ):
+    with pytest.raises(DataError, match=r"fewer usable pairs than one batch, 16 .*1 x picture cannot"):
         list(loader.batches(0))
     with pytest.raises(DataError, match="nothing to load"):
         make([])

@@ -12,9 +12,7 @@ threads prefetches a few images for each thread; order and random numbers do not
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -26,6 +24,7 @@ from diptych.errors import DiptychError, InputError
 from diptych.evaluation.robustness.corruptions import SEVERITIES, STANDARD, VERSION, check, corrupt
 from diptych.inputs import processors
 from diptych.media import load_image
+from diptych.prefetch import map_ahead, worker_threads
 
 KEPT_BYTES = 512 * 2**20  # of cropped images that are kept in memory from one severity to the next
 MOST_THREADS = 8
@@ -286,14 +285,5 @@ class _Kept:
 def prefetch(items: Iterable[Item], work: Callable[[Item], Done], threads: int | None) -> Iterator[Done]:
     """Apply `work` to items in threads, `AHEAD` items per thread in advance; yield results in order."""
     count = threads or min(processors(), MOST_THREADS)
-    running: deque[Future[Done]] = deque()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="corrupt")
-    try:
-        for item in items:
-            running.append(pool.submit(work, item))
-            if len(running) >= AHEAD * count:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with worker_threads(count, "corrupt") as pool:
+        yield from map_ahead(lambda item: pool.submit(work, item), items, AHEAD * count)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.batch import Batch, RankShard
 from diptych.training.data.hard_negatives import Negatives
-from diptych.training.data.loader import Mixture, PairLoader
-from diptych.training.data.opening import Loader, open_pairs
+from diptych.training.data.loader import Loader, Mixture, PairLoader
 from diptych.training.data.sources.sources import (
     Description,
     Folder,
@@ -25,7 +24,7 @@ from diptych.training.data.sources.sources import (
     describe,
     split,
 )
-from diptych.training.data.streaming import StreamLoader, TarStream
+from diptych.training.data.streaming import StreamLoader, TarStream, open_pairs
 
 __all__ = [
     "Mixture",

@@ -1,4 +1,4 @@
-"""Batches of indexed pairs; workers, cache, bad records and restarts change neither order nor random choices.
+"""Batches of pairs with an index; workers, cache, bad records and restarts change neither order nor crops.
 
 Threads decode and crop (Pillow and torch release the interpreter lock meanwhile), a bounded number of batches
 ahead. The position in an epoch is one number per lane (`batch.py`), `Batch.positions`: how many of its visits
@@ -8,17 +8,18 @@ are used.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
+from diptych.prefetch import map_ahead, worker_threads
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.batch import (
     Batch,
@@ -39,9 +40,6 @@ from diptych.training.data.sources.records import Description, Source
 CACHE_BUDGET = 4 * 2**30  # bytes
 CHUNK = 32  # visits handed to a worker at a time
 AHEAD = 2  # batches prepared in advance
-
-A = TypeVar("A")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,33 +65,131 @@ class Mixture:
         return [(description.open(), repeat) for description, repeat in self.parts]
 
 
-class PairLoader:
-    """Batches from several sources of pairs.
+class Loader(ABC):
+    """Batches of pairs: what `PairLoader` and `StreamLoader` have in common, and what training needs of them.
 
     Parameters
     ----------
-    data : Mixture or sequence of (Source, repeat)
     tokenizer : callable
         `diptych.inputs.Tokenizer`: texts to (N, L) int64.
     batch_size, image_size : int
-        Pairs a batch; side in pixels.
+        Pairs of a step on all processes; side in pixels of the crops from the next epoch on.
     augment : AugmentConfig or None
         None takes the centre crop and the first caption, as for validation.
     seed : int
     mean, std : 3 numbers each
         Of the model's preprocessing.
     workers : int
-        Threads that decode; the batches do not depend on it.
+        Threads or processes that decode; the batches do not depend on it.
+    drop_last : bool
+        Drop the last, smaller batch of an epoch.
+    rank_shard : RankShard
+        Which part of each batch to make.
+    negatives : Negatives, optional
+        Hard negatives that go with the captions.
+
+    Attributes
+    ----------
+    report : SkippedRecords
+        Unusable records so far.
+    batcher : Batcher
+        Its `lanes` are those that this process reads.
+    """
+
+    report: SkippedRecords
+
+    def __init__(
+        self,
+        tokenizer: Tokenize,
+        *,
+        batch_size: int,
+        image_size: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        mean: Sequence[float] = CLIP_MEAN,
+        std: Sequence[float] = CLIP_STD,
+        workers: int = 2,
+        drop_last: bool = True,
+        rank_shard: RankShard = RankShard(),  # noqa: B008 - frozen
+        negatives: Negatives | None = None,
+    ) -> None:
+        if batch_size < 1 or image_size < 1 or workers < 1:
+            raise DataError(
+                f"batch_size {batch_size}, image_size {image_size}, workers {workers}: expected 1 or more"
+            )
+        self.augment, self.seed, self.drop_last, self.rank_shard = augment, seed, drop_last, rank_shard
+        self.batch_size, self.image_size, self.workers = batch_size, image_size, workers
+        self.threads = workers  # that are started for an epoch
+        self.kept_side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
+        transform = DeferredTransform(augment, tuple(mean), tuple(std))
+        self.batcher = Batcher(batch_size, rank_shard, tokenizer, transform, drop_last, negatives)
+
+    @abstractmethod
+    def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
+        """Do the work that is done once per run.
+
+        `scanning` is called with the number of records, and returns the function that is called with the
+        number done.
+        """
+
+    @abstractmethod
+    def steps(self, epoch: int) -> int:
+        """Count an epoch's batches."""
+
+    def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
+        """Give an epoch's batches.
+
+        Parameters
+        ----------
+        epoch : int
+        positions : mapping of lane to position
+            `Batch.positions` of the last batch that was used, of all lanes that are read here; empty: from
+            the start.
+
+        Yields
+        ------
+        Batch
+            Bitwise independent of the number of workers, the cache and where the epoch was resumed.
+
+        Raises
+        ------
+        DataError
+            The whole epoch does not fill one batch, or workers die repeatedly.
+        """
+        empty = not positions
+        with worker_threads(self.threads, "diptych-pairs") as pool:
+            for batch in self.batcher.batches(self._lanes(pool, epoch, positions), epoch):
+                empty = False
+                yield batch
+        if empty:
+            raise DataError(
+                f"epoch {epoch} has fewer usable pairs than one batch, {self.batch_size} ({self.report}): "
+                "lower the batch size or check the data"
+            )
+
+    @abstractmethod
+    def _lanes(
+        self, pool: ThreadPoolExecutor, epoch: int, positions: Positions
+    ) -> Mapping[int, Iterator[PairChunk]]:
+        """The usable pairs of each lane that is read here, from its position on."""
+
+    def close(self) -> None:  # noqa: B027 - not abstract: most have nothing to do
+        """Stop what runs between batches: nothing, unless a subclass says so."""
+
+
+class PairLoader(Loader):
+    """Batches from several sources of indexed pairs.
+
+    Parameters
+    ----------
+    data : Mixture or sequence of (Source, repeat)
+    tokenizer : callable
     cache : "auto", True or False
         Keep decoded images (shorter side 1.25 to 2 times `image_size`) in memory, up to `cache_budget`
         bytes. "auto" does if all of them fit into that and into a quarter of the free memory. Changes only
         the speed.
-    drop_last : bool
-        Drop the last, smaller batch of an epoch.
-    rank_shard : RankShard
-        Which part of each batch to make; `batch_size` counts the pairs of all processes.
-    negatives : Negatives, optional
-        Hard negatives that go with the captions.
+    **options
+        Of `Loader`.
 
     Notes
     -----
@@ -105,42 +201,20 @@ class PairLoader:
         data: Mixture | Sequence[tuple[Source, float]],
         tokenizer: Tokenize,
         *,
-        batch_size: int,
-        image_size: int,
-        augment: AugmentConfig | None = None,
-        seed: int = 0,
-        mean: Sequence[float] = CLIP_MEAN,
-        std: Sequence[float] = CLIP_STD,
-        workers: int = 2,
         cache: str | bool = "auto",
         cache_budget: int = CACHE_BUDGET,
-        drop_last: bool = True,
-        rank_shard: RankShard = RankShard(),  # noqa: B008 - frozen
-        negatives: Negatives | None = None,
+        **options: Any,
     ) -> None:
-        if batch_size < 1 or image_size < 1 or workers < 1:
-            raise DataError(
-                f"batch_size {batch_size}, image_size {image_size}, workers {workers}: expected 1 or more"
-            )
+        super().__init__(tokenizer, **options)
         parts = data.open() if isinstance(data, Mixture) else list(data)
         self.sources = [source for source, _ in parts]
         if sum(map(len, self.sources)) == 0:
             raise DataError("there is nothing to load: no source holds a record")
-        self.augment, self.drop_last, self.rank_shard = augment, drop_last, rank_shard
-        self.batch_size, self.image_size, self.workers = batch_size, image_size, workers
-        transform = DeferredTransform(augment, tuple(mean), tuple(std))
-        self.batcher = Batcher(batch_size, rank_shard, tokenizer, transform, drop_last, negatives)
         # Order and augmentation depend on keys, so that reading the same records elsewhere changes nothing.
-        self.order = Order(
-            [source.hashes() for source in self.sources], [repeat for _, repeat in parts], seed
-        )
-        side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
-        self.reader = PairReader(self.sources, side, cache, cache_budget)
-
-    @property
-    def report(self) -> SkippedRecords:
-        """Unusable records so far."""
-        return self.reader.report
+        repeats = [repeat for _, repeat in parts]
+        self.order = Order([source.hashes() for source in self.sources], repeats, self.seed)
+        self.reader = PairReader(self.sources, self.kept_side, cache, cache_budget)
+        self.report = self.reader.report
 
     @property
     def cached(self) -> bool:
@@ -176,66 +250,24 @@ class PairLoader:
             for part, source in enumerate(self.sources)
             for start in range(0, len(source), CHUNK)
         ]
-        with ThreadPoolExecutor(self.workers, "diptych-scan") as pool:
-            try:
-                for done in _map_ahead(pool, self._scan, spans, 4 * self.workers):
-                    if progress is not None:
-                        progress(done)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        with worker_threads(self.workers, "diptych-scan") as pool:
+            for done in map_ahead(lambda task: pool.submit(self._scan, *task), spans, 4 * self.workers):
+                if progress is not None:
+                    progress(done)
         return self.report
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
-        """Scan if images are kept in memory.
-
-        `scanning` is called with the number of records, and returns the function that is called with the
-        number done.
-        """
+        """Scan if images are kept in memory."""
         if self.cached:
             self.scan(scanning(sum(map(len, self.sources))))
 
-    def close(self) -> None:
-        """Nothing to stop: no thread runs between batches."""
-
-    def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
-        """Give an epoch's batches.
-
-        Parameters
-        ----------
-        epoch : int
-        positions : mapping of lane to int
-            `Batch.positions` of the last batch that was used, of all lanes that are read here; empty: from
-            the start.
-
-        Yields
-        ------
-        Batch
-            Bitwise independent of the number of workers, the cache and where the epoch was resumed.
-
-        Raises
-        ------
-        DataError
-            The whole epoch does not fill one batch.
-        """
-        visits, empty = self.order.epoch(epoch), True
-        with ThreadPoolExecutor(self.workers, "diptych-pairs") as pool:
-            try:
-                lanes = {
-                    lane: self._lane(pool, visits, lane, int(positions.get(lane, 0)))
-                    for lane in self.batcher.lanes
-                }
-                for batch in self.batcher.batches(lanes, epoch):
-                    empty = False
-                    yield batch
-            finally:
-                # Also if the caller stops early: tasks that have not begun are dropped.
-                pool.shutdown(cancel_futures=True)
-        if empty and not positions:
-            raise DataError(
-                f"epoch {epoch} has fewer usable pairs (of {len(visits)}) than one batch, {self.batch_size} "
-                f"({self.report}): lower the batch size or check the data"
-            )
+    def _lanes(
+        self, pool: ThreadPoolExecutor, epoch: int, positions: Positions
+    ) -> dict[int, Iterator[PairChunk]]:
+        visits = self.order.epoch(epoch)
+        return {
+            lane: self._lane(pool, visits, lane, int(positions.get(lane, 0))) for lane in self.batcher.lanes
+        }
 
     def _lane(
         self, pool: ThreadPoolExecutor, visits: Visits, lane: int, position: int
@@ -246,7 +278,7 @@ class PairLoader:
         own = visits[lane :: self.rank_shard.lanes]
         spans = [(own, range(n, min(n + CHUNK, len(own)))) for n in range(position, len(own), CHUNK)]
         ahead = AHEAD * -(-self.batcher.each // CHUNK) + self.workers
-        return _map_ahead(pool, self._load, spans, ahead)
+        return map_ahead(lambda task: pool.submit(self._load, *task), spans, ahead)
 
     def _load(self, visits: Visits, span: range) -> PairChunk:
         """Load the usable pairs among some visits, cropped; runs in a worker thread."""
@@ -276,17 +308,3 @@ class PairLoader:
         for index in span:
             self.reader.pair(part, index)
         return len(span)
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor, work: Callable[[A, range], T], tasks: Sequence[tuple[A, range]], ahead: int
-) -> Iterator[T]:
-    """Run tasks in threads, at most `ahead` at a time, and yield their results in order."""
-    # In order, whichever ends first: batches must not depend on the speed of threads.
-    running: deque[Future[T]] = deque()
-    for task in tasks:
-        running.append(pool.submit(work, *task))
-        if len(running) >= ahead:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()

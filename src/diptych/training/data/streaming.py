@@ -6,12 +6,10 @@ of records, which the schedule needs, comes from a manifest (`sources/manifest.p
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,27 +17,16 @@ import torch
 from diptych.errors import DataError
 from diptych.files.locations import find_locations
 from diptych.files.patterns import is_remote
-from diptych.inputs import CLIP_MEAN, CLIP_STD
-from diptych.training.data.augment import AugmentConfig
-from diptych.training.data.batch import (
-    Batch,
-    Batcher,
-    DeferredTransform,
-    PairChunk,
-    Positions,
-    RankShard,
-    Tokenize,
-)
+from diptych.prefetch import map_ahead, read_ahead
+from diptych.training.data.batch import PairChunk, Positions, Tokenize
 from diptych.training.data.decoders import DecodeRequest, DecoderPool, DecodeTask
-from diptych.training.data.hard_negatives import Negatives
-from diptych.training.data.image_cache import side_for
 from diptych.training.data.lengths import ShardGroup, StreamLengths
+from diptych.training.data.loader import CHUNK, Loader, Mixture, PairLoader
 from diptych.training.data.order import Order, Visits, distinct_names, hash_keys
 from diptych.training.data.reader import SkippedRecords
 from diptych.training.data.sources.shard_reader import ShardReader
 from diptych.training.data.stream_lanes import LanePosition, RecordBlock, StreamEpoch, StreamLane
 
-CHUNK = 32  # records handed to a worker at a time
 # Shards per lane from which a lane reads whole shards of its own. With fewer, lanes would have unequal
 # numbers of pairs, and the shortest lane ends the epoch; so every lane reads some records of every shard.
 MIN_SHARDS_PER_LANE = 16
@@ -82,7 +69,7 @@ class TarStream:
         raise DataError("a TarStream has no index, so it cannot be split and no pairs held out: use TarPairs")
 
 
-class StreamLoader:
+class StreamLoader(Loader):
     """Batches from streams.
 
     Parameters
@@ -90,23 +77,10 @@ class StreamLoader:
     parts : sequence of (TarStream, repeat)
         A repeat of 2.5 reads each shard two or three times an epoch, in turn.
     tokenizer : callable
-    batch_size, image_size : int
-        Pairs of a step on all processes; side in pixels.
-    augment : AugmentConfig or None
-    seed : int
-    mean, std : 3 numbers each
-    workers : int
-        Processes that decode; the batches do not depend on it.
     pairs_per_epoch : int
         Usable pairs of an epoch, on all processes; 0 counts them in the headers of the shards.
-    rank_shard : RankShard
-    negatives : Negatives, optional
-        Hard negatives that go with the captions.
-
-    Attributes
-    ----------
-    report : SkippedRecords
-        What could not be used.
+    **options
+        Of `Loader`; `workers` are processes.
     """
 
     def __init__(
@@ -114,32 +88,17 @@ class StreamLoader:
         parts: Sequence[tuple[TarStream, float]],
         tokenizer: Tokenize,
         *,
-        batch_size: int,
-        image_size: int,
-        augment: AugmentConfig | None = None,
-        seed: int = 0,
-        mean: Sequence[float] = CLIP_MEAN,
-        std: Sequence[float] = CLIP_STD,
-        workers: int = 2,
         pairs_per_epoch: int = 0,
-        rank_shard: RankShard = RankShard(),  # noqa: B008 - frozen
-        negatives: Negatives | None = None,
+        **options: Any,
     ) -> None:
+        super().__init__(tokenizer, **options)
         self.streams = [stream for stream, _ in parts]
         self.shards = [stream.locations() for stream in self.streams]
         self.names = [distinct_names(locations) for locations in self.shards]
         hashes = [hash_keys(names) for names in self.names]
-        self.order = Order(hashes, [repeat for _, repeat in parts], seed)
-        self.batch_size, self.image_size, self.augment, self.rank_shard = (
-            batch_size,
-            image_size,
-            augment,
-            rank_shard,
-        )
-        self.workers, self.report = workers, SkippedRecords()
-        transform = DeferredTransform(augment, tuple(mean), tuple(std))
-        self.batcher = Batcher(batch_size, rank_shard, tokenizer, transform, negatives=negatives)
-        self._kept_side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
+        self.order = Order(hashes, [repeat for _, repeat in parts], self.seed)
+        self.report = SkippedRecords()
+        self.threads = len(self.batcher.lanes)  # readers: each reads one block in advance
         # Lanes mix the shards of all streams, so there is one block size.
         self._block = max(stream.block for stream in self.streams)
         self._decoders: DecoderPool | None = None
@@ -149,7 +108,7 @@ class StreamLoader:
                 ShardGroup(names, stream.caption_field is not None, stream.tries, stream.wait)
                 for stream, names in zip(self.streams, self.shards, strict=True)
             ],
-            workers,
+            self.workers,
         )
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
@@ -171,35 +130,17 @@ class StreamLoader:
         pairs = self._lengths.lane_pairs(visits, self.rank_shard.lanes, self._by_shard(visits))
         return min(int(count) // self.batcher.each for count in pairs)  # the shortest lane ends the epoch
 
-    def batches(self, epoch: int, positions: Positions = MappingProxyType({})) -> Iterator[Batch]:
-        """Give an epoch's batches, from the positions of `Batch.positions` on.
-
-        Raises
-        ------
-        DataError
-            The epoch does not fill one batch, or workers die repeatedly.
-        """
+    def _lanes(
+        self, pool: ThreadPoolExecutor, epoch: int, positions: Positions
+    ) -> dict[int, Iterator[PairChunk]]:
         self._decoders = self._decoders or DecoderPool(self.workers)
         # A shard that was replaced changes the number of batches, which the schedule does not follow.
         self._lengths.count_changed()
-        stream_epoch, empty = self._epoch(epoch), True
-        # A reader thread per lane: each reads one block in advance.
-        with ThreadPoolExecutor(len(self.batcher.lanes), "diptych-shards") as readers:
-            try:
-                lanes = {
-                    lane: self._lane(readers, self._decoders, stream_epoch, lane, positions.get(lane))
-                    for lane in self.batcher.lanes
-                }
-                for batch in self.batcher.batches(lanes, epoch):
-                    empty = False
-                    yield batch
-            finally:
-                readers.shutdown(cancel_futures=True)
-        if empty and not positions:
-            raise DataError(
-                f"epoch {epoch} has fewer usable pairs than one batch, {self.batch_size} ({self.report}): "
-                "lower the batch size or check the shards"
-            )
+        stream_epoch = self._epoch(epoch)
+        return {
+            lane: self._lane(pool, self._decoders, stream_epoch, lane, positions.get(lane))
+            for lane in self.batcher.lanes
+        }
 
     def close(self) -> None:
         """Stop the workers."""
@@ -239,35 +180,43 @@ class StreamLoader:
         """One lane's pairs from a position on: read by a thread, decoded by the workers."""
         start_at, taken = (LanePosition(), 0) if position is None else LanePosition.from_json(position)
         blocks = StreamLane(epoch, lane, self.rank_shard.lanes, self._block, self.report.add).blocks(start_at)
-        # Two batches of this lane in advance, and enough that no worker waits. -(-a // b) rounds up.
-        most = 2 * -(-self.batcher.each // CHUNK) + 2 * self.workers
-        running: deque[tuple[RecordBlock, range, DecodeTask]] = deque()
-        next_block = readers.submit(next, blocks, None)
-        while (block := next_block.result()) is not None:
-            next_block = readers.submit(next, blocks, None)  # read while this block is used
-            for start in range(taken, len(block.records), CHUNK):
-                span = range(start, min(start + CHUNK, len(block.records)))
-                running.append((block, span, decoders.submit(self._request(block, span))))
-                if len(running) >= most:
-                    yield self._chunk(*running.popleft())
-            taken = 0  # only the first block was partly used before
-        while running:
-            yield self._chunk(*running.popleft())
 
-    def _request(self, block: RecordBlock, span: range) -> DecodeRequest:
+        def chunks() -> Iterator[tuple[RecordBlock, range]]:
+            first = taken  # only the first block was partly used before
+            for block in read_ahead(readers, blocks):
+                for start in range(first, len(block.records), CHUNK):
+                    yield block, range(start, min(start + CHUNK, len(block.records)))
+                first = 0
+
+        # Two batches of this lane in advance, and enough that no worker waits. -(-a // b) rounds up.
+        ahead = 2 * -(-self.batcher.each // CHUNK) + 2 * self.workers
+        return map_ahead(lambda chunk: self._submit(decoders, *chunk), chunks(), ahead)
+
+    def _submit(self, decoders: DecoderPool, block: RecordBlock, span: range) -> _ChunkTask:
         records = [block.records[n] for n in span]
-        return DecodeRequest(
+        request = DecodeRequest(
             [record.image for record in records],
             [record.captions for record in records],
             block.numbers[span.start : span.stop],
             self.augment,
-            self._kept_side,
+            self.kept_side,
             self.image_size,
         )
+        return _ChunkTask(block, span, decoders.submit(request), self.report)
 
-    def _chunk(self, block: RecordBlock, span: range, task: DecodeTask) -> PairChunk:
-        """Wait for a task, and report the records that could not be decoded."""
-        decoded = task.result()
+
+@dataclass(frozen=True)
+class _ChunkTask:
+    """Consecutive records of a block that the workers decode."""
+
+    block: RecordBlock
+    span: range
+    task: DecodeTask
+    report: SkippedRecords
+
+    def result(self) -> PairChunk:
+        """Wait for the records, and report those that could not be decoded."""
+        block, span, decoded = self.block, self.span, self.task.result()
         for n, reason in decoded.failures.items():
             self.report.add("picture cannot be decoded", f"{block.records[span[n]].key}: {reason}")
         good = [span[n] for n in decoded.good.tolist()]  # numbers within the block
@@ -280,3 +229,45 @@ class StreamLoader:
             ends=[block.position.to_json(n + 1) for n in good],
             seconds=decoded.seconds / max(1, len(good)),
         )
+
+
+def open_pairs(
+    data: Mixture,
+    tokenizer: Tokenize,
+    *,
+    cache: str | bool = "auto",
+    pairs_per_epoch: int = 0,
+    **options: Any,
+) -> Loader:
+    """Make the loader of a mixture.
+
+    Parameters
+    ----------
+    data : Mixture
+        Of descriptions of one kind: indexed, or `TarStream`.
+    tokenizer : callable
+    cache : "auto", True or False
+        For pairs with an index; see `PairLoader`.
+    pairs_per_epoch : int
+        For streams; see `StreamLoader`.
+    **options
+        Of `PairLoader` and `StreamLoader`.
+
+    Raises
+    ------
+    DataError
+        Streams among pairs with an index; `pairs_per_epoch` for pairs with an index.
+    """
+    streams = [(part, repeat) for part, repeat in data.parts if isinstance(part, TarStream)]
+    if not streams:
+        if pairs_per_epoch:
+            raise DataError(
+                f"pairs_per_epoch is {pairs_per_epoch}, but these pairs have an index, which counts them: "
+                "set it for streams only (TarStream, diptych train --stream)"
+            )
+        return PairLoader(data, tokenizer, cache=cache, **options)
+    if len(streams) < len(data.parts):
+        raise DataError(
+            "streams (TarStream) and pairs with an index cannot be mixed: name local shards as TarStream, too"
+        )
+    return StreamLoader(streams, tokenizer, pairs_per_epoch=pairs_per_epoch, **options)

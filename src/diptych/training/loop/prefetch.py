@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
+from diptych.prefetch import read_ahead, worker_threads
 from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator
 
@@ -26,22 +26,16 @@ def prefetch_pinned(batches: Iterator[Batch], accelerator: Accelerator) -> Gener
     if not accelerator.copies_async:
         yield from batches
         return
-    with ThreadPoolExecutor(1, "diptych-pin") as pool:
-        pinned = pool.submit(_next, batches, accelerator)
+
+    def pinned(batch: Batch) -> Batch:
+        return replace(batch, crops=accelerator.pin(batch.crops), groups=accelerator.pin(batch.groups))
+
+    with worker_threads(1, "diptych-pin") as pool:
+        following = read_ahead(pool, map(pinned, batches))
         while True:
             started = time.perf_counter()
-            batch = pinned.result()
+            batch = next(following, None)
             if batch is None:
                 return
-            waited = time.perf_counter() - started
-            following: Future[Batch | None] = pool.submit(_next, batches, accelerator)
-            pinned = following
             # What the caller waited, in place of the time that the pinning thread waited for the loader.
-            yield replace(batch, wait_seconds=waited)
-
-
-def _next(batches: Iterator[Batch], accelerator: Accelerator) -> Batch | None:
-    batch = next(batches, None)
-    if batch is None:
-        return None
-    return replace(batch, crops=accelerator.pin(batch.crops), groups=accelerator.pin(batch.groups))
+            yield replace(batch, wait_seconds=time.perf_counter() - started)
