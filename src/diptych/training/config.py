@@ -20,6 +20,7 @@ from diptych.inputs.config import CLIP_VOCAB_SIZE
 from diptych.model.config import CLIPConfig, ResNetConfig, check_choices
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.loader import Mixture
+from diptych.training.losses.contrastive import ContrastiveLoss
 from diptych.weights import ModelSpec
 from diptych.weights.names import resolve_architecture
 from diptych.weights.registry import tokenizer_for
@@ -92,7 +93,7 @@ class TrainConfig:
     # their words, their n-grams, or the label
     objective: Literal["contrastive", "captions", "words", "ngrams", "classes"] = "contrastive"
     classes: tuple[str, ...] = ()  # every label of the data, for the objective "classes"
-    loss: Literal["infonce", "sigmoid"] = "infonce"
+    loss: ContrastiveLoss = "infonce"
     # Pairs with the same caption or label: masked as negatives, additional positives, or negatives
     same_caption: Literal["ignore", "positive", "negative"] = "ignore"
     negatives: str = ""  # file of hard negatives, see data/hard_negatives.py; contrastive only

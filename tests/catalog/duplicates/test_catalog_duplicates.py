@@ -533,7 +533,7 @@ def test_what_is_asked_for_has_to_exist(album: Path, tmp_path: Path) -> None:
             duplicates(album, rules=parse_rules(f"folder:{folder},resolution"))
     with pytest.raises(InputError, match="there is no format 'PGN': expected some of JPEG, PNG"):
         parse_rules("format:PGN/JPEG")
-    assert parse_rules("format:heic/jpg/raw")
+    assert parse_rules("format:heic/jpg/raw/jxl")
     store = Store.create(tmp_path / "empty")
     with pytest.raises(CatalogError, match="holds no pictures yet"):
         find_duplicates(store)

@@ -30,7 +30,7 @@ BY_BYTES = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000"),
     *("PPM", "ICO", "QOI", "PSD", "DDS", "SGI", "PCX", "ICNS", "DIB"),
 )
-FORMATS = (*BY_BYTES, "MPO", "HEIF", "RAW")  # all formats that can be read
+FORMATS = (*BY_BYTES, "MPO", "HEIF", "JXL", "RAW")  # all formats that can be read
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")

@@ -47,7 +47,7 @@ parts of a sum: added up over the processes they are the gradient of the loss.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -58,6 +58,9 @@ from diptych.errors import InputError
 from diptych.training.losses.feature_exchange import ColumnBlock, Exchange, NoExchange
 from diptych.training.losses.row_band import RowBand, cast_gradients
 from diptych.training.losses.tile_softmax import add_to_log_sums, sum_of_softmaxes, tile_shifts
+
+# The losses of this file, as `TrainConfig.loss` names them.
+ContrastiveLoss: TypeAlias = Literal["infonce", "sigmoid"]
 
 # Shapes: N pairs here, D width, m x n one tile. a: image features, b: text features.
 

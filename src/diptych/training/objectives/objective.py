@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity, interpolate
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.text.prefix_tree import encode_with_prefix_trees, supports_prefix_trees
-from diptych.training.losses.contrastive import info_nce, sigmoid_loss
+from diptych.training.losses.contrastive import ContrastiveLoss, info_nce, sigmoid_loss
 from diptych.training.losses.distillation import similarity_distillation
 from diptych.training.losses.feature_exchange import Exchange, global_mean
 from diptych.training.losses.hard_negatives import hard_negative_loss
@@ -130,7 +130,7 @@ class Contrastive(Objective):
         self,
         model: CLIP,
         *,
-        loss: Literal["infonce", "sigmoid"] = "infonce",
+        loss: ContrastiveLoss = "infonce",
         share_text: bool = True,
         compiled: bool = False,
         teachers: Sequence[CLIP] = (),
@@ -140,7 +140,7 @@ class Contrastive(Objective):
         negatives: float | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.kind, self.positive, self.negatives = model, loss, positive, negatives
+        self.model, self.loss_name, self.positive, self.negatives = model, loss, positive, negatives
         self.share_text = share_text and supports_prefix_trees(model.text_config)
         self._encode_image: Callable[..., Tensor] = (
             torch.compile(model.encode_image) if compiled else model.encode_image
@@ -207,9 +207,8 @@ class Contrastive(Objective):
         """InfoNCE or the sigmoid loss, with the losses on hard negatives and of distillation added."""
         image, text, *more = features
         # The scale is learned as its logarithm, so that it stays positive.
-        scale, bias = self.model.logit_scale.exp(), None
-        if self.kind == "sigmoid":
-            bias = self.model.logit_bias
+        scale = self.model.logit_scale.exp()
+        bias = self.model.logit_bias if self.loss_name == "sigmoid" else None
         loss = self._contrastive_loss(image, text, scale, bias, groups, exchange)
         if self.negatives is not None:
             negatives, present, *more = more
@@ -230,15 +229,18 @@ class Contrastive(Objective):
         """InfoNCE or the sigmoid loss; pairs of one group are positives, or masked as negatives."""
         positives = groups if self.positive else None
         masked = None if self.positive else groups
-        if bias is None:
+        if self.loss_name == "infonce":
             loss = info_nce(image, text, scale, groups=masked, exchange=exchange)
             if positives is None:
                 return loss
             return loss + multi_positive_info_nce_term(image, text, scale, positives, exchange)
-        loss = sigmoid_loss(image, text, scale, bias, groups=masked, exchange=exchange)
-        if positives is None:
-            return loss
-        return loss + multi_positive_sigmoid_term(image, text, scale, bias, positives, exchange)
+        if self.loss_name == "sigmoid":
+            assert bias is not None  # __init__ refuses a model without one
+            loss = sigmoid_loss(image, text, scale, bias, groups=masked, exchange=exchange)
+            if positives is None:
+                return loss
+            return loss + multi_positive_sigmoid_term(image, text, scale, bias, positives, exchange)
+        assert_never(self.loss_name)
 
     def _distillation_loss(
         self, image: Tensor, text: Tensor, scale: Tensor, teacher: Sequence[Tensor], exchange: Exchange
