@@ -93,7 +93,7 @@ def test_a_picture_without_permission(
 def test_all_pictures_bad(run: Run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"")
     done = run("classify", "bad.jpg", *LABELS, "-m", tiny)
-    assert "1 of 1 pictures could not be read" in complaint(done, 2)
+    assert "1 of 1 picture could not be read" in complaint(done, 2)
     assert done.stdout == ""
 
 

@@ -105,7 +105,7 @@ def test_a_number_of_pictures_at_most_is_a_limit() -> None:
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_progress_is_open_before_a_measurement_begins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a measurement does first (reading, hashing, loading a model), a bar is open by then."""
-    from diptych.cli.evaluate import measuring
+    from diptych.cli.shared import measuring
 
     opened: list[tuple[str, bool]] = []
 

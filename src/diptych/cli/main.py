@@ -35,7 +35,6 @@ from diptych.cli.evaluate import (
 )
 from diptych.cli.models import embed, export, mean, models, runtimes
 from diptych.cli.search import duplicates, map, search, similar
-from diptych.cli.search.query_arguments import QueryCommand
 from diptych.cli.shared.console import note_guessed_encodings, print_message, set_encodings, show_warnings
 from diptych.cli.shared.picture_limit import with_pixel_limit
 from diptych.cli.train import train
@@ -74,7 +73,7 @@ app.command("classify", rich_help_panel=_PICTURES)(with_pixel_limit(classify.cla
 app.command("demo", rich_help_panel=_PICTURES)(with_pixel_limit(demo.demo))
 app.command("embed", rich_help_panel=_PICTURES)(with_pixel_limit(embed.embed))
 app.command("index", rich_help_panel=_COLLECTION)(with_pixel_limit(index.index))
-app.command("search", cls=QueryCommand, rich_help_panel=_COLLECTION)(with_pixel_limit(search.search))
+app.command("search", cls=search.QueryCommand, rich_help_panel=_COLLECTION)(with_pixel_limit(search.search))
 app.command("similar", rich_help_panel=_COLLECTION)(with_pixel_limit(similar.similar))
 app.command("duplicates", rich_help_panel=_COLLECTION)(with_pixel_limit(duplicates.duplicates))
 app.command("tag", rich_help_panel=_COLLECTION)(with_pixel_limit(tag.tag))

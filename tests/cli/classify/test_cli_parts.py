@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from typer.testing import Result
 
-from diptych.cli.classify.pictures import listed, sort_words
-from diptych.cli.classify.sorting import folders_of
+from diptych.cli.classify.pictures import folder_names, listed, sort_words
 from diptych.cli.shared import console
 from diptych.cli.shared.console import bar, clean, fit_width, progress
 from diptych.cli.shared.labels import prompt
@@ -42,7 +41,7 @@ def test_bar_is_exactly_as_wide_as_asked(share: float, width: int) -> None:
 
 @given(st.lists(st.text(), unique=True, max_size=8))
 def test_each_label_has_a_folder_of_its_own(labels: list[str]) -> None:
-    folders = folders_of(labels)
+    folders = folder_names(labels)
     assert list(folders) == labels
     assert len({name.casefold() for name in folders.values()}) == len(labels)
     for name in folders.values():

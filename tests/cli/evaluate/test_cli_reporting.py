@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.cli.evaluate.reporting import _folded, print_table
+from diptych.cli.shared.reporting import _folded, print_table
 from diptych.datasets.registry import KNOWN
 from diptych.reports import Cell, Estimate, Table
 

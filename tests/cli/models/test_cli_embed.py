@@ -23,12 +23,12 @@ Run = Callable[..., Result]
 def test_pictures_to_files_and_on(run: Run, tiny: Path, album: Path) -> None:
     done = run("embed", album, "--to", "vectors", "--model", tiny)
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith("3 vectors in 1 parts in vectors: 3 embedded in")
+    assert done.stdout.startswith("3 vectors in 1 part in vectors: 3 embedded in")
     rows = np.load("vectors/img_emb/img_emb_0.npy")
     assert rows.dtype == np.float16
     np.testing.assert_allclose(np.linalg.norm(rows.astype(np.float32), axis=1), 1, atol=2e-3)
     again = run("embed", album, "--to", "vectors")  # the folder knows its model
-    assert (again.exit_code, again.stdout) == (0, "3 vectors in 1 parts in vectors: nothing new\n")
+    assert (again.exit_code, again.stdout) == (0, "3 vectors in 1 part in vectors: nothing new\n")
     other = run("embed", album, "--to", "vectors", "--model", tiny, "--dtype", "float32")
     assert other.exit_code == 2
     assert "--dtype" in other.stderr

@@ -14,8 +14,8 @@ from typer.main import get_command
 from typer.testing import Result
 
 from diptych.catalog import Filter
-from diptych.cli.collection.filtering import FilterOptions, read_date
 from diptych.cli.main import app
+from diptych.cli.shared.filters import FilterOptions, read_date
 
 Run = Callable[..., Result]
 
@@ -37,7 +37,7 @@ def paths(done: Result) -> list[str]:
 
 
 def test_a_list_needs_no_model(run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.cli.collection.catalogs.encoder_for", None)  # asked for, it would fail
+    monkeypatch.setattr("diptych.cli.shared.catalogs.encoder_for", None)  # asked for, it would fail
     assert paths(run("search", "--paths")) == ["c.webp", "b.png", "a.jpg"]
     assert paths(run("search", "--paths", "--sort", "name")) == ["a.jpg", "b.png", "c.webp"]
     pages = [paths(run("search", "--paths", "-k", 2, "--page", page)) for page in (1, 2)]
@@ -76,7 +76,7 @@ def test_an_order_and_a_csv_of_a_query(run: Run, indexed: Path) -> None:
 
 
 def test_names_that_nothing_has_are_refused(run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.cli.collection.catalogs.encoder_for", None)
+    monkeypatch.setattr("diptych.cli.shared.catalogs.encoder_for", None)
     commands: list[tuple[object, ...]] = [("search",), ("search", "dog"), ("map",), ("duplicates",)]
     commands += [("similar", indexed / "a.jpg"), ("catalog", "export", "vectors"), ("tag", "--xmp")]
     for command in commands:

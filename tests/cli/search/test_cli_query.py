@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from diptych.catalog import parse_query
 from diptych.cli.main import app
-from diptych.cli.search.query_arguments import split_query
+from diptych.cli.search.search import split_query
 from diptych.errors import InputError
 
 Run = Callable[..., Result]

@@ -234,7 +234,7 @@ def test_the_file_that_passes_the_filter_is_shown(run: Run, indexed: Path) -> No
 def test_slips_are_told_before_the_model_is_loaded(
     run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych.cli.collection.catalogs.encoder_for", None)  # asked for, it would fail
+    monkeypatch.setattr("diptych.cli.shared.catalogs.encoder_for", None)  # asked for, it would fail
     for words, message in (
         (("",), "the query is empty"),
         ((indexed / "no.jpg",), "there is no such picture"),

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli.audit.auditing import run_audit
-from diptych.cli.evaluate.measuring import EncoderOptions, MeasureOptions, measuring
+from diptych.cli.shared.measuring import EncoderOptions, MeasureOptions, measuring
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -9,9 +9,9 @@ import typer
 
 from diptych.cli.audit.audit_bias import FileColumn, Level, Minimum, Seed, Table
 from diptych.cli.audit.auditing import run_audit
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note
+from diptych.cli.shared.measuring import MeasureOptions, measuring
 from diptych.errors import InputError
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from diptych.cli.audit.auditing import run_audit
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared.console import note
+from diptych.cli.shared.measuring import MeasureOptions, measuring
 
 Table = Annotated[
     Path | None,

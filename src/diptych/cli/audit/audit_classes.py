@@ -9,8 +9,8 @@ import typer
 
 from diptych.cli.audit.audit_bias import Seed
 from diptych.cli.audit.auditing import run_audit
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared import options
+from diptych.cli.shared.measuring import MeasureOptions, measuring
 
 
 @measuring

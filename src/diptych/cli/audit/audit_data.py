@@ -10,10 +10,10 @@ import typer
 
 from diptych.cli.audit.audit import Seed
 from diptych.cli.audit.auditing import run_audit
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note
 from diptych.cli.shared.labels import class_texts
+from diptych.cli.shared.measuring import MeasureOptions, measuring
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from diptych.cli.evaluate.measuring import EncoderOptions
-from diptych.cli.evaluate.reporting import print_report
 from diptych.cli.shared.console import exit_on_failures, progress
+from diptych.cli.shared.measuring import EncoderOptions
+from diptych.cli.shared.reporting import print_report
 
 if TYPE_CHECKING:
     from diptych.audits import Audit

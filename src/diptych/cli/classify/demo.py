@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.evaluate.reporting import print_lines
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note, print_message
+from diptych.cli.shared.encoders import EncoderSettings
+from diptych.cli.shared.option_groups import with_groups
 from diptych.cli.shared.own_files import SOFTWARE, Force, check_overwrite
+from diptych.cli.shared.reporting import print_lines
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -41,6 +44,18 @@ LABELS, WORDS = zip(*SAMPLES.values(), *OTHERS, strict=True)
 SHOWN = 3  # labels under each picture
 
 
+@dataclass(frozen=True)
+class DemoModelOptions(EncoderSettings):
+    """The model, and how it computes."""
+
+    model: options.Model = "default"
+    pretrained: options.Pretrained = None
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    threads: options.Threads = "auto"
+
+
+@with_groups
 def demo(
     pictures: Annotated[
         list[str] | None,
@@ -65,11 +80,8 @@ def demo(
     force: Force = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Use the first N pictures.")] = 24,
     quiet: options.Quiet = False,
-    model: options.Model = "default",
-    pretrained: options.Pretrained = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = "auto",
+    *,
+    encoding: DemoModelOptions,
 ) -> None:
     """Classify sample pictures by labels in words and draw a contact sheet, as PNG and HTML.
 
@@ -91,7 +103,7 @@ def demo(
     names = (
         gather(pictures, allow_urls=False, stdin=typer.get_text_stream("stdin")) if pictures else samples()
     )
-    encoder = options.open_model(model, pretrained, device=device, precision=precision, threads=threads)
+    encoder = encoding.open(encoding.model, encoding.pretrained)
     prompts = prompts_for(labels) if label else labels  # the built-in labels are sentences already
     classifier = ZeroShotClassifier(encoder, templates=None).fit(prompts)
     cards, failures = _cards(classifier, names[:limit])

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from diptych.cli.shared.console import print_message, progress
-from diptych.errors import ImageError, InputError
+from diptych.errors import ImageError, InputError, SaveError
+from diptych.files.disk import file_stems, replace_file
 from diptych.files.text_files import decode_text, encoding_of, lines_of
 from diptych.files.unicode_text import existing_path
 from diptych.media import IMAGE_SUFFIXES, fetch, find_images
@@ -185,7 +188,7 @@ class ImageEmbedder:
     encoder: Encoder
     exact: bool
     threads: int | None
-    batch_size: int | None
+    batch_size: int
     quiet: bool
     typed: frozenset[str] = frozenset()  # names from the command line itself, not from a list
 
@@ -197,7 +200,7 @@ class ImageEmbedder:
             for result in embed_images(
                 self.encoder,
                 sources(pictures, failures.__setitem__, typed=self.typed),
-                batch_size=self.batch_size or 32,
+                batch_size=self.batch_size,
                 threads=self.threads,
                 exact=self.exact,
                 progress=advance,
@@ -206,3 +209,42 @@ class ImageEmbedder:
                     failures[result.key] = result.reason
                 else:
                     yield result.key, result.vector
+
+
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """A distinct folder name for each label, valid on any file system.
+
+    Examples
+    --------
+    >>> folder_names(["cats/dogs: both?", "..", "Cat", "cat"])
+    {'cats/dogs: both?': 'cats_dogs_ both_', '..': 'label', 'Cat': 'Cat', 'cat': 'cat (2)'}
+    """
+    distinct = list(dict.fromkeys(labels))
+    return dict(zip(distinct, file_stems(distinct, spaces=True, fallback="label"), strict=True))
+
+
+def copy_into(folder: Path, source: Path) -> Path:
+    """Copy a file into a folder and return its new path; a number is added if the name is used.
+
+    A file that is there already is not copied again, so that the same command resumes.
+
+    Raises
+    ------
+    SaveError
+        The disk is full, or the folder is not writable.
+    """
+    try:
+        free = folder / source.name
+        number = 2
+        while free.exists():
+            if filecmp.cmp(source, free, shallow=False):
+                return free
+            free = folder / f"{source.stem} ({number}){source.suffix}"
+            number += 1
+        replace_file(free, lambda part: shutil.copy2(source, part))
+    except OSError as error:
+        raise SaveError(
+            f"{source} could not be copied to {folder} ({error}). Earlier copies stay; to continue, run the "
+            "same command again"
+        ) from error
+    return free

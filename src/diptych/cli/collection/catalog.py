@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.collection import catalog_keeping, catalogs
-from diptych.cli.collection.filtering import FilterOptions, filter_check
-from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, print_message, progress
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.collection import catalog_backup
+from diptych.cli.shared import catalogs
+from diptych.cli.shared.console import clean, print_message
+from diptych.cli.shared.encoders import CatalogModelOptions, ModelReference, load_encoder
+from diptych.cli.shared.filters import FilterOptions, check_filter
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Json, OutputOptions, flag
 from diptych.cli.shared.picture_limit import with_pixel_limit
-from diptych.errors import counted
+from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
     from diptych.catalog import CatalogSummary, ImportReport
@@ -27,51 +29,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Golden = Annotated[
-    bool,
-    typer.Option(
-        "--golden", metavar="", help="Also check that the model still gives the embeddings it gave at first."
-    ),
-]
-Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="VECTORS",
-        help="A folder written by diptych embed or clip-retrieval, or a .parquet file.",
-        show_default=False,
-    ),
-]
-Root = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="The folder that relative paths start from. Default: the current one.",
-        show_default=False,
-    ),
-]
-Column = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="The column of embeddings in a .parquet file. Default: recognised by its name."
-    ),
-]
-Trust = Annotated[
-    bool,
-    typer.Option("--trust", metavar="", help="Import embeddings even if their model is unknown."),
-]
-Target = Annotated[
-    Path,
-    typer.Argument(
-        metavar="TO", help="A new folder, or a file name that ends in .parquet.", show_default=False
-    ),
-]
-Dtype = Annotated[
-    str, typer.Option(metavar="float16|float32", help="Data type of the embeddings in a folder.")
-]
-
 
 @app.command()
-def info(catalog: catalogs.Catalog = None, json: options.Json = False) -> None:
+def info(catalog: catalogs.Catalog = None, json: Json = False) -> None:
     """Show the number of pictures and files, models, disk space, and when folders were indexed.
 
     [bold]Examples[/bold]
@@ -109,7 +69,7 @@ def _lines(summary: CatalogSummary) -> list[str]:
         gone = space.rows - space.vectors
         unused = f", and {counted(gone, 'row')} no longer used" if gone else ""
         label = "model   " if space.state == "active" else "becoming"
-        reference = catalogs.ModelReference.parse(space.model)
+        reference = ModelReference.parse(space.model)
         name = " ".join(filter(None, (reference.name, reference.tag)))
         lines.append(
             f"  {label}  {name} ({space.identity[:19]}...): {space.vectors:,} vectors of {space.dim}{unused}"
@@ -128,14 +88,15 @@ def _lines(summary: CatalogSummary) -> list[str]:
 
 
 @app.command()
-@with_group("encoding")
+@with_groups
 def check(
     catalog: catalogs.Catalog = None,
-    golden: Golden = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    golden: Annotated[
+        bool, flag("--golden", "Also check that the model still gives the embeddings it gave at first.")
+    ] = False,
     *,
-    encoding: catalogs.ModelOptions,
+    output: OutputOptions,
+    encoding: CatalogModelOptions,
 ) -> None:
     """Check a catalogue: every picture has its embedding, and every embedding its picture.
 
@@ -150,7 +111,7 @@ def check(
     from diptych.errors import CatalogError
 
     with catalogs.open_catalog(catalog) as store:
-        faults = check_catalog(store, lambda name, total: progress(name, total, unit="rows", quiet=quiet))
+        faults = check_catalog(store, output.stage("rows"))
         if golden and store.active is not None:
             encoder, _ = catalogs.encoder_for(store, encoding)
             try:
@@ -158,7 +119,7 @@ def check(
             except CatalogError as error:
                 faults.append(str(error))
         pictures, name = len(store), store.name
-    if json:
+    if output.json:
         typer.echo(jsonlib.dumps({"catalog": name, "pictures": pictures, "faults": faults}))
     elif not faults:
         typer.echo(clean(f"{counted(pictures, 'picture')} in {name}: no faults found"))
@@ -170,17 +131,36 @@ def check(
 
 @app.command("import")
 @with_pixel_limit
-@with_group("encoding")
+@with_groups
 def import_(
-    source: Source,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="VECTORS",
+            help="A folder written by diptych embed or clip-retrieval, or a .parquet file.",
+            show_default=False,
+        ),
+    ],
     catalog: catalogs.Catalog = None,
-    root: Root = None,
-    column: Column = "",
-    trust: Trust = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder that relative paths start from. Default: the current one.",
+            show_default=False,
+        ),
+    ] = None,
+    column: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The column of embeddings in a .parquet file. Default: recognised by its name.",
+        ),
+    ] = "",
+    trust: Annotated[bool, flag("--trust", "Import embeddings even if their model is unknown.")] = False,
     *,
-    encoding: catalogs.ModelOptions,
+    output: OutputOptions,
+    encoding: CatalogModelOptions,
 ) -> None:
     """Import existing embeddings into a catalogue: from diptych embed, clip-retrieval, or Parquet.
 
@@ -200,13 +180,11 @@ def import_(
 
     start = time.monotonic()
     if not source.exists():
-        from diptych.errors import InputError
-
         raise InputError(f"there is no file or folder {source}")
     with catalogs.open_catalog(catalog, create=True) as store:
         recorded = None if store.active is not None else _model_of(source)
         if encoding.model is None and recorded is not None:
-            encoder, reference = catalogs.load_encoder(recorded, encoding)
+            encoder, reference = load_encoder(recorded, encoding)
         else:
             encoder, reference = catalogs.encoder_for(store, encoding)
         done = import_vectors(
@@ -217,9 +195,9 @@ def import_(
             root=root,
             column=column,
             trust=trust,
-            stage=lambda name, total: progress(name, total, unit="rows", quiet=quiet),
+            stage=output.stage("rows"),
         )
-        _print_import(done, store.name, len(store), time.monotonic() - start, json=json)
+        _print_import(done, store.name, len(store), time.monotonic() - start, json=output.json)
     if done.changed:
         raise typer.Exit(1)
 
@@ -246,7 +224,10 @@ def _print_import(done: ImportReport, name: str, pictures: int, seconds: float, 
     if done.compared:
         parts.append(f"the model agrees with {done.compared} of them")
     typer.echo(
-        clean(f"{pictures:,} pictures in {name}: {done.rows:,} rows, {', '.join(parts)} in {seconds:.1f} s")
+        clean(
+            f"{counted(pictures, 'picture')} in {name}: {counted(done.rows, 'row')}, {', '.join(parts)} in "
+            f"{seconds:.1f} s"
+        )
     )
     if done.changed:
         print_message(
@@ -256,15 +237,21 @@ def _print_import(done: ImportReport, name: str, pictures: int, seconds: float, 
 
 
 @app.command()
-@with_group("filters")
+@with_groups
 def export(
-    to: Target,
+    to: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TO", help="A new folder, or a file name that ends in .parquet.", show_default=False
+        ),
+    ],
     catalog: catalogs.Catalog = None,
-    dtype: Dtype = "float16",
+    dtype: Annotated[
+        str, typer.Option(metavar="float16|float32", help="Data type of the embeddings in a folder.")
+    ] = "float16",
     *,
     filters: FilterOptions,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    output: OutputOptions,
 ) -> None:
     """Export pictures with their embeddings: in clip-retrieval's layout, or as one Parquet file.
 
@@ -285,18 +272,13 @@ def export(
         raise typer.BadParameter(f"--dtype takes {' or '.join(DTYPES)}, not {dtype!r}")
     if to.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".npy", ".npz"):
         raise typer.BadParameter(f"TO takes a folder, or a file name that ends in .parquet, not {to.name!r}")
-    where = filters.filter()
+    picture_filter = filters.filter()
     with catalogs.open_catalog(catalog) as store:
-        filter_check(where)(store.database)
-        rows = export_vectors(
-            store,
-            to,
-            dtype=dtype,
-            where=where,
-            stage=lambda name, total: progress(name, total, unit="pictures", quiet=quiet),
-        )
-    typer.echo(jsonlib.dumps({"to": str(to), "rows": rows}) if json else clean(f"{rows:,} pictures in {to}"))
+        check_filter(picture_filter, store.database)
+        rows = export_vectors(store, to, dtype=dtype, where=picture_filter, stage=output.stage("pictures"))
+    summary = clean(f"{counted(rows, 'picture')} in {to}")
+    typer.echo(jsonlib.dumps({"to": str(to), "rows": rows}) if output.json else summary)
 
 
-for command in (catalog_keeping.move, catalog_keeping.backup, catalog_keeping.restore):
+for command in (catalog_backup.move, catalog_backup.backup, catalog_backup.restore):
     app.command()(command)

@@ -7,17 +7,18 @@ import json as jsonlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.collection import catalogs
-from diptych.cli.collection.tag_output import note_fate
-from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, note, print_message, progress
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.collection.annotation_output import note_annotation_changes
+from diptych.cli.shared import catalogs
+from diptych.cli.shared.console import clean, print_message
+from diptych.cli.shared.encoders import EmbeddingOptions
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import OutputOptions, flag
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -25,96 +26,87 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES, SHOWN_FOLDERS = 10, 3
 
-Paths = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="PATH", help="Folders and pictures. Default: everything indexed before.", show_default=False
-    ),
-]
-Archives = Annotated[
-    bool | None,
-    typer.Option(
-        "--archives/--no-archives",
-        help="Index pictures inside zip and tar archives. The choice is remembered; at first it is yes.",
-        show_default=False,
-    ),
-]
-SystemFolders = Annotated[
-    bool | None,
-    typer.Option(
-        "--system-folders/--no-system-folders",
-        help="Index folders that file servers and systems use themselves (@eaDir, #recycle ...). The choice "
-        "is remembered; at first it is no.",
-        show_default=False,
-    ),
-]
-Verify = Annotated[
-    bool,
-    typer.Option(
-        "--verify",
-        metavar="",
-        help="Read every file again, even if size and time are unchanged, and report changed pictures.",
-    ),
-]
-Retry = Annotated[bool, typer.Option("--retry", metavar="", help="Read again the files that failed before.")]
-Gone = Annotated[
-    bool,
-    typer.Option(
-        "--remove-gone",
-        metavar="",
-        help="Remove missing files from the catalogue even if a whole folder is missing, as with an "
-        "unplugged drive. With --reembed, drop pictures that could not be embedded again.",
-    ),
-]
-Forget = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="PATH",
-        help="Remove this file or folder from the catalogue, not from disk, until it is indexed by name "
-        "again. PATHs are indexed first, so the same pictures keep their tags there.",
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PATTERN",
-        help="Skip files that match, now and later: a name ('*.gif'), a folder (private/), the end of a path "
-        "(2019/drafts), or a path below the indexed folder (/2019). '' removes all patterns.",
-    ),
-]
-Watch = Annotated[
-    bool,
-    typer.Option(
-        "--watch", metavar="", help="Keep running and index changes as they happen; stop with Ctrl-C."
-    ),
-]
-Reembed = Annotated[
-    bool,
-    typer.Option(
-        "--reembed",
-        metavar="",
-        help="Embed all pictures again with another --model; until that is done, search uses the old one.",
-    ),
-]
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Which files are indexed, and what happens to those that changed or are missing."""
+
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Skip files that match, now and later: a name ('*.gif'), a folder (private/), the end of a "
+            "path (2019/drafts), or a path below the indexed folder (/2019). '' removes all patterns.",
+        ),
+    ] = None
+    archives: Annotated[
+        bool | None,
+        typer.Option(
+            "--archives/--no-archives",
+            help="Index pictures inside zip and tar archives. The choice is remembered; at first it is yes.",
+            show_default=False,
+        ),
+    ] = None
+    system_folders: Annotated[
+        bool | None,
+        typer.Option(
+            "--system-folders/--no-system-folders",
+            help="Index folders that file servers and systems use themselves (@eaDir, #recycle ...). The "
+            "choice is remembered; at first it is no.",
+            show_default=False,
+        ),
+    ] = None
+    retry: Annotated[bool, flag("--retry", "Read again the files that failed before.")] = False
+    verify: Annotated[
+        bool,
+        flag(
+            "--verify",
+            "Read every file again, even if size and time are unchanged, and report changed pictures.",
+        ),
+    ] = False
+    remove_gone: Annotated[
+        bool,
+        flag(
+            "--remove-gone",
+            "Remove missing files from the catalogue even if a whole folder is missing, as with an unplugged "
+            "drive. With --reembed, drop pictures that could not be embedded again.",
+        ),
+    ] = False
+    forget: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Remove this file or folder from the catalogue, not from disk, until it is indexed by name "
+            "again. PATHs are indexed first, so the same pictures keep their tags there.",
+        ),
+    ] = None
+    watch: Annotated[
+        bool, flag("--watch", "Keep running and index changes as they happen; stop with Ctrl-C.")
+    ] = False
+    reembed: Annotated[
+        bool,
+        flag(
+            "--reembed",
+            "Embed all pictures again with another --model; until that is done, search uses the old one.",
+        ),
+    ] = False
 
 
-@with_group("encoding")
+@with_groups
 def index(
-    paths: Paths = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="PATH",
+            help="Folders and pictures. Default: everything indexed before.",
+            show_default=False,
+        ),
+    ] = None,
     catalog: catalogs.Catalog = None,
-    exclude: Exclude = None,
-    archives: Archives = None,
-    system_folders: SystemFolders = None,
-    retry: Retry = False,
-    verify: Verify = False,
-    remove_gone: Gone = False,
-    forget: Forget = None,
-    watch: Watch = False,
-    reembed: Reembed = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     *,
-    encoding: catalogs.EmbeddingOptions,
+    choice: IndexOptions,
+    output: OutputOptions,
+    encoding: EmbeddingOptions,
 ) -> None:
     """Index pictures so that they can be searched; run it again when files have changed.
 
@@ -141,44 +133,54 @@ def index(
     from diptych.catalog import IntakeSettings, index_pictures
 
     start = time.monotonic()
+    forget = choice.forget or []
     with catalogs.open_catalog(catalog, create=True) as store:
         if forget and not paths:
-            _forget(store, forget, json=json)
+            _forget(store, forget, json=output.json)
             return
-        _check(store, forget, paths, quiet=quiet)
-        encoder, reference = catalogs.encoder_for(
-            store, encoding, autotune=functools.partial(note, quiet=quiet)
+        _check_before(store, forget, paths or [], output)
+        encoder, reference = catalogs.encoder_for(store, encoding, autotune=output.note)
+        threads, batch_size = encoding.counts(32)
+        settings = IntakeSettings(
+            exact=encoding.exact, threads=threads, batch_size=batch_size, retry=choice.retry
         )
-        threads, batch_size = encoding.counts()
-        settings = IntakeSettings(exact=encoding.exact, threads=threads, batch_size=batch_size, retry=retry)
-        stage = functools.partial(progress, unit="files", quiet=quiet)
         run = functools.partial(
-            index_pictures, store, encoder, model=reference.stored, settings=settings, stage=stage
+            index_pictures,
+            store,
+            encoder,
+            model=reference.stored,
+            settings=settings,
+            stage=output.stage("files"),
         )
-        rules: dict[str, Any] = {"exclude": exclude, "archives": archives, "system_folders": system_folders}
-        settings = replace(settings, verify=verify)
-        outcome = run(paths or (), settings=settings, remove_gone=remove_gone, reembed=reembed, **rules)
-        failed = _print_outcome(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+        outcome = run(
+            paths or (),
+            settings=replace(settings, verify=choice.verify),
+            remove_gone=choice.remove_gone,
+            reembed=choice.reembed,
+            exclude=choice.exclude,
+            archives=choice.archives,
+            system_folders=choice.system_folders,
+        )
+        _print_outcome(store, outcome, time.monotonic() - start, output)
         if forget:
-            _forget(store, forget, paths or (), json=json)
-        if watch:
-            _watch(store, run, paths, json=json, quiet=quiet)
-    if failed:
+            _forget(store, forget, paths or (), json=output.json)
+        if choice.watch:
+            _watch(store, run, paths or (), output)
+    if outcome.failed or outcome.unlisted:
         raise typer.Exit(1)
 
 
 def _watch(
-    store: Store, run: Callable[..., IndexOutcome], paths: list[Path] | None, *, json: bool, quiet: bool
+    store: Store, run: Callable[..., IndexOutcome], paths: Sequence[Path], output: OutputOptions
 ) -> None:
     """Index changes until Ctrl-C; prints a line only when something was done."""
     from diptych.catalog import changed_folders, planned_run
     from diptych.errors import CatalogError, InputError, SaveError
 
-    plan = planned_run(store, paths or ())
-    note(f"watching {', '.join(map(str, plan.rules))}; stop with Ctrl-C", quiet=quiet)
+    plan = planned_run(store, paths)
+    output.note(f"watching {', '.join(map(str, plan.rules))}; stop with Ctrl-C")
     skip = [*plan.forgotten, *([store.folder] if store.folder else [])]
-    changes = changed_folders(plan.rules, skip=skip, note=functools.partial(note, quiet=quiet))
-    for folders in changes:
+    for folders in changed_folders(plan.rules, skip=skip, note=output.note):
         start = time.monotonic()
         try:
             outcome = run(folders, remember=False)
@@ -188,7 +190,7 @@ def _watch(
             print_message("failed", str(error))
             continue
         if outcome.changed:
-            _print_outcome(store, outcome, time.monotonic() - start, json=json, quiet=quiet)
+            _print_outcome(store, outcome, time.monotonic() - start, output)
 
 
 def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json: bool) -> None:
@@ -200,24 +202,17 @@ def _forget(store: Store, paths: list[Path], keep: Sequence[Path] = (), *, json:
     if json:
         typer.echo(jsonlib.dumps({"removed": removed, "set_aside": len(changes.set_aside)}))
     else:
-        note_fate(changes)
+        note_annotation_changes(changes)
         typer.echo(
             f"{counted(removed, 'file')} removed from the catalogue; {counted(len(store), 'picture')} left"
         )
 
 
-def _check(store: Store, forget: list[Path] | None, paths: list[Path] | None, *, quiet: bool) -> None:
-    """Check the paths to forget before anything is indexed, and warn about a network drive."""
-    from diptych.catalog import check_forgettable
+def _check_before(store: Store, forget: list[Path], paths: list[Path], output: OutputOptions) -> None:
+    """Check the paths to forget, and warn once about a network drive, where SQLite's locks may not work."""
+    from diptych.catalog import check_forgettable, network_kind
 
-    check_forgettable(store, forget or (), paths or ())
-    _warn_about_network_drive(store, quiet=quiet)
-
-
-def _warn_about_network_drive(store: Store, *, quiet: bool) -> None:
-    """Warn once per catalogue on a network drive, where SQLite's locks may not work."""
-    from diptych.catalog import network_kind
-
+    check_forgettable(store, forget, paths)
     key = "warned of network drive"
     if store.folder is None or not (kind := network_kind(store.folder)):
         return
@@ -225,29 +220,28 @@ def _warn_about_network_drive(store: Store, *, quiet: bool) -> None:
         if store.database.all("SELECT 1 FROM meta WHERE key = ?", (key,)):
             return
         store.database.run("INSERT INTO meta (key, value) VALUES (?, ?)", (key, kind))
-    note(
+    output.note(
         f"{store.folder} is on a network drive ({kind}): use this catalogue from one computer at a time, or "
         "its database may be damaged. A catalogue on a local disk may index pictures on a network drive; "
-        "several computers can share one in PostgreSQL (--catalog postgresql://HOST/NAME)",
-        quiet=quiet,
+        "several computers can share one in PostgreSQL (--catalog postgresql://HOST/NAME)"
     )
 
 
-def _print_outcome(store: Store, outcome: IndexOutcome, seconds: float, *, json: bool, quiet: bool) -> bool:
-    """Print what was done; returns whether something could not be read."""
+def _print_outcome(store: Store, outcome: IndexOutcome, seconds: float, output: OutputOptions) -> None:
+    """Print what was done and what could not be read."""
     from diptych.catalog import failures
 
     broken = failures(store.database)
-    if json:
+    if output.json:
         typer.echo(jsonlib.dumps(_to_json(store, outcome, broken, seconds)))
     else:
         typer.echo(_summary_line(store, outcome, seconds))
     if outcome.built:
-        note(f"index: {outcome.built}", quiet=quiet)
+        output.note(f"index: {outcome.built}")
     for message in outcome.notes:
         print_message("note", message)
     _print_removals(outcome)
-    note_fate(outcome.annotations, quiet=quiet)
+    note_annotation_changes(outcome.annotations, quiet=output.quiet)
     if outcome.lacking:
         first = clean("/".join(map(str, filter(None, outcome.lacking[0]))))
         print_message(
@@ -258,18 +252,16 @@ def _print_outcome(store: Store, outcome: IndexOutcome, seconds: float, *, json:
         )
     for path, reason in outcome.unlisted:
         print_message("failed", f"{path} could not be listed ({reason}); its pictures stay in the catalogue")
-    if broken and not json:
-        _print_broken(broken, outcome, quiet=quiet)
-    return bool(outcome.failed or outcome.unlisted)
+    if broken and not output.json:
+        _print_broken(broken, outcome, output)
 
 
 def _print_removals(outcome: IndexOutcome) -> None:
-    """Print missing files that were kept, files that were left out, and files replaced unnoticed."""
+    """Print missing files that stay, files that were removed, and files replaced unnoticed."""
     if outcome.kept:
         folders = ", ".join(str(path) for path in outcome.kept_below[:SHOWN_FOLDERS])
-        more = f" and {len(outcome.kept_below) - SHOWN_FOLDERS} more" * (
-            len(outcome.kept_below) > SHOWN_FOLDERS
-        )
+        hidden = len(outcome.kept_below) - SHOWN_FOLDERS
+        more = f" and {hidden} more" if hidden > 0 else ""
         print_message(
             "note",
             f"{counted(outcome.kept, 'file')} missing in {folders}{more}: is a drive unplugged? They stay in "
@@ -308,12 +300,11 @@ def _summary_line(store: Store, outcome: IndexOutcome, seconds: float) -> str:
     return f"{counted(len(store), 'picture')} in {store.name}: {summary} in {seconds:.1f} s{rate}"
 
 
-def _print_broken(broken: list[tuple[Path, str, str]], outcome: IndexOutcome, *, quiet: bool) -> None:
+def _print_broken(broken: list[tuple[Path, str, str]], outcome: IndexOutcome, output: OutputOptions) -> None:
     if not outcome.failed:
-        note(
+        output.note(
             f"{counted(len(broken), 'file')} could not be read before, unchanged since (--retry reads them "
-            "again)",
-            quiet=quiet,
+            "again)"
         )
         return
     print_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.collection import catalogs, tag_by_hand, tag_output
-from diptych.cli.collection.filtering import FilterOptions, filter_check
-from diptych.cli.shared import options
-from diptych.cli.shared.console import progress
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.collection import annotation_output
+from diptych.cli.collection.tag_by_hand import ByHandOptions, Pictures, annotate_pictures
+from diptych.cli.shared import catalogs
+from diptych.cli.shared.encoders import CatalogModelOptions
+from diptych.cli.shared.filters import FilterOptions, check_filter
+from diptych.cli.shared.labels import fit_classifier, merge_labels, templates_option
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import OutputOptions, flag
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,124 +25,128 @@ if TYPE_CHECKING:
     from diptych.catalog.tags.tagging import TaggingReport, TagRule
     from diptych.encoder import Encoder
 
-_GIVING, _SIDECARS = "Giving", "Sidecars"
-
-Label = Annotated[
-    list[str] | None,
-    typer.Option("--label", "-l", metavar="TEXT", help="A label; repeat it for several."),
-]
-LabelsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels",
-        metavar="FILE",
-        help="A file of labels: one per line, JSON (list, name -> texts, or groups of these), CSV or YAML.",
-    ),
-]
-Origin = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="The name of this list of labels: a later run with the same name replaces its tags. Default: "
-        "the file's name, or the labels themselves.",
-        show_default=False,
-    ),
-]
-Templates = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|NAME|TEXT",
-        help="Prompt templates: auto makes a sentence of each label; or plain, bare, imagenet80, ..., or a "
-        "text with {}.",
-        rich_help_panel=_GIVING,
-    ),
-]
-Top = Annotated[
-    int | None,
-    typer.Option(
-        "--top", "-k", metavar="N", min=1, help="Give a picture at most N tags.", rich_help_panel=_GIVING
-    ),
-]
-Least = Annotated[
-    float,
-    typer.Option(
-        metavar="X",
-        min=0,
-        max=1,
-        help="Give a tag only if its label beats 'a photo of something' with at least this probability.",
-        rich_help_panel=_GIVING,
-    ),
-]
-Exclusive = Annotated[
-    bool,
-    typer.Option(
-        "--one",
-        metavar="",
-        help="Labels exclude each other: give a picture only the nearest label, if it fits.",
-        rich_help_panel=_GIVING,
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", metavar="", help="Change nothing; count the pictures of each tag and name the best ones."
-    ),
-]
-Clear = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Remove all tags of this list.", show_default=False)
-]
-Xmp = Annotated[
-    bool,
-    typer.Option(
-        "--xmp",
-        metavar="",
-        help="Write tags as keywords (dc:subject) into XMP sidecar files; pictures are never changed.",
-        rich_help_panel=_SIDECARS,
-    ),
-]
-XmpUndo = Annotated[
-    bool,
-    typer.Option(
-        "--xmp-undo",
-        metavar="",
-        help="Remove from the sidecars what --xmp wrote into them.",
-        rich_help_panel=_SIDECARS,
-    ),
-]
-XmpStyle = Annotated[
-    str,
-    typer.Option(
-        metavar="darktable|adobe",
-        help="Names of the sidecars: photo.jpg.xmp, as darktable and digiKam write, or photo.xmp.",
-        rich_help_panel=_SIDECARS,
-    ),
-]
+_rule_option = functools.partial(typer.Option, rich_help_panel="Giving")
 
 
-@with_group("filters", "encoding")
+@dataclass(frozen=True)
+class LabelListOptions:
+    """The list of labels to tag with, and what is done with its tags."""
+
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="A file of labels: one per line, JSON (list, name -> texts, or groups of these), CSV or "
+            "YAML.",
+        ),
+    ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", "-l", metavar="TEXT", help="A label; repeat it for several."),
+    ] = None
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The name of this list of labels: a later run with the same name replaces its tags. "
+            "Default: the file's name, or the labels themselves.",
+            show_default=False,
+        ),
+    ] = None
+    clear: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Remove all tags of this list.", show_default=False)
+    ] = None
+    dry_run: Annotated[
+        bool,
+        flag("--dry-run", "Change nothing; count the pictures of each tag and name the best ones."),
+    ] = False
+
+    def read(self) -> tuple[Any, str]:
+        """The labels as they were written, and the name of their list."""
+        words = self.label or []
+        # With one default name for all lists, a second list would replace the tags of the first.
+        origin = self.labels.stem if self.labels is not None else ", ".join(words)
+        return merge_labels(self.labels, words), self.origin or origin
+
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """Which labels become tags of a picture."""
+
+    templates: Annotated[str, templates_option(rich_help_panel="Giving")] = "auto"
+    top: Annotated[
+        int | None, _rule_option("--top", "-k", metavar="N", min=1, help="Give a picture at most N tags.")
+    ] = None
+    least: Annotated[
+        float,
+        _rule_option(
+            metavar="X",
+            min=0,
+            max=1,
+            help="Give a tag only if its label beats 'a photo of something' with at least this probability.",
+        ),
+    ] = 0.9
+    one: Annotated[
+        bool,
+        flag(
+            "--one",
+            "Labels exclude each other: give a picture only the nearest label, if it fits.",
+            rich_help_panel="Giving",
+        ),
+    ] = False
+
+    def rule(self) -> TagRule:
+        """The rule that these options describe."""
+        from diptych.catalog.tags.tagging import TagRule
+
+        if self.one and self.top is not None:
+            raise typer.BadParameter("--one gives each picture one tag: leave out --top")
+        return TagRule(self.least, self.top, self.one)
+
+
+@dataclass(frozen=True)
+class SidecarOptions:
+    """XMP sidecar files, by which other programs read the tags."""
+
+    xmp: Annotated[
+        bool,
+        flag(
+            "--xmp",
+            "Write tags as keywords (dc:subject) into XMP sidecar files; pictures are never changed.",
+            rich_help_panel="Sidecars",
+        ),
+    ] = False
+    xmp_undo: Annotated[
+        bool,
+        flag(
+            "--xmp-undo",
+            "Remove from the sidecars what --xmp wrote into them.",
+            rich_help_panel="Sidecars",
+        ),
+    ] = False
+    xmp_style: Annotated[
+        str,
+        typer.Option(
+            metavar="darktable|adobe",
+            help="Names of the sidecars: photo.jpg.xmp, as darktable and digiKam write, or photo.xmp.",
+            rich_help_panel="Sidecars",
+        ),
+    ] = "darktable"
+
+
+@with_groups
 def tag(
-    pictures: tag_by_hand.Pictures = None,
+    pictures: Pictures = None,
     catalog: catalogs.Catalog = None,
-    labels: LabelsFile = None,
-    label: Label = None,
-    origin: Origin = None,
-    clear: Clear = None,
-    dry_run: DryRun = False,
-    add: tag_by_hand.Add = None,
-    remove: tag_by_hand.Remove = None,
-    rate: tag_by_hand.Rate = None,
-    templates: Templates = "auto",
-    top: Top = None,
-    least: Least = 0.9,
-    one: Exclusive = False,
-    xmp: Xmp = False,
-    xmp_undo: XmpUndo = False,
-    xmp_style: XmpStyle = "darktable",
     *,
+    label_list: LabelListOptions,
+    by_hand: ByHandOptions,
+    tagging: RuleOptions,
+    sidecars: SidecarOptions,
     filters: FilterOptions,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    encoding: catalogs.ModelOptions,
+    output: OutputOptions,
+    encoding: CatalogModelOptions,
 ) -> None:
     """Tag the pictures of a catalogue by labels or by hand; without labels, list the tags.
 
@@ -164,34 +172,40 @@ def tag(
     Exit status: 0 done, 1 some sidecars could not be written or some pictures
     are not in the catalogue, 2 nothing done.
     """
-    by_hand = bool(add or remove or rate is not None)
-    where = filters.filter()
-    chosen: dict[str, object] = {"labels": labels or label, "clear": clear is not None, "dry run": dry_run}
-    chosen |= {"by hand": by_hand, "pictures": pictures, "xmp": xmp, "xmp undo": xmp_undo, "filter": where}
-    _check_combination({name for name, value in chosen.items() if value})
+    picture_filter = filters.filter()
+    tags_by_labels = bool(label_list.labels is not None or label_list.label)
+    _check_combination(
+        {
+            "labels": label_list.labels or label_list.label,
+            "clear": label_list.clear is not None,
+            "dry run": label_list.dry_run,
+            "by hand": by_hand.given,
+            "pictures": pictures,
+            "xmp": sidecars.xmp,
+            "xmp undo": sidecars.xmp_undo,
+            "filter": picture_filter,
+        }
+    )
     done: dict[str, Any] = {}  # as --json prints it
     with catalogs.open_catalog(catalog) as store:
-        filter_check(where)(store.database)
-        if clear is not None:
-            done["cleared"] = _clear(store, clear)
-        if by_hand:
-            done["by_hand"] = tag_by_hand.annotate_pictures(
-                store, pictures or [], where, add=add or [], remove=remove or [], rate=rate
-            )
-        if labels is not None or label:
-            rule = _rule(least, top, one)
-            label_list = _read_labels(labels, label or [], origin)
+        check_filter(picture_filter, store.database)
+        if label_list.clear is not None:
+            done["cleared"] = _clear(store, label_list.clear)
+        if by_hand.given:
+            done["by_hand"] = annotate_pictures(store, pictures or [], picture_filter, by_hand)
+        if tags_by_labels:
+            rule, (labels, origin) = tagging.rule(), label_list.read()
             encoder, _ = catalogs.encoder_for(store, encoding)
-            tagged = _tag(store, encoder, label_list, templates, rule, where, write=not dry_run, quiet=quiet)
-            done |= _to_json(store, label_list.origin, tagged, dry_run=dry_run)
-        if xmp or xmp_undo:
-            done["sidecars"] = _write_sidecars(store, xmp_style, where, undo=xmp_undo, quiet=quiet)
+            tag_labels = _Tagging(labels, origin, tagging.templates, rule, label_list.dry_run)
+            done |= tag_labels.run(store, encoder, picture_filter, output)
+        if sidecars.xmp or sidecars.xmp_undo:
+            done["sidecars"] = _write_sidecars(store, sidecars, picture_filter, output)
         if not done:
             done["tags"] = _count_tags(store)
-    typer.echo(jsonlib.dumps(done)) if json else tag_output.print_done(done)
+    typer.echo(jsonlib.dumps(done)) if output.json else annotation_output.print_done(done)
     if failures := done.get("sidecars", {}).get("failed"):
-        tag_output.print_failures(failures)
-    if by_hand and (done["by_hand"]["unknown"] or not done["by_hand"]["pictures"]):
+        annotation_output.print_failures(failures)
+    if by_hand.given and (done["by_hand"]["unknown"] or not done["by_hand"]["pictures"]):
         raise typer.Exit(1)
 
 
@@ -213,44 +227,14 @@ _CONTRADICTIONS = (
 )
 
 
-def _check_combination(chosen: set[str]) -> None:
+def _check_combination(values: dict[str, object]) -> None:
     """Refuse options that contradict each other."""
+    chosen = {name for name, value in values.items() if value}
     for first, second, message in _CONTRADICTIONS:
         if chosen & first and chosen & second:
             raise typer.BadParameter(message)
     if "pictures" in chosen and "by hand" not in chosen:
         raise typer.BadParameter("PICTURE needs --add, --remove or --rate: say what to do with the pictures")
-
-
-@dataclass(frozen=True)
-class _LabelList:
-    """Labels as they were written, and the name of their list."""
-
-    names: Any
-    origin: str
-
-
-def _read_labels(file: Path | None, words: list[str], origin: str | None) -> _LabelList:
-    from diptych.cli.shared.labels import distinct
-    from diptych.zeroshot.label_files import read_labels_file
-
-    names = read_labels_file(file) if file is not None else []
-    if words and isinstance(names, dict):
-        raise InputError(
-            f"{file} has texts for each label, so --label cannot add to it: leave one of them out"
-        )
-    if not isinstance(names, dict):
-        names = distinct([*names, *words])
-    # With one default name for all lists, a second list would replace the tags of the first.
-    return _LabelList(names, origin or (file.stem if file is not None else ", ".join(words)))
-
-
-def _rule(least: float, top: int | None, one: bool) -> TagRule:
-    from diptych.catalog.tags.tagging import TagRule
-
-    if one and top is not None:
-        raise typer.BadParameter("--one gives each picture one tag: leave out --top")
-    return TagRule(least, top, one)
 
 
 def _clear(store: Store, origin: str) -> dict[str, Any]:
@@ -265,49 +249,81 @@ def _clear(store: Store, origin: str) -> dict[str, Any]:
     return {"origin": origin, "tags": clear_tags(store.database, origin.strip())}
 
 
-def _tag(
-    store: Store,
-    encoder: Encoder,
-    labels: _LabelList,
-    templates: str,
-    rule: TagRule,
-    where: Filter,
-    *,
-    write: bool,
-    quiet: bool,
-) -> TaggingReport:
-    """Fit a multi-label classifier to the labels and tag the pictures that pass the filter."""
-    from diptych.catalog import Searcher
-    from diptych.catalog.tags.tagging import group_members, tag_pictures
-    from diptych.cli.shared.labels import prompts_for
-    from diptych.zeroshot import ZeroShotClassifier
+@dataclass(frozen=True)
+class _Tagging:
+    """Tags from a list of labels."""
 
-    searcher = Searcher(store, encoder)
-    auto = templates == "auto"
-    # Softmax against a background prompt for every model: the sigmoids of SigLIP are low even for a label
-    # that fits.
-    classifier = ZeroShotClassifier(
-        encoder, templates=None if auto else templates, activation="softmax", multi_label=True
-    )
-    classifier.fit(prompts_for(labels.names) if auto else labels.names)
-    with progress("tagging", len(store), unit="pictures", quiet=quiet) as advance:
-        return tag_pictures(
-            searcher,
-            classifier,
-            labels.origin,
-            rule,
-            groups=group_members(labels.names),
-            where=where,
-            write=write,
-            progress=advance,
+    labels: Any
+    origin: str  # the name of the list
+    templates: str
+    rule: TagRule
+    dry_run: bool
+
+    def run(
+        self, store: Store, encoder: Encoder, picture_filter: Filter, output: OutputOptions
+    ) -> dict[str, Any]:
+        """Tag the pictures that pass the filter; returns what --json prints."""
+        from diptych.catalog import Searcher
+        from diptych.catalog.tags.tagging import group_members, tag_pictures
+
+        searcher = Searcher(store, encoder)
+        # Softmax against a background prompt for every model: the sigmoids of SigLIP are low even for a
+        # label that fits.
+        classifier = fit_classifier(
+            encoder, self.labels, self.templates, activation="softmax", multi_label=True
         )
+        with output.progress("tagging", len(store), unit="pictures") as advance:
+            report = tag_pictures(
+                searcher,
+                classifier,
+                self.origin,
+                self.rule,
+                groups=group_members(self.labels),
+                where=picture_filter,
+                write=not self.dry_run,
+                progress=advance,
+            )
+        return self._to_json(store, report)
+
+    def _to_json(self, store: Store, report: TaggingReport) -> dict[str, Any]:
+        """Counts and best pictures of each tag."""
+        from diptych.catalog import read_entries
+
+        examples = {content for best in report.examples.values() for _, content in best}
+        names = {entry.content: entry.name for entry in read_entries(store.database, sorted(examples))}
+        return {
+            "origin": self.origin,
+            "dry_run": self.dry_run,
+            "judged": report.judged,
+            "tagged": report.tagged,
+            "changed": report.changed,
+            "labels": [
+                {
+                    "tag": tag,
+                    "pictures": count,
+                    "examples": [
+                        {"id": content, "path": names.get(content, ""), "score": score}
+                        for score, content in report.examples[tag]
+                    ],
+                }
+                for tag, count in sorted(report.counts.items(), key=lambda item: -item[1])
+            ],
+        }
 
 
-def _write_sidecars(store: Store, style: str, where: Filter, *, undo: bool, quiet: bool) -> dict[str, Any]:
+def _write_sidecars(
+    store: Store, sidecars: SidecarOptions, picture_filter: Filter, output: OutputOptions
+) -> dict[str, Any]:
     from diptych.catalog.tags.sidecars import write_sidecars
 
-    with progress("sidecars", len(store), unit="pictures", quiet=quiet) as advance:
-        outcome = write_sidecars(store, style, where=where, undo=undo, progress=advance)  # type: ignore[arg-type] # checked by the callee
+    with output.progress("sidecars", len(store), unit="pictures") as advance:
+        outcome = write_sidecars(
+            store,
+            sidecars.xmp_style,  # type: ignore[arg-type]  # checked by the callee
+            where=picture_filter,
+            undo=sidecars.xmp_undo,
+            progress=advance,
+        )
     return {
         "written": outcome.written,
         "unchanged": outcome.unchanged,
@@ -315,32 +331,6 @@ def _write_sidecars(store: Store, style: str, where: Filter, *, undo: bool, quie
         "inside_archives": outcome.inside,
         "missing": outcome.missing,
         "failed": [{"path": str(path), "reason": reason} for path, reason in outcome.failures],
-    }
-
-
-def _to_json(store: Store, origin: str, tagged: TaggingReport, *, dry_run: bool) -> dict[str, Any]:
-    """Counts and best pictures of each tag, as --json prints them."""
-    from diptych.catalog import read_entries
-
-    shown = [content for best in tagged.examples.values() for _, content in best]
-    names = {entry.content: entry.name for entry in read_entries(store.database, sorted(set(shown)))}
-    return {
-        "origin": origin,
-        "dry_run": dry_run,
-        "judged": tagged.judged,
-        "tagged": tagged.tagged,
-        "changed": tagged.changed,
-        "labels": [
-            {
-                "tag": tag,
-                "pictures": count,
-                "examples": [
-                    {"id": content, "path": names.get(content, ""), "score": score}
-                    for score, content in tagged.examples[tag]
-                ],
-            }
-            for tag, count in sorted(tagged.counts.items(), key=lambda item: -item[1])
-        ],
     }
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.shared.console import clean, print_message
-from diptych.errors import InputError, counted
+from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diptych.catalog import Filter, Store
 
-_BY_HAND = "By hand"
-SHOWN = 10  # unknown paths that are named one by one
+_option = functools.partial(typer.Option, rich_help_panel="By hand")
 
 Pictures = Annotated[
     list[Path] | None,
@@ -26,53 +26,49 @@ Pictures = Annotated[
         show_default=False,
     ),
 ]
-Add = Annotated[
-    list[str] | None,
-    typer.Option("--add", metavar="TAG", help="Add this tag to the pictures.", rich_help_panel=_BY_HAND),
-]
-Remove = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--remove",
-        metavar="TAG",
-        help="Remove this tag from the pictures, whichever list it came from.",
-        rich_help_panel=_BY_HAND,
-    ),
-]
-Rate = Annotated[
-    str | None,
-    typer.Option(
-        "--rate",
-        metavar="0-5|reject|none",
-        help="Rate the pictures; none removes the rating.",
-        rich_help_panel=_BY_HAND,
-    ),
-]
+
+
+@dataclass(frozen=True)
+class ByHandOptions:
+    """Tags and the rating to give."""
+
+    add: Annotated[
+        list[str] | None, _option("--add", metavar="TAG", help="Add this tag to the pictures.")
+    ] = None
+    remove: Annotated[
+        list[str] | None,
+        _option(
+            "--remove", metavar="TAG", help="Remove this tag from the pictures, whichever list it came from."
+        ),
+    ] = None
+    rate: Annotated[
+        str | None,
+        _option("--rate", metavar="0-5|reject|none", help="Rate the pictures; none removes the rating."),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any of these options is given."""
+        return bool(self.add or self.remove or self.rate is not None)
 
 
 def annotate_pictures(
-    store: Store,
-    paths: Sequence[Path],
-    where: Filter,
-    *,
-    add: Sequence[str],
-    remove: Sequence[str],
-    rate: str | None,
+    store: Store, paths: Sequence[Path], picture_filter: Filter, options: ByHandOptions
 ) -> dict[str, Any]:
     """Add tags, remove tags and rate; returns the counts that --json prints."""
     from diptych.catalog.annotations import tags
 
-    rating = parse_rating(rate) if rate is not None else None
-    added, removed = ([tags.check_tag(tag) for tag in names] for names in (add, remove))
-    if both := sorted(set(added) & set(removed)):
+    rating = parse_rating(options.rate) if options.rate is not None else None
+    add, remove = ([tags.check_tag(tag) for tag in names or ()] for names in (options.add, options.remove))
+    if both := sorted(set(add) & set(remove)):
         raise typer.BadParameter(f"--add and --remove both name {both[0]!r}: leave one of them out")
-    contents, unknown = _select(store, paths, where)
+    contents, unknown = _select(store, paths, picture_filter)
     done: dict[str, Any] = {"pictures": len(contents), "unknown": [str(path) for path in unknown]}
-    if added:
-        done["tagged"] = tags.add_tags(store.database, contents, added)
-    if removed:
-        done["untagged"] = tags.remove_tags(store.database, contents, removed)
-    if rate is not None:
+    if add:
+        done["tagged"] = tags.add_tags(store.database, contents, add)
+    if remove:
+        done["untagged"] = tags.remove_tags(store.database, contents, remove)
+    if options.rate is not None:
         done["rated"] = tags.rate(store.database, contents, rating)
     return done
 
@@ -91,32 +87,11 @@ def parse_rating(text: str) -> int | None:
     return named[text.strip().lower()]
 
 
-def print_annotated(done: dict[str, Any]) -> None:
-    """Print the counts, and the paths that are not in the catalogue."""
-    parts = [f"{counted(done['pictures'], 'picture')} chosen"]
-    parts += [
-        f"{done[key]:,} {label}"
-        for key, label in (
-            ("tagged", "newly tagged"),
-            ("untagged", "tags removed"),
-            ("rated", "newly rated"),
-        )
-        if key in done
-    ]
-    typer.echo(", ".join(parts))
-    if not done["pictures"] and not done["unknown"]:
-        print_message("nothing done", "no picture of the catalogue passes the filters")
-    for path in done["unknown"][:SHOWN]:
-        print_message("unknown", clean(f"{path} is not in the catalogue: run diptych index on it first"))
-    if len(done["unknown"]) > SHOWN:
-        print_message("unknown", f"and {len(done['unknown']) - SHOWN:,} more")
-
-
-def _select(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[int], list[Path]]:
+def _select(store: Store, paths: Sequence[Path], picture_filter: Filter) -> tuple[list[int], list[Path]]:
     """Ids of the selected pictures, and the paths that the catalogue does not hold."""
     from diptych.catalog.store.filters import allowed_rows, contents_at
 
-    if not paths and not where:
+    if not paths and not picture_filter:
         raise typer.BadParameter(
             "name pictures or give filters: diptych tag --add holiday ~/Pictures/2024 --after 2024-06-01"
         )
@@ -126,9 +101,9 @@ def _select(store: Store, paths: Sequence[Path], where: Filter) -> tuple[list[in
         contents = contents_at(path.expanduser(), store.database)
         named.update(contents)
         unknown += [] if contents else [path]
-    if not where:
+    if not picture_filter:
         return sorted(named), unknown
     if store.active is None:
         return [], unknown
-    passing = set(store.active.contents_of(allowed_rows(store.active, where).tolist()).values())
+    passing = set(store.active.contents_of(allowed_rows(store.active, picture_filter).tolist()).values())
     return sorted(passing & named if paths else passing), unknown

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.evaluate.reporting import ReportDir, print_report
 from diptych.cli.shared import options
 from diptych.cli.shared.console import progress
+from diptych.cli.shared.reporting import ReportDir, print_report
 from diptych.errors import InputError
 
 Results = Annotated[

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.evaluate.evaluate import Out, print_results, result_files, results_as_json, write_report
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
-from diptych.cli.evaluate.reporting import print_table
 from diptych.cli.shared.console import exit_on_failures, note, progress
+from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.reporting import print_table
 from diptych.errors import counted
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
-from diptych.cli.evaluate.reporting import print_section, save_report
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared import options
 from diptych.cli.shared.console import clear_progress, exit_on_failures, note, print_json, progress
+from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.reporting import print_section, save_report
 from diptych.encoder import LanguageEncoder
 from diptych.errors import DataError, InputError
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.measuring import RunOptions, limited, measuring
-from diptych.cli.evaluate.reporting import save_report
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared import options
 from diptych.cli.shared.console import (
@@ -22,7 +20,10 @@ from diptych.cli.shared.console import (
     progress,
     stdout_console,
 )
+from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
+from diptych.cli.shared.measuring import RunOptions, limited, measuring
+from diptych.cli.shared.reporting import save_report
 from diptych.errors import DataError, InputError, MissingExtraError, counted
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def interpolate(
 
     measures = _measures(data, keep_up or [], names, templates, common.limit)
     compare_contents([measure.dataset for measure in measures], allow=allow_overlap, quiet=common.quiet)
-    references = [options.model_and_tag(start, common.pretrained), options.model_and_tag(end)]
+    references = [model_and_tag(start, common.pretrained), model_and_tag(end)]
     ends = [load_checkpoint(*reference) for reference in references]
     interpolated = _interpolator(ends)
     torch_only = replace(common, runtime="torch")

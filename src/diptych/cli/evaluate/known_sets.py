@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.reporting import print_table
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note, print_json
+from diptych.cli.shared.reporting import print_table
 from diptych.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.evaluate import transfer
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
-from diptych.cli.evaluate.reporting import print_report
 from diptych.cli.shared import options
 from diptych.cli.shared.console import exit_on_failures
+from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.reporting import print_report
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.measuring import RunOptions, limited, measuring
-from diptych.cli.evaluate.reporting import print_report
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared import options
 from diptych.cli.shared.console import exit_on_failures, note, progress
+from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
+from diptych.cli.shared.measuring import RunOptions, limited, measuring
+from diptych.cli.shared.reporting import print_report
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ class _RobustnessOptions(RunOptions):
                 f"--pretrained {self.pretrained} with {len(names)} models: name the model it belongs to, as "
                 f"--model {names[0]},{self.pretrained}"
             )
-        chosen = {name: options.model_and_tag(name, self.pretrained) for name in names}
-        return {**{name: options.model_and_tag(name) for name in ordinary}, **chosen}
+        chosen = {name: model_and_tag(name, self.pretrained) for name in names}
+        return {**{name: model_and_tag(name) for name in ordinary}, **chosen}
 
 
 @measuring

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.measuring import MeasureOptions, measuring
-from diptych.cli.evaluate.reporting import print_lines, print_section, save_report
 from diptych.cli.shared import options
 from diptych.cli.shared.console import clear_progress, exit_on_failures, json_text, note, progress
+from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.reporting import print_lines, print_section, save_report
 from diptych.errors import InputError, counted
 from diptych.files.disk import user_cache
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.measuring import limited
 from diptych.cli.shared.console import progress
 from diptych.cli.shared.labels import class_texts
+from diptych.cli.shared.measuring import limited
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset

@@ -6,15 +6,16 @@ import functools
 import json as jsonlib
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.collection import catalogs
-from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, note, print_message, progress
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.shared.console import clean, print_message
+from diptych.cli.shared.encoders import EmbeddingOptions, ModelReference, load_encoder
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import OutputOptions, flag
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -23,94 +24,106 @@ if TYPE_CHECKING:
     from diptych.progress import Progress
 
 SHOWN_FAILURES = 5
-_CLUSTER = "Many machines"
 
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE",
-        help="Pictures, folders, archives ('s/{000..099}.tar'), tables (.csv, .tsv, .parquet), or files of "
-        "texts, one per line (.txt).",
-        show_default=False,
-    ),
-]
-To = Annotated[
-    Path,
-    typer.Option("--to", "-o", metavar="DIR", help="The folder for the embeddings.", show_default=False),
-]
-Texts = Annotated[
-    bool,
-    typer.Option("--texts", metavar="", help="Embed the texts of tables that hold both pictures and texts."),
-]
-Captions = Annotated[
-    bool,
-    typer.Option(
-        "--captions", metavar="", help="Embed pictures and their captions; skip pictures without a caption."
-    ),
-]
-ImageColumn = Annotated[
-    str, typer.Option(metavar="NAME", help="The table's column of pictures. Default: by its name.")
-]
-CaptionColumn = Annotated[
-    str, typer.Option(metavar="NAME", help="The table's column of texts. Default: by its name.")
-]
-Dtype = Annotated[str, typer.Option(metavar="float16|float32", help="Data type of the embeddings on disk.")]
-UnitRows = Annotated[
-    int,
-    typer.Option(
-        metavar="N", min=1, help="Number of files or rows in one part; an archive is always one part."
-    ),
-]
-Retry = Annotated[
-    bool, typer.Option("--retry", metavar="", help="Read again the parts in which something failed.")
-]
-ShareOption = Annotated[
-    str,
-    typer.Option(
-        metavar="I/N",
-        help="Embed only part I of N, counted from 0, as one of N processes such as a Slurm array.",
-        rich_help_panel=_CLUSTER,
-    ),
-]
-Ray = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Run on a Ray cluster: local, auto or an address. Every machine needs access to the files.",
-        show_default=False,
-        rich_help_panel=_CLUSTER,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Number of Ray workers. Default: one per GPU, or one per processor without GPUs.",
-        show_default=False,
-        rich_help_panel=_CLUSTER,
-    ),
-]
+_cluster_option = functools.partial(typer.Option, rich_help_panel="Many machines")
 
 
-@with_group("encoding")
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is read from the sources, and how it is stored."""
+
+    texts: Annotated[
+        bool, flag("--texts", "Embed the texts of tables that hold both pictures and texts.")
+    ] = False
+    captions: Annotated[
+        bool, flag("--captions", "Embed pictures and their captions; skip pictures without a caption.")
+    ] = False
+    image_column: Annotated[
+        str, typer.Option(metavar="NAME", help="The table's column of pictures. Default: by its name.")
+    ] = ""
+    caption_column: Annotated[
+        str, typer.Option(metavar="NAME", help="The table's column of texts. Default: by its name.")
+    ] = ""
+    dtype: Annotated[
+        str, typer.Option(metavar="float16|float32", help="Data type of the embeddings on disk.")
+    ] = "float16"
+    unit_rows: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Number of files or rows in one part; an archive is always one part."
+        ),
+    ] = 10_000
+    retry: Annotated[bool, flag("--retry", "Read again the parts in which something failed.")] = False
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How the work is divided between processes and machines."""
+
+    share: Annotated[
+        str,
+        _cluster_option(
+            metavar="I/N",
+            help="Embed only part I of N, counted from 0, as one of N processes such as a Slurm array.",
+        ),
+    ] = "0/1"
+    ray: Annotated[
+        str | None,
+        _cluster_option(
+            metavar="ADDRESS",
+            help="Run on a Ray cluster: local, auto or an address. Every machine needs access to the files.",
+            show_default=False,
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        _cluster_option(
+            metavar="N",
+            min=1,
+            help="Number of Ray workers. Default: one per GPU, or one per processor without GPUs.",
+            show_default=False,
+        ),
+    ] = None
+
+    def shard(self) -> tuple[int, int]:
+        """The value of --share, "I/N", as (I, N)."""
+        index, _, count = self.share.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise typer.BadParameter(
+                f"--share takes I/N with I from 0 to N - 1, such as 0/4, not {self.share!r}"
+            )
+        return int(index), int(count)
+
+    def runner(self, encoding: EmbeddingOptions, reference: ModelReference) -> Runner | None:
+        """With --ray, a runner whose workers each load the model once."""
+        if self.ray is None:
+            return None
+        from diptych.embedding.cluster import ray_runner
+
+        load = functools.partial(encoding.open, reference.name, reference.tag)
+        return ray_runner(load, address=self.ray, workers=self.workers)
+
+
+@with_groups
 def embed(
-    sources: Sources,
-    to: To,
-    texts: Texts = False,
-    captions: Captions = False,
-    image_column: ImageColumn = "",
-    caption_column: CaptionColumn = "",
-    dtype: Dtype = "float16",
-    unit_rows: UnitRows = 10_000,
-    retry: Retry = False,
-    share: ShareOption = "0/1",
-    ray: Ray = None,
-    workers: Workers = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Pictures, folders, archives ('s/{000..099}.tar'), tables (.csv, .tsv, .parquet), or files "
+            "of texts, one per line (.txt).",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option("--to", "-o", metavar="DIR", help="The folder for the embeddings.", show_default=False),
+    ],
     *,
-    encoding: catalogs.EmbeddingOptions,
+    reading: SourceOptions,
+    cluster: ClusterOptions,
+    output: OutputOptions,
+    encoding: EmbeddingOptions,
 ) -> None:
     """Embed pictures or texts into files of embeddings (.npy) and metadata (Parquet).
 
@@ -132,53 +145,35 @@ def embed(
     from diptych.embedding import Columns, EmbeddingSettings, embed_to_folder, read_manifest
     from diptych.embedding.folder import DTYPES
 
-    if dtype not in DTYPES:
-        raise typer.BadParameter(f"--dtype takes {' or '.join(DTYPES)}, not {dtype!r}")
-    if workers is not None and ray is None:
+    if reading.dtype not in DTYPES:
+        raise typer.BadParameter(f"--dtype takes {' or '.join(DTYPES)}, not {reading.dtype!r}")
+    if cluster.workers is not None and cluster.ray is None:
         raise typer.BadParameter("--workers needs --ray; use --threads to set the threads of this process")
     start = time.monotonic()
     manifest = read_manifest(to)
     name = encoding.model or ("default" if manifest is None else manifest.model)
-    encoder, reference = catalogs.load_encoder(name, encoding, autotune=functools.partial(note, quiet=quiet))
-    threads, batch_size = encoding.counts()
+    encoder, reference = load_encoder(name, encoding, autotune=output.note)
+    threads, batch_size = encoding.counts(32)
     outcome = embed_to_folder(
         encoder,
         sources,
         to,
         model=reference.stored,
-        modality="texts" if texts else None,
-        columns=Columns(image_column, caption_column),
-        unit_rows=unit_rows,
-        settings=EmbeddingSettings(encoding.exact, captions, dtype, batch_size, threads),
-        shard=_read_share(share),
-        retry=retry,
-        runner=None if ray is None else _ray_runner(ray, workers, reference, encoding.machine),
-        stage=functools.partial(_stage, quiet=quiet),
+        modality="texts" if reading.texts else None,
+        columns=Columns(reading.image_column, reading.caption_column),
+        unit_rows=reading.unit_rows,
+        settings=EmbeddingSettings(encoding.exact, reading.captions, reading.dtype, batch_size, threads),
+        shard=cluster.shard(),
+        retry=reading.retry,
+        runner=cluster.runner(encoding, reference),
+        stage=functools.partial(_stage, output=output),
     )
-    _print_outcome(outcome, to, time.monotonic() - start, json=json)
+    _print_outcome(outcome, to, time.monotonic() - start, json=output.json)
 
 
-def _read_share(text: str) -> tuple[int, int]:
-    """Read "I/N" as (I, N)."""
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise typer.BadParameter(f"--share takes I/N with I from 0 to N - 1, such as 0/4, not {text!r}")
-    return int(index), int(count)
-
-
-def _ray_runner(
-    address: str, workers: int | None, reference: catalogs.ModelReference, machine: dict[str, Any]
-) -> Runner:
-    """A runner whose workers each load the model once."""
-    from diptych.embedding.cluster import ray_runner
-
-    load = functools.partial(options.open_model, reference.name, reference.tag, **machine)
-    return ray_runner(load, address=address, workers=workers)
-
-
-def _stage(unit: str, total: int | None, *, quiet: bool) -> AbstractContextManager[Progress]:
+def _stage(unit: str, total: int | None, *, output: OutputOptions) -> AbstractContextManager[Progress]:
     description = "listing sources" if unit == "sources" else f"embedding {unit}"
-    return progress(description, total, unit=unit, quiet=quiet)
+    return output.progress(description, total, unit=unit)
 
 
 def _print_outcome(outcome: EmbeddingSummary, folder: Path, seconds: float, *, json: bool) -> None:
@@ -197,7 +192,9 @@ def _print_outcome(outcome: EmbeddingSummary, folder: Path, seconds: float, *, j
     else:
         rate = f" ({outcome.embedded / seconds:,.0f}/s)" if outcome.embedded and seconds > 1 else ""
         new = f"{outcome.embedded:,} embedded in {seconds:.1f} s{rate}" if outcome.embedded else "nothing new"
-        typer.echo(clean(f"{outcome.rows:,} vectors in {outcome.parts:,} parts in {folder}: {new}"))
+        typer.echo(
+            clean(f"{counted(outcome.rows, 'vector')} in {counted(outcome.parts, 'part')} in {folder}: {new}")
+        )
     if outcome.failures:
         first = "; ".join(f"{key}: {reason}" for key, reason in outcome.failures[:SHOWN_FAILURES])
         more = ", ..." if len(outcome.failures) > SHOWN_FAILURES else ""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import json as jsonlib
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from diptych.cli.collection import catalogs
-from diptych.cli.collection.filtering import FilterOptions, filter_check
-from diptych.cli.shared import options
-from diptych.cli.shared.console import format_size, note, print_message, progress
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.shared import catalogs
+from diptych.cli.shared.console import format_size, note, print_message
+from diptych.cli.shared.filters import FilterOptions, check_filter
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Output, OutputOptions
 from diptych.cli.shared.own_files import Force, check_overwrite
 from diptych.errors import counted
 
@@ -27,94 +29,92 @@ if TYPE_CHECKING:
     from diptych.catalog.duplicates.undo import RestoreReport
     from diptych.matching.verdicts import Tier
 
-_MOVING = "Moving"
 OUTPUT_FORMATS = ("table", "json", "csv", "imagededup", "remove")
-DEFAULT_TIERS = "bytes,picture,part,scene"
 MOST_REFUSED = 10  # files that stayed and are named one by one
 
-Tiers = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST",
-        help="Kinds of copies to find: bytes (equal files), picture (saved again, resized, mirrored), part "
-        "(cropped, framed, with added text, in a collage), scene (another moment).",
-    ),
-]
-Keep = Annotated[
-    str,
-    typer.Option(
-        metavar="RULES",
-        help="Rules for which file to keep, tried in order until one decides: resolution, annotated (has "
-        "tags, a rating or a caption), exif, format[:PNG/JPEG/...], largest, smallest, oldest, newest, "
-        "folder:DIR.",
-    ),
-]
-Form = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help="Output: table, json, csv, imagededup ({file: [[file, score]]}), or remove (paths of copies, "
-        "one per line).",
-    ),
-]
-Null = Annotated[
-    bool,
-    typer.Option(
-        "--print0", "-0", metavar="", help="Print paths of copies, each ended by NUL (for xargs -0)."
-    ),
-]
-Most = Annotated[
-    int,
-    typer.Option("--top", "-k", metavar="N", min=1, help="DuplicateGroups of each kind shown in the table."),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Also write one HTML page to review the groups."),
-]
-Trash = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR|auto",
-        help="Move copies into this folder; auto: a hidden folder in each indexed folder. Nothing is "
-        "deleted.",
-        rich_help_panel=_MOVING,
-    ),
-]
-Copies = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST",
-        help="What counts as a copy for --trash and for lists of paths: bytes, or bytes,picture. Review the "
-        "pictures first: they may differ in small print.",
-        rich_help_panel=_MOVING,
-    ),
-]
-Undo = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="LIST", help="Move back the files that a run with --trash moved.", rich_help_panel=_MOVING
-    ),
-]
+_moving_option = functools.partial(typer.Option, rich_help_panel="Moving")
 
 
-@with_group("filters")
+@dataclass(frozen=True)
+class GroupOptions:
+    """Which copies are grouped, and how the groups are shown."""
+
+    tiers: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Kinds of copies to find: bytes (equal files), picture (saved again, resized, mirrored), "
+            "part (cropped, framed, with added text, in a collage), scene (another moment).",
+        ),
+    ] = "bytes,picture,part,scene"
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="RULES",
+            help="Rules for which file to keep, tried in order until one decides: resolution, annotated (has "
+            "tags, a rating or a caption), exif, format[:PNG/JPEG/...], largest, smallest, oldest, newest, "
+            "folder:DIR.",
+        ),
+    ] = "resolution,annotated,exif,format,largest,oldest"
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Output: table, json, csv, imagededup ({file: [[file, score]]}), or remove (paths of "
+            "copies, one per line).",
+        ),
+    ] = "table"
+    print0: Annotated[
+        bool,
+        typer.Option(
+            "--print0", "-0", metavar="", help="Print paths of copies, each ended by NUL (for xargs -0)."
+        ),
+    ] = False
+    top: Annotated[
+        int,
+        typer.Option("--top", "-k", metavar="N", min=1, help="Groups of each kind shown in the table."),
+    ] = 20
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write one HTML page to review the groups.")
+    ] = None
+    force: Force = False
+
+
+@dataclass(frozen=True)
+class MovingOptions:
+    """Whether copies are moved, and where to."""
+
+    trash: Annotated[
+        str | None,
+        _moving_option(
+            metavar="DIR|auto",
+            help="Move copies into this folder; auto: a hidden folder in each indexed folder. Nothing is "
+            "deleted.",
+        ),
+    ] = None
+    copies: Annotated[
+        str,
+        _moving_option(
+            metavar="LIST",
+            help="What counts as a copy for --trash and for lists of paths: bytes, or bytes,picture. Review "
+            "the pictures first: they may differ in small print.",
+        ),
+    ] = "bytes"
+    undo: Annotated[
+        Path | None,
+        _moving_option(metavar="LIST", help="Move back the files that a run with --trash moved."),
+    ] = None
+
+
+@with_groups
 def duplicates(
     catalog: catalogs.Catalog = None,
-    tiers: Tiers = DEFAULT_TIERS,
-    keep: Keep = "resolution,annotated,exif,format,largest,oldest",
-    form: Form = "table",
-    print0: Null = False,
-    top: Most = 20,
-    html: Html = None,
-    force: Force = False,
     *,
+    grouping: GroupOptions,
     filters: FilterOptions,
-    trash: Trash = None,
-    copies: Copies = "bytes",
-    undo: Undo = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    moving: MovingOptions,
+    output: OutputOptions,
 ) -> None:
     """Find copies among the pictures of a catalogue, with the evidence for each.
 
@@ -139,28 +139,29 @@ def duplicates(
     """
     from diptych.cli.search.duplicates_output import print_groups
 
-    if form not in OUTPUT_FORMATS:
-        raise typer.BadParameter(f"--format takes {', '.join(OUTPUT_FORMATS)}, not {form!r}")
+    trash = moving.trash
+    if grouping.form not in OUTPUT_FORMATS:
+        raise typer.BadParameter(f"--format takes {', '.join(OUTPUT_FORMATS)}, not {grouping.form!r}")
     if trash is not None and not trash.strip():
         raise typer.BadParameter("--trash takes a folder, or auto")
-    check_overwrite(html, force=force)
-    form = "json" if json else "null" if print0 else form
-    if undo is not None:
+    check_overwrite(grouping.html, force=grouping.force)
+    form = "json" if output.json else "null" if grouping.print0 else grouping.form
+    if moving.undo is not None:
         if trash is not None:
             raise typer.BadParameter("--undo moves back what --trash moved: give one of them")
-        _put_back(catalog, undo, json=json)
+        _put_back(catalog, moving.undo, json=output.json)
         return
     with catalogs.open_catalog(catalog) as store:
-        searched, movable = _read_tiers(tiers, "--tiers"), _read_copies(copies)
-        result = _find(store, searched, keep, filters.filter(), quiet=quiet)
-        if html is not None:
-            _write_page(store, result, html, quiet=quiet)
-        moved = _move(store, result.groups, trash, movable, quiet=quiet) if trash is not None else None
-    print_groups(result, form, top, moved, copies=movable, quiet=quiet)  # type: ignore[arg-type] # checked above
+        tiers, copies = _read_tiers(grouping.tiers, "--tiers"), _read_copies(moving.copies)
+        result = _find(store, tiers, grouping.keep, filters.filter(), output)
+        if grouping.html is not None:
+            _write_page(store, result, grouping.html, output)
+        moved = _move(store, result.groups, trash, copies, output) if trash is not None else None
+    print_groups(result, form, grouping.top, moved, copies=copies, quiet=output.quiet)  # type: ignore[arg-type] # checked above
     for content, reason in list(result.failed.items())[:5]:
         print_message("failed", f"picture #{content}: {reason}")
     if moved is not None:
-        _print_moved(moved, quiet=quiet)
+        _print_moved(moved, output)
 
 
 def _read_tiers(text: str, option: str) -> tuple[Tier, ...]:
@@ -185,59 +186,60 @@ def _read_copies(text: str) -> tuple[Tier, ...]:
     return tiers
 
 
-def _find(store: Store, tiers: Sequence[Tier], keep: str, where: Filter, *, quiet: bool) -> DuplicateGroups:
+def _find(
+    store: Store, tiers: Sequence[Tier], keep: str, picture_filter: Filter, output: Output
+) -> DuplicateGroups:
     from diptych.catalog.duplicates.finding import find_duplicates
     from diptych.catalog.duplicates.keeping import parse_rules
 
-    filter_check(replace(where, folders=()))(store.database)  # find_duplicates checks the folders itself
+    without_folders = replace(picture_filter, folders=())  # find_duplicates checks the folders itself
+    check_filter(without_folders, store.database)
     return find_duplicates(
         store,
         tiers=tiers,
         rules=parse_rules(keep),
-        folders=where.folders,
-        where=replace(where, folders=()),
-        stage=lambda name, total: progress(name, total, unit="pictures", quiet=quiet),
+        folders=picture_filter.folders,
+        where=without_folders,
+        stage=output.stage("pictures"),
     )
 
 
-def _write_page(store: Store, result: DuplicateGroups, html: Path, *, quiet: bool) -> None:
+def _write_page(store: Store, result: DuplicateGroups, html: Path, output: Output) -> None:
     from diptych.cli.search.duplicates_page import write_page
 
     name = "this catalogue" if store.folder is None else str(store.folder)
-    with progress("writing the page", len(result.groups), unit="groups", quiet=quiet) as advance:
+    with output.progress("writing the page", len(result.groups), unit="groups") as advance:
         shown = write_page(html, result.groups, name, advance=advance)
-    note(
-        f"page to review: {html}" + (f" (the first {shown:,} groups)" * (shown < len(result.groups))),
-        quiet=quiet,
-    )
+    extent = f" (the first {counted(shown, 'group')})" if shown < len(result.groups) else ""
+    output.note(f"page to review: {html}{extent}")
 
 
 def _move(
-    store: Store, groups: Sequence[DuplicateGroup], trash: str, tiers: Sequence[Tier], *, quiet: bool
+    store: Store, groups: Sequence[DuplicateGroup], trash: str, tiers: Sequence[Tier], output: Output
 ) -> TrashReport:
     from diptych.catalog.duplicates.trash import move_to_trash
     from diptych.errors import SaveError
 
     folder = None if trash == "auto" else Path(trash)
-    lists = (store.folder or catalogs.data_home()) / "undo"
+    lists = catalogs.undo_folder(store)
     try:
-        with progress("moving", None, unit="files", quiet=quiet) as advance:
+        with output.progress("moving", None, unit="files") as advance:
             return move_to_trash(store, groups, folder, tiers=tiers, lists=lists, progress=advance)
     except (KeyboardInterrupt, SaveError):
         print_message("stopped", f"to move files back: --undo, with the newest list in {lists}")
         raise
 
 
-def _print_moved(moved: TrashReport, *, quiet: bool) -> None:
+def _print_moved(moved: TrashReport, output: Output) -> None:
     if moved.undo is None:
-        note("nothing to move", quiet=quiet)
+        output.note("nothing to move")
         return
-    note(f"{counted(len(moved.files), 'file')} moved, {format_size(moved.size)}", quiet=quiet)
+    output.note(f"{counted(len(moved.files), 'file')} moved, {format_size(moved.size)}")
     if moved.companions:
-        note(f"and {counted(len(moved.companions), 'file')} of captions and metadata with them", quiet=quiet)
+        output.note(f"and {counted(len(moved.companions), 'file')} of captions and metadata with them")
     if moved.annotated:
-        note(f"{counted(moved.annotated, 'kept picture')} got tags or ratings of moved copies", quiet=quiet)
-    note(f"to move them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}", quiet=quiet)
+        output.note(f"{counted(moved.annotated, 'kept picture')} got tags or ratings of moved copies")
+    output.note(f"to move them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}")
     for path, reason in moved.left[:MOST_REFUSED]:
         print_message("stayed", f"{path}, which belongs to a moved picture: {reason}")
     for file, reason in moved.refused[:MOST_REFUSED]:
@@ -249,8 +251,6 @@ def _print_moved(moved: TrashReport, *, quiet: bool) -> None:
 
 
 def _put_back(catalog: str | None, undo: Path, *, json: bool) -> None:
-    import json as jsonlib
-
     from diptych.catalog.duplicates.undo import put_back
 
     location = _catalog_of(catalog, undo)

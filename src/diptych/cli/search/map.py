@@ -7,16 +7,18 @@ import json as jsonlib
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.collection import catalogs
-from diptych.cli.collection.filtering import FilterOptions, filter_check
-from diptych.cli.shared import options
+from diptych.cli.shared import catalogs
 from diptych.cli.shared.console import clean, print_message, progress
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.shared.encoders import CatalogModelOptions
+from diptych.cli.shared.filters import FilterOptions
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import OutputOptions, count, flag
 from diptych.cli.shared.own_files import Force, check_overwrite
 from diptych.errors import counted
 
@@ -27,51 +29,49 @@ if TYPE_CHECKING:
     from diptych.catalog import CatalogEntry, Searcher
     from diptych.catalog.map.mapping import CollectionMap
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The HTML page to write.")]
-Clusters = Annotated[
-    str, typer.Option(metavar="auto|N", help="Number of regions; each holds several clusters.")
-]
-LabelsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels",
-        metavar="FILE",
-        help="A file of names for regions, one per line. Default: a thousand common words.",
-    ),
-]
-NoThumbnails = Annotated[
-    bool, typer.Option("--no-thumbnails", metavar="", help="Draw dots and names only; no picture is read.")
-]
-Inline = Annotated[
-    bool,
-    typer.Option(
-        "--inline", metavar="", help="Put the thumbnails into the page, so that it is a single file."
-    ),
-]
-Limit = Annotated[
-    int, typer.Option("--limit", metavar="N", min=4, help="Show at most N pictures, drawn at random.")
-]
-Title = Annotated[str, typer.Option(metavar="TEXT", help="The title of the page.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; another seed gives another layout.")]
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What the map shows."""
+
+    clusters: Annotated[
+        str, typer.Option(metavar="auto|N", help="Number of regions; each holds several clusters.")
+    ] = "auto"
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="A file of names for regions, one per line. Default: a thousand common words.",
+        ),
+    ] = None
+    no_thumbnails: Annotated[
+        bool, flag("--no-thumbnails", "Draw dots and names only; no picture is read.")
+    ] = False
+    inline: Annotated[
+        bool, flag("--inline", "Put the thumbnails into the page, so that it is a single file.")
+    ] = False
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=4, help="Show at most N pictures, drawn at random.")
+    ] = 100_000
+    title: Annotated[str, typer.Option(metavar="TEXT", help="The title of the page.")] = "A map of pictures"
+    force: Force = False
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed; another seed gives another layout.")
+    ] = 0
 
 
-@with_group("filters", "encoding")
+@with_groups
 def map_(
-    out: Out = Path("map.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The HTML page to write.")] = Path(
+        "map.html"
+    ),
     catalog: catalogs.Catalog = None,
-    clusters: Clusters = "auto",
-    labels: LabelsFile = None,
-    no_thumbnails: NoThumbnails = False,
-    inline: Inline = False,
-    limit: Limit = 100_000,
-    title: Title = "A map of pictures",
-    force: Force = False,
-    seed: Seed = 0,
     *,
+    drawing: MapOptions,
     filters: FilterOptions,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    encoding: catalogs.ModelOptions,
+    output: OutputOptions,
+    encoding: CatalogModelOptions,
 ) -> None:
     """Draw a catalogue as a map: similar pictures are side by side, and regions have names.
 
@@ -92,36 +92,36 @@ def map_(
     from diptych.catalog.map.mapping import make_map
     from diptych.catalog.map.naming import read_words
 
-    if inline and no_thumbnails:
+    if drawing.inline and drawing.no_thumbnails:
         raise typer.BadParameter(
             "--inline puts thumbnails into the page, and --no-thumbnails leaves them out: give one"
         )
     if out.is_dir():
         raise typer.BadParameter(f"--out {out} is a folder: name a file, such as {out / 'map.html'}")
-    check_overwrite(out, force=force)
+    check_overwrite(out, force=drawing.force)
     start = time.monotonic()
-    regions = options.count(clusters, "--clusters")
-    vocabulary = read_words(labels)
-    where = filters.filter()
-    with catalogs.open_searcher(catalog, encoding, check=filter_check(where)) as searcher:
+    regions = count(drawing.clusters, "--clusters")
+    vocabulary = read_words(drawing.labels)
+    picture_filter = filters.filter()
+    with catalogs.open_searcher(catalog, encoding, picture_filter) as searcher:
         picture_map = make_map(
             searcher,
             vocabulary,
             regions=regions,
-            where=where,
-            most=limit,
-            seed=seed,
-            stage=lambda name, total: progress(name, total, unit="steps", quiet=quiet),
+            where=picture_filter,
+            most=drawing.limit,
+            seed=drawing.seed,
+            stage=output.stage("steps"),
         )
-        page = _PageWriter(searcher, picture_map, out.absolute(), seed)
-        if not no_thumbnails:
-            page.draw_thumbnails(inline=inline, quiet=quiet)
-        page.write(title)
+        page = _PageWriter(searcher, picture_map, out.absolute(), drawing.seed)
+        if not drawing.no_thumbnails:
+            page.draw_thumbnails(inline=drawing.inline, quiet=output.quiet)
+        page.write(drawing.title)
     summary = _to_json(picture_map, page, time.monotonic() - start)
-    typer.echo(jsonlib.dumps(summary)) if json else _print_summary(summary)
+    typer.echo(jsonlib.dumps(summary)) if output.json else _print_summary(summary)
     if page.failed:
-        count = counted(len(page.failed), "picture")
-        print_message("failed", f"{count} could not be read, shown in grey; the first: {page.failed[0]}")
+        pictures = counted(len(page.failed), "picture")
+        print_message("failed", f"{pictures} could not be read, shown in grey; the first: {page.failed[0]}")
         raise typer.Exit(1)
 
 

@@ -3,96 +3,131 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
-from diptych.cli.collection import catalogs
-from diptych.cli.collection.filtering import FilterOptions, filter_check
-from diptych.cli.shared import options
-from diptych.cli.shared.console import note
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.shared import catalogs
+from diptych.cli.shared.encoders import SearchModelOptions
+from diptych.cli.shared.filters import FilterOptions, check_filter
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Json, Output, Quiet, flag
 from diptych.cli.shared.own_files import Force, check_overwrite
+from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog import Filter, Searcher, SearchResult
     from diptych.cli.search.result_page import ResultPage
     from diptych.cli.search.search_output import Form
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="QUERY",
-        show_default=False,
-        help="Words, picture files, or #N for an indexed picture; join them by + and -; 2: in front doubles "
-        "the weight. -WORD: less of this word.",
-    ),
-]
-Top = Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures per page.")]
-Page = Annotated[int, typer.Option(metavar="N", min=1, help="The page to show.")]
-Sort = Annotated[
-    str | None,
-    typer.Option(
-        metavar="likeness|date|name|rating",
-        help="Sort the results: nearest first (not the same as the relevance shown, which says how sure it "
-        "is that a picture fits), newest first, by path, or best rated first. Without a query: newest first.",
-        show_default=False,
-    ),
-]
-Everything = Annotated[
-    bool, typer.Option("--all", metavar="", help="Show the nearest pictures even if none fits.")
-]
-Cutoff = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X", min=0, max=1, help="Smallest relevance shown, from 0 to 1.", show_default=False
-    ),
-]
-Copies = Annotated[
-    bool, typer.Option("--copies", metavar="", help="Show near-duplicates one by one instead of grouped.")
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Also write the results as one HTML page."),
-]
-Explain = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Also write each picture as PNG with the matching patches marked."),
-]
-Preview = Annotated[
-    bool, typer.Option("--preview", "-p", metavar="", help="Show the pictures in the terminal.")
-]
-Paths = Annotated[bool, typer.Option("--paths", metavar="", help="Print only paths, one per line.")]
-Null = Annotated[
-    bool,
-    typer.Option("--print0", "-0", metavar="", help="Print only paths, each ended by NUL (for xargs -0)."),
-]
-Csv = Annotated[bool, typer.Option("--csv", metavar="", help="Print CSV in UTF-8, one row per picture.")]
+_PATH_STARTS = ("/", "./", "../", "~/")  # of a value right behind a short option
 
 
-@with_group("filters", "encoding")
+@dataclass(frozen=True)
+class ResultOptions:
+    """Which results of a query are shown, and in which order."""
+
+    top: Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures per page.")] = 20
+    page: Annotated[int, typer.Option(metavar="N", min=1, help="The page to show.")] = 1
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="likeness|date|name|rating",
+            help="Sort the results: nearest first (not the same as the relevance shown, which says how sure "
+            "it is that a picture fits), newest first, by path, or best rated first. Without a query: newest "
+            "first.",
+            show_default=False,
+        ),
+    ] = None
+    everything: Annotated[bool, flag("--all", "Show the nearest pictures even if none fits.")] = False
+    cutoff: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", min=0, max=1, help="Smallest relevance shown, from 0 to 1.", show_default=False
+        ),
+    ] = None
+    copies: Annotated[bool, flag("--copies", "Show near-duplicates one by one instead of grouped.")] = False
+
+    @property
+    def offset(self) -> int:
+        """Number of pictures on earlier pages."""
+        return (self.page - 1) * self.top
+
+    def effective_cutoff(self) -> float | None:
+        """The smallest relevance to show; None for all of the nearest pictures."""
+        from diptych.catalog.relevance import DEFAULT_CUTOFF
+
+        if self.everything and self.cutoff is not None:
+            raise typer.BadParameter("--all ignores the cut-off: leave out --cutoff")
+        return None if self.everything else DEFAULT_CUTOFF if self.cutoff is None else self.cutoff
+
+
+@dataclass(frozen=True)
+class SearchOutputOptions(Output):
+    """How results are printed, and files that show them."""
+
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the results as one HTML page.")
+    ] = None
+    force: Force = False
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write each picture as PNG with the matching patches marked."),
+    ] = None
+    preview: Annotated[
+        bool, typer.Option("--preview", "-p", metavar="", help="Show the pictures in the terminal.")
+    ] = False
+    paths: Annotated[bool, flag("--paths", "Print only paths, one per line.")] = False
+    print0: Annotated[
+        bool,
+        typer.Option(
+            "--print0", "-0", metavar="", help="Print only paths, each ended by NUL (for xargs -0)."
+        ),
+    ] = False
+    csv: Annotated[bool, flag("--csv", "Print CSV in UTF-8, one row per picture.")] = False
+    json: Json = False
+    quiet: Quiet = False
+
+    @property
+    def form(self) -> Form:
+        """The output format."""
+        if self.json and self.csv:
+            raise typer.BadParameter("--json and --csv exclude each other")
+        formats: tuple[tuple[bool, Form], ...] = (
+            (self.json, "json"),
+            (self.csv, "csv"),
+            (self.print0, "null"),
+            (self.paths, "paths"),
+        )
+        return next((form for chosen, form in formats if chosen), "table")
+
+    @property
+    def images(self) -> bool:
+        """Whether the pictures themselves are shown."""
+        return bool(self.html or self.explain or self.preview)
+
+
+@with_groups
 def search(
-    query: Words = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="QUERY",
+            show_default=False,
+            help="Words, picture files, or #N for an indexed picture; join them by + and -; 2: in front "
+            "doubles the weight. -WORD: less of this word.",
+        ),
+    ] = None,
     catalog: catalogs.Catalog = None,
-    top: Top = 20,
-    page: Page = 1,
-    sort: Sort = None,
-    everything: Everything = False,
-    cutoff: Cutoff = None,
-    copies: Copies = False,
     *,
+    results: ResultOptions,
     filters: FilterOptions,
-    html: Html = None,
-    force: Force = False,
-    explain: Explain = None,
-    preview: Preview = False,
-    paths: Paths = False,
-    print0: Null = False,
-    csv: Csv = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    encoding: catalogs.SearchModelOptions,
+    output: SearchOutputOptions,
+    encoding: SearchModelOptions,
 ) -> None:
     """Search a catalogue by text, by a picture, or both; without a query, list pictures by filters.
 
@@ -118,93 +153,155 @@ def search(
     from diptych.cli.search.result_page import ResultPage
     from diptych.cli.search.search_output import load_images, print_page, write_files
 
-    where, form, offset = filters.filter(), _output_format(json, csv, print0, paths), (page - 1) * top
-    check_overwrite(html, force=force)
+    picture_filter, form = filters.filter(), output.form
+    check_overwrite(output.html, force=output.force)
     if query is None:
-        _check_without_query(cutoff, explain)
-        shown_page = _list(catalog, where, sort or "date", top, offset)
-        images = load_images(shown_page.hits) if html or preview else []
+        for name, value in (("--cutoff", results.cutoff), ("--explain", output.explain)):
+            if value is not None:  # --all and --copies are what a listing does anyway
+                raise typer.BadParameter(
+                    f"{name} needs a query; without a query every picture that passes the filters is listed"
+                )
+        page = _list(catalog, picture_filter, results)
+        images = load_images(page.hits) if output.images else []
     else:
         search_options = SearchOptions(
-            where=where,
-            cutoff=_effective_cutoff(everything, cutoff),
-            limit=top,
-            offset=offset,
-            sort=sort or "likeness",  # type: ignore[arg-type] # SearchOptions checks it
-            collapse=not copies,
+            where=picture_filter,
+            cutoff=results.effective_cutoff(),
+            limit=results.top,
+            offset=results.offset,
+            sort=results.sort or "likeness",  # type: ignore[arg-type] # SearchOptions checks it
+            collapse=not results.copies,
         )
         terms = parse_query(query)
-        with catalogs.open_searcher(catalog, encoding, check=filter_check(where)) as searcher:
+        with catalogs.open_searcher(catalog, encoding, picture_filter) as searcher:
             answer = searcher.search(terms, search_options)
-            shown_page = ResultPage.of_answer(answer, offset, filtered=bool(where))
-            heat_source = (searcher, answer.query.embedding) if explain is not None else None
-            images = load_images(shown_page.hits, heat_source) if html or explain or preview else []
-        _print_notes(answer, searcher, quiet=quiet)
-    print_page(shown_page, form, images if preview else [], quiet=quiet)
-    write_files(shown_page, images, html, explain, quiet=quiet)
-    if not shown_page.hits:
+            page = ResultPage.of_answer(answer, results.offset, filtered=bool(picture_filter))
+            heat_source = (searcher, answer.query.embedding) if output.explain is not None else None
+            images = load_images(page.hits, heat_source) if output.images else []
+        _print_notes(answer, searcher, output)
+    print_page(page, form, images if output.preview else [], quiet=output.quiet)
+    write_files(page, images, output.html, output.explain, quiet=output.quiet)
+    if not page.hits:
         raise typer.Exit(1)
 
 
-def _output_format(json: bool, csv: bool, print0: bool, paths: bool) -> Form:
-    """The output format that the options choose."""
-    if json and csv:
-        raise typer.BadParameter("--json and --csv exclude each other")
-    return "json" if json else "csv" if csv else "null" if print0 else "paths" if paths else "table"
-
-
-def _check_without_query(cutoff: float | None, explain: Path | None) -> None:
-    """Refuse options that need a query; --all and --copies are what a listing does anyway."""
-    for name, value in (("--cutoff", cutoff), ("--explain", explain)):
-        if value is not None:
-            raise typer.BadParameter(
-                f"{name} needs a query; without a query every picture that passes the filters is listed"
-            )
-
-
-def _list(catalog: str | None, where: Filter, sort: str, top: int, offset: int) -> ResultPage:
+def _list(catalog: str | None, picture_filter: Filter, results: ResultOptions) -> ResultPage:
     """List pictures by filters alone; no model is loaded."""
     from diptych.catalog import list_pictures
     from diptych.cli.search.result_page import ResultPage
     from diptych.errors import CatalogError
 
+    sort = results.sort or "date"
     if sort == "likeness":
         raise typer.BadParameter("--sort likeness needs a query: give one, or sort by date, name or rating")
     with catalogs.open_catalog(catalog) as store:
         if store.active is None:
             raise CatalogError(f"{store.name} holds no pictures yet: index some with  diptych index PATH")
-        filter_check(where)(store.database)
-        listing = list_pictures(store.active, where, sort=sort, limit=top, offset=offset)  # type: ignore[arg-type] # checked by the callee
-    return ResultPage.of_listing(listing, offset, sort, filtered=bool(where))
+        check_filter(picture_filter, store.database)
+        listing = list_pictures(
+            store.active,
+            picture_filter,
+            sort=sort,  # type: ignore[arg-type] # checked by the callee
+            limit=results.top,
+            offset=results.offset,
+        )
+    return ResultPage.of_listing(listing, results.offset, sort, filtered=bool(picture_filter))
 
 
-def _effective_cutoff(everything: bool, cutoff: float | None) -> float | None:
-    """The smallest relevance to show; None for all of the nearest pictures."""
-    from diptych.catalog.relevance import DEFAULT_CUTOFF
-
-    if everything and cutoff is not None:
-        raise typer.BadParameter("--all ignores the cut-off: leave out --cutoff")
-    return None if everything else DEFAULT_CUTOFF if cutoff is None else cutoff
-
-
-def _print_notes(answer: SearchResult, searcher: Searcher, *, quiet: bool) -> None:
+def _print_notes(answer: SearchResult, searcher: Searcher, output: Output) -> None:
     """Print how the query was read, and hints."""
     from diptych.backends.autotuning import needs_measurement
     from diptych.catalog.search.query import missing_pictures
     from diptych.cli.shared.labels import note_language
 
     if texts := [term.value for term in answer.query.terms if term.kind == "text"]:
-        note_language(texts, searcher.encoder, quiet=quiet)
+        note_language(texts, searcher.encoder, quiet=output.quiet)
     if any(term.weight < 0 for term in answer.query.terms):
-        note(f"read as: {' '.join(map(str, answer.query.terms))}", quiet=quiet)
+        output.note(f"read as: {' '.join(map(str, answer.query.terms))}")
     for word in missing_pictures(answer.query.terms):
-        note(f"{word}: there is no such file, so it was read as text", quiet=quiet)
+        output.note(f"{word}: there is no such file, so it was read as text")
     if sys.stderr.isatty() and needs_measurement(searcher.encoder):
-        note("every search loads torch; to start faster, run once: diptych models runtimes", quiet=quiet)
-    if answer.query.long_texts:
-        texts_read = (
-            "1 long text was"
-            if len(answer.query.long_texts) == 1
-            else f"{len(answer.query.long_texts)} long texts were"
-        )
-        note(f"{texts_read} read in parts and averaged", quiet=quiet)
+        output.note("every search loads torch; to start faster, run once: diptych models runtimes")
+    if long_texts := len(answer.query.long_texts):
+        verb = "was" if long_texts == 1 else "were"
+        output.note(f"{counted(long_texts, 'long text')} {verb} read in parts and averaged")
+
+
+class QueryCommand(TyperCommand):
+    """A command whose arguments are a query: `-people` is a query word, not five short options.
+
+    As in a search engine, a minus in front of a word excludes it. Words that can only be options stay
+    options, wherever they stand; all others become words of the query.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Move the words of the query behind ``--``, then parse as usual."""
+        option_args, words = split_query(args, self.get_params(ctx))
+        return super().parse_args(ctx, [*option_args, "--", *words] if words else option_args)
+
+
+def split_query(args: Sequence[str], parameters: Iterable[Any]) -> tuple[list[str], list[str]]:
+    """Separate options with their values from the words of the query; both keep their order.
+
+    A word that begins with one dash is an option where it is one short option, several flags together
+    (``-p0``), or a short option with a number or a path right behind it (``-k5``, ``-c./catalog``). Any other
+    word of two or more characters belongs to the query. An unknown single letter (``-n``) and an unknown
+    word with two dashes stay options and are refused later: they are typing errors. Everything after ``--``
+    is query.
+
+    Parameters
+    ----------
+    args : sequence of str
+    parameters : iterable of typer parameters
+        The parameters of the command.
+
+    Returns
+    -------
+    (list of str, list of str)
+        Options with their values, and words of the query.
+
+    Examples
+    --------
+    >>> from typer.main import get_command
+    >>> from diptych.cli.main import app
+    >>> search = get_command(app).commands["search"]
+    >>> split_query(["beach", "-people", "-k", "5", "-p", "+", "sea"], search.params)
+    (['-k', '5', '-p'], ['beach', '-people', '+', 'sea'])
+    """
+    by_name = {
+        name: option for option in parameters if isinstance(option, TyperOption) for name in option.opts
+    }
+    by_name |= {name: option for option in by_name.values() for name in option.secondary_opts}
+    option_args: list[str] = []
+    words: list[str] = []
+    remaining = iter(args)
+    for arg in remaining:
+        if arg == "--":
+            words += remaining
+        elif not _is_option(arg, by_name):
+            words.append(arg)
+        else:
+            option_args.append(arg)
+            option = by_name.get(arg)  # None for `--top=5`, which holds its value
+            if option is not None and _takes_value(option):
+                option_args += [value for value in [next(remaining, None)] if value is not None]
+    return option_args, words
+
+
+def _is_option(arg: str, by_name: dict[str, TyperOption]) -> bool:
+    if not arg.startswith("-") or arg == "-":
+        return False
+    if arg.startswith("--") or len(arg) == 2:
+        # "-5" and "-é" are never options, so they are words; an unknown "-n" is a typing error.
+        return arg.startswith("--") or (arg[1].isascii() and arg[1].isalpha()) or arg in by_name
+    flags = arg[1:]
+    while flags and (option := by_name.get(f"-{flags[0]}")) is not None:
+        if _takes_value(option):
+            value = flags[1:]
+            return value.isdecimal() or value.startswith(_PATH_STARTS)
+        flags = flags[1:]
+    return not flags
+
+
+def _takes_value(option: TyperOption) -> bool:
+    return not option.is_flag and option.nargs != 0

@@ -8,34 +8,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.collection import catalogs
-from diptych.cli.collection.filtering import FilterOptions, filter_check
-from diptych.cli.shared import options
+from diptych.cli.shared import catalogs
 from diptych.cli.shared.console import clean, fit_width, print_message, stdout_console
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.shared.encoders import CatalogModelOptions
+from diptych.cli.shared.filters import FilterOptions, check_filter
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Json
 
 if TYPE_CHECKING:
     from diptych.catalog.duplicates.similar import SimilarImage
 
-Pictures = Annotated[
-    list[str],
-    typer.Argument(metavar="PICTURE", help="Pictures, folders or patterns; they need not be indexed."),
-]
-Alike = Annotated[
-    int,
-    typer.Option("--top", "-k", metavar="N", min=0, help="Show at most N pictures that only look alike."),
-]
 
-
-@with_group("filters", "encoding")
+@with_groups
 def similar(
-    pictures: Pictures,
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE", help="Pictures, folders or patterns; they need not be indexed."),
+    ],
     catalog: catalogs.Catalog = None,
-    alike: Alike = 5,
+    alike: Annotated[
+        int,
+        typer.Option("--top", "-k", metavar="N", min=0, help="Show at most N pictures that only look alike."),
+    ] = 5,
     *,
     filters: FilterOptions,
-    json: options.Json = False,
-    encoding: catalogs.ModelOptions,
+    json: Json = False,
+    encoding: CatalogModelOptions,
 ) -> None:
     """Find copies, crops and look-alikes of pictures from outside in a catalogue.
 
@@ -59,15 +57,15 @@ def similar(
         raise InputError(f"no pictures found in {', '.join(map(str, pictures))}")
     results: list[dict[str, Any]] = []
     any_copy = False
-    where = filters.filter()
+    picture_filter = filters.filter()
     with catalogs.open_catalog(catalog) as store:
-        filter_check(where)(store.database)
+        check_filter(picture_filter, store.database)
         encoder, _ = catalogs.encoder_for(store, encoding)
-        inquiry = SimilarImageSearch(store, encoder, where)
+        image_search = SimilarImageSearch(store, encoder, picture_filter)
         try:
             for path in paths:
                 try:
-                    matches = inquiry.search(path, alike=alike)
+                    matches = image_search.search(path, alike=alike)
                 except (ImageError, MissingExtraError) as error:
                     print_message("failed", str(error))
                     results.append({"path": str(path), "error": str(error), "found": []})
@@ -77,7 +75,7 @@ def similar(
                 if not json:
                     _print(path, matches, with_path=len(paths) > 1)
         finally:
-            inquiry.close()
+            image_search.close()
     if json:
         typer.echo(jsonlib.dumps(results))
     if not any_copy:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from diptych.cli.shared.console import print_message
-from diptych.errors import DataError
+from diptych.errors import DataError, TextError
+
+if TYPE_CHECKING:
+    from diptych.encoder import Encoder
+    from diptych.zeroshot import ZeroShotClassifier
 
 _ARTICLES = {"a", "an", "the", "some", "two", "three", "several", "many", "no", "my", "your", "his", "her"}
 
@@ -80,6 +86,47 @@ def distinct(labels: Sequence[str]) -> list[str]:
         shown = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
         warnings.warn(f"repeated labels count once: {shown}", UserWarning, stacklevel=2)
     return once
+
+
+def templates_option(**settings: Any) -> Any:
+    """The option `--templates` of commands that by default make a sentence of each label."""
+    return typer.Option(
+        metavar="auto|NAME|TEXT",
+        help="Prompt templates: auto makes a sentence of each label; or plain, bare, imagenet80, ..., or a "
+        "text with {}.",
+        **settings,
+    )
+
+
+def fit_classifier(encoder: Encoder, labels: Any, templates: str, **settings: Any) -> ZeroShotClassifier:
+    """Fit a classifier to labels, with prompt templates, or with prompts made from the labels by "auto"."""
+    from diptych.zeroshot import ZeroShotClassifier
+
+    auto = templates == "auto"
+    classifier = ZeroShotClassifier(encoder, templates=None if auto else templates, **settings)
+    return classifier.fit(prompts_for(labels) if auto else labels)
+
+
+def merge_labels(file: Path | None, words: Sequence[str]) -> Any:
+    """Read a file of labels, if one is given, and add the labels on the command line.
+
+    Returns a list of distinct labels, or the dictionary of a file that has texts for each label.
+
+    Raises
+    ------
+    TextError
+        The file has texts for each label, so words cannot be added.
+    """
+    from diptych.zeroshot.label_files import read_labels_file
+
+    labels = read_labels_file(file) if file is not None else []
+    if not isinstance(labels, dict):
+        return distinct([*labels, *words])
+    if words:
+        raise TextError(
+            f"{file} has texts for each label, so --label cannot add to it: leave one of them out"
+        )
+    return labels
 
 
 def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:

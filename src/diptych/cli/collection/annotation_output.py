@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diptych.cli.collection import tag_by_hand
 from diptych.cli.shared.console import clean, fit_width, note, print_message, stdout_console
 from diptych.errors import counted
 
@@ -15,12 +14,13 @@ if TYPE_CHECKING:
     from diptych.catalog.annotations.annotations import AnnotationChanges
 
 SHOWN_FAILURES = 10
+SHOWN_UNKNOWN = 10  # paths outside the catalogue that are named one by one
 
 
 def print_done(done: dict[str, Any]) -> None:
     """Print a summary of everything that was done, from the values that --json prints."""
     if "by_hand" in done:
-        tag_by_hand.print_annotated(done["by_hand"])
+        _print_by_hand(done["by_hand"])
     if "cleared" in done:
         cleared = done["cleared"]
         typer.echo(f"{counted(cleared['tags'], 'tag')} of {clean(cleared['origin'])} removed")
@@ -33,6 +33,27 @@ def print_done(done: dict[str, Any]) -> None:
             typer.echo("no picture has a tag yet: add some with  diptych tag --label dog --label snow")
     if "sidecars" in done:
         _print_sidecars(done["sidecars"])
+
+
+def _print_by_hand(done: dict[str, Any]) -> None:
+    """Print the counts, and the paths that are not in the catalogue."""
+    parts = [f"{counted(done['pictures'], 'picture')} chosen"]
+    parts += [
+        f"{done[key]:,} {label}"
+        for key, label in (
+            ("tagged", "newly tagged"),
+            ("untagged", "tags removed"),
+            ("rated", "newly rated"),
+        )
+        if key in done
+    ]
+    typer.echo(", ".join(parts))
+    if not done["pictures"] and not done["unknown"]:
+        print_message("nothing done", "no picture of the catalogue passes the filters")
+    for path in done["unknown"][:SHOWN_UNKNOWN]:
+        print_message("unknown", clean(f"{path} is not in the catalogue: run diptych index on it first"))
+    if len(done["unknown"]) > SHOWN_UNKNOWN:
+        print_message("unknown", f"and {len(done['unknown']) - SHOWN_UNKNOWN:,} more")
 
 
 def _print_labels(done: dict[str, Any]) -> None:
@@ -76,18 +97,18 @@ def print_failures(failures: list[dict[str, str]]) -> None:
     raise typer.Exit(1)
 
 
-def note_fate(fate: AnnotationChanges, *, quiet: bool = False) -> None:
+def note_annotation_changes(changes: AnnotationChanges, *, quiet: bool = False) -> None:
     """Print what happened to tags and ratings when files changed or left the catalogue."""
-    if fate.carried:
-        kept = "keeps its" if fate.carried == 1 else "keep their"
-        note(f"{counted(fate.carried, 'edited picture')} {kept} tags and ratings", quiet=quiet)
-    if fate.brought_back:
-        note(f"tags and ratings of {counted(fate.brought_back, 'picture')} restored", quiet=quiet)
-    if fate.set_aside:
-        path, member = fate.set_aside[0]
+    if changes.carried:
+        verb = "keeps its" if changes.carried == 1 else "keep their"
+        note(f"{counted(changes.carried, 'edited picture')} {verb} tags and ratings", quiet=quiet)
+    if changes.brought_back:
+        note(f"tags and ratings of {counted(changes.brought_back, 'picture')} restored", quiet=quiet)
+    if changes.set_aside:
+        path, member = changes.set_aside[0]
         name = os.fsdecode(path) + (f"/{member}" if member else "")
         note(
-            f"tags and ratings of {counted(len(fate.set_aside), 'picture')} that left the catalogue "
+            f"tags and ratings of {counted(len(changes.set_aside), 'picture')} that left the catalogue "
             f"are kept, and restored when the same pictures come back; the first is {name}",
             quiet=quiet,
         )

@@ -14,26 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diptych.cli.evaluate.reporting import ReportDir
 from diptych.cli.shared import options
 from diptych.cli.shared.console import progress
-from diptych.cli.shared.option_groups import with_group
+from diptych.cli.shared.encoders import EncoderSettings
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Output
 from diptych.cli.shared.own_files import is_written_by_diptych
 from diptych.cli.shared.picture_limit import MaxPixels, picture_limit
+from diptych.cli.shared.reporting import ReportDir
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.backends import ExportedEncoder, TorchEncoder
     from diptych.datasets.dataset import Pictures
     from diptych.evaluation import FeatureStore, Settings
-    from diptych.weights import Checkpoint
 
 
 Data = TypeVar("Data", bound="Pictures")
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(EncoderSettings, Output):
     """Options of every measurement, in the order of `--help`.
 
     Most commands take `MeasureOptions`; a command with its own options for models derives from this class.
@@ -51,18 +52,10 @@ class RunOptions:
     max_pixels: MaxPixels = None
     cache: options.Cache = None
 
-    def open(self, model: str | Checkpoint, pretrained: str | None) -> TorchEncoder | ExportedEncoder:
-        """Load a model; in exact mode (float32) unless --fast or --precision is given."""
-        return options.open_model(
-            model,
-            pretrained,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
-            batch_size=self.batch_size,
-            exact=not self.fast and self.precision == "auto",
-            runtime=self.runtime,
-        )
+    @property
+    def exact(self) -> bool:
+        """Exact mode (float32), unless --fast or --precision is given."""
+        return not self.fast and self.precision == "auto"
 
     def settings(self, store: FeatureStore | None = None) -> Settings:
         """Settings of every protocol; embeddings are kept in `store`, by default in the folder of --cache."""
@@ -70,13 +63,14 @@ class RunOptions:
 
         if store is None and self.cache is not None:
             store = FeatureStore(self.cache)
+        threads, batch_size = self.counts(64)
         return {
             "exact": not self.fast,
-            "threads": options.count(self.threads, "--threads"),
-            "batch_size": options.count(self.batch_size, "--batch-size") or 64,
+            "threads": threads,
+            "batch_size": batch_size,
             "command": options.command(),
             "store": store,
-            "stage": lambda name, total: progress(name, total, unit="", quiet=self.quiet),
+            "stage": self.stage(""),
         }
 
 
@@ -154,4 +148,4 @@ def measuring(command: Callable[..., None]) -> Callable[..., None]:
         with picture_limit(common.max_pixels), bar:
             command(**arguments)
 
-    return with_group("common")(run)
+    return with_groups(run)

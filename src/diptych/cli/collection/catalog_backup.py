@@ -8,47 +8,30 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.collection import catalogs
-from diptych.cli.collection.tag_output import note_fate
-from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, note, print_message, progress
+from diptych.cli.collection.annotation_output import note_annotation_changes
+from diptych.cli.shared import catalogs
+from diptych.cli.shared.console import clean, note, print_message
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Json, OutputOptions, flag
 from diptych.errors import counted
-
-Old = Annotated[
-    Path,
-    typer.Argument(metavar="OLD", help="The path under which the folder was indexed.", show_default=False),
-]
-New = Annotated[
-    Path, typer.Argument(metavar="NEW", help="The path where the same files are now.", show_default=False)
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", metavar="", help="Change nothing; only check that the files are in NEW.")
-]
-BackupTo = Annotated[
-    Path,
-    typer.Argument(
-        metavar="TO", help="A new folder for the copy, which is a catalogue itself.", show_default=False
-    ),
-]
-BackupFrom = Annotated[
-    Path, typer.Argument(metavar="BACKUP", help="A folder written by backup.", show_default=False)
-]
-Replace = Annotated[
-    bool,
-    typer.Option(
-        "--replace",
-        metavar="",
-        help="Replace an existing catalogue; it is kept beside, under a name with the date.",
-    ),
-]
 
 
 def move(
-    old: Old,
-    new: New,
+    old: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OLD", help="The path under which the folder was indexed.", show_default=False
+        ),
+    ],
+    new: Annotated[
+        Path,
+        typer.Argument(metavar="NEW", help="The path where the same files are now.", show_default=False),
+    ],
     catalog: catalogs.Catalog = None,
-    dry_run: DryRun = False,
-    json: options.Json = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Change nothing; only check that the files are in NEW.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Update the paths of a catalogue after a folder was moved or renamed.
 
@@ -64,9 +47,8 @@ def move(
     from diptych.catalog.exchange.relocation import relocate
 
     with catalogs.open_catalog(catalog) as store:
-        lists = (store.folder or catalogs.data_home()) / "undo"
-        done = relocate(store, old, new, dry_run=dry_run, lists=lists)
-    lacking = done.looked_for - done.there
+        done = relocate(store, old, new, dry_run=dry_run, lists=catalogs.undo_folder(store))
+    missing = done.looked_for - done.there
     if json:
         summary = {
             "files": done.files,
@@ -82,21 +64,27 @@ def move(
         typer.echo(clean(f"{counted(done.files, 'file')} {verb} a new path in {new}"))
         if done.known:
             note(f"{counted(done.known, 'file')} in {new} already indexed before")
-        note_fate(done.annotations)
-    if lacking:
+        note_annotation_changes(done.annotations)
+    if missing:
         print_message(
             "missing",
-            f"{lacking:,} of {counted(done.looked_for, 'file')} not in {new}; the next diptych index removes "
+            f"{missing:,} of {counted(done.looked_for, 'file')} not in {new}; the next diptych index removes "
             "missing files from the catalogue",
         )
         raise typer.Exit(1)
 
 
+@with_groups
 def backup(
-    to: BackupTo,
+    to: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TO", help="A new folder for the copy, which is a catalogue itself.", show_default=False
+        ),
+    ],
     catalog: catalogs.Catalog = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Copy the catalogue, also while it is in use: embeddings, tags, ratings, undo lists.
 
@@ -114,18 +102,26 @@ def backup(
     from diptych.catalog.exchange.backup import back_up
 
     with catalogs.open_catalog(catalog) as store:
-        folder = back_up(store, to, stage=lambda name, total: progress(name, total, unit="B", quiet=quiet))
+        folder = back_up(store, to, stage=output.stage("B"))
         pictures = len(store)
     summary = {"backup": str(folder), "pictures": pictures}
-    typer.echo(jsonlib.dumps(summary) if json else clean(f"{counted(pictures, 'picture')} in {folder}"))
+    typer.echo(
+        jsonlib.dumps(summary) if output.json else clean(f"{counted(pictures, 'picture')} in {folder}")
+    )
 
 
+@with_groups
 def restore(
-    backup: BackupFrom,
+    backup: Annotated[
+        Path, typer.Argument(metavar="BACKUP", help="A folder written by backup.", show_default=False)
+    ],
     catalog: catalogs.Catalog = None,
-    replace: Replace = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    replace: Annotated[
+        bool,
+        flag("--replace", "Replace an existing catalogue; it is kept beside, under a name with the date."),
+    ] = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Restore a catalogue from a backup.
 
@@ -137,26 +133,20 @@ def restore(
 
     Exit status: 0 done, 2 not done.
     """
-    from diptych.catalog import Store, is_address
+    from diptych.catalog import is_address
     from diptych.catalog.exchange.backup import restore as restore_catalog
 
     location = catalog or catalogs.default_catalog()
     if is_address(location):
         raise typer.BadParameter("restore a catalogue in PostgreSQL with pg_restore")
     target = Path(location).expanduser().absolute()
-    aside = restore_catalog(
-        backup,
-        target,
-        replace=replace,
-        stage=lambda name, total: progress(name, total, unit="B", quiet=quiet),
-    )
-    store = Store.open(target)
-    pictures = len(store)
-    store.close()
-    if json:
-        summary = {"catalog": str(target), "pictures": pictures, "before": aside and str(aside)}
+    previous = restore_catalog(backup, target, replace=replace, stage=output.stage("B"))
+    with catalogs.open_catalog(str(target)) as store:
+        pictures = len(store)
+    if output.json:
+        summary = {"catalog": str(target), "pictures": pictures, "before": previous and str(previous)}
         typer.echo(jsonlib.dumps(summary))
         return
     typer.echo(clean(f"{counted(pictures, 'picture')} in {target}"))
-    if aside is not None:
-        note(f"the previous catalogue is in {aside}", quiet=quiet)
+    if previous is not None:
+        output.note(f"the previous catalogue is in {previous}")
