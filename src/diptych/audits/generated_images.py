@@ -57,7 +57,6 @@ def generated_dataset(
         Pure function from a position to an image.
     labels : sequence of N integers
         Index into `class_names`.
-    class_names : sequence of str
     made : str
         Everything that the images depend on, such as seed and version; part of the fingerprint.
 

@@ -101,7 +101,6 @@ class SelectionTask:
         Name in results: "winoground", "aro/vg_relation", "sugar_crepe/add_att".
     pictures : Regions
         All images of the benchmark.
-    cases : tuple of Case
     labels : (N,) int64
         Category for the mean over categories, as an index into `class_names`; -1: not counted.
     class_names : tuple of str
@@ -159,7 +158,6 @@ class CompositionalBenchmark:
     ----------
     name : str
         "winoground", "aro" or "sugar_crepe".
-    pictures : Regions
     tasks : tuple of SelectionTask
         At least one.
     """

@@ -49,7 +49,6 @@ def image_digests(
 
     Parameters
     ----------
-    entries : sequence of ImageEntry
     progress : callable, optional
         Called with the number of images just done.
 

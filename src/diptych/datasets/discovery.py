@@ -40,7 +40,6 @@ class DatasetLocation:
 
     Attributes
     ----------
-    known : KnownDataset
     parts : mapping
         "test", "train" and "val", as far as present, -> its files, or its folder.
     unused : tuple of Path

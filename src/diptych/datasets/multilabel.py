@@ -29,7 +29,6 @@ class MultiLabelDataset(Pictures):
     ----------
     targets : (N, C) int8
         1: the class is present; 0: absent; -1: ignored (VOC's difficult objects).
-    class_names : tuple of str
     skipped : tuple of (key, reason)
         Images that were left out because their classes are missing or unreadable.
     """

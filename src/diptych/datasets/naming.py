@@ -24,7 +24,6 @@ def name_classes(
 
     Parameters
     ----------
-    found : Labelled
     names : str, mapping or sequence, optional
         As `class_names` of `load_labelled`.
 

@@ -174,7 +174,6 @@ def _sample_repeats(
 
     Parameters
     ----------
-    dataset : ImageDataset or CaptionDataset
     files : sequence of sequences of int
         The positions of the images of each file, in order.
     answers : sequence of bytes

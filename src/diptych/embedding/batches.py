@@ -75,7 +75,6 @@ def embed_images(
 
     Parameters
     ----------
-    encoder : Encoder
     items : iterable of (key, source)
         Sources are paths, bytes, binary files or PIL images; taken one at a time, in the caller's thread.
     batch_size : int

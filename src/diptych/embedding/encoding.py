@@ -37,9 +37,6 @@ class EmbeddingSettings:
         Embed the captions of images too; an image without a caption is a failure.
     dtype : {"float16", "float32"}
         Data type of the embeddings on disk.
-    batch_size : int
-    threads : int, optional
-    limits : Limits
     """
 
     exact: bool = False

@@ -60,7 +60,6 @@ class Manifest:
     ----------
     identity, model : str
         Identity of the encoder, and the model name that opens it.
-    dim : int
     dtype : {"float16", "float32"}
     rows : tuple of {"pictures", "texts"}
         Which kinds of embeddings each row has.
@@ -89,7 +88,6 @@ class PartRecord:
 
     Attributes
     ----------
-    part, rows : int
     unit : str
         Fingerprint of its unit of work.
     files : mapping
@@ -114,7 +112,6 @@ class EmbeddingPart:
         Number of the part in its folder.
     image_embeddings, text_embeddings : (rows, dim), optional
         As stored: half precision, and not necessarily of unit length if another program wrote them.
-    metadata : pyarrow.Table
     """
 
     number: int

@@ -27,7 +27,6 @@ def read_file(path: Path, column: str = "") -> Iterator[EmbeddingPart]:
 
     Parameters
     ----------
-    path : path
     column : str
         Column of embeddings, lists of floats of equal length; by default the first of `COLUMNS` in the file.
 

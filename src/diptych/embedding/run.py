@@ -44,8 +44,6 @@ class Job:
     ----------
     folder : Path
         Where parts are written; the same path for every worker.
-    manifest : Manifest
-    settings : EmbeddingSettings
     """
 
     folder: Path
@@ -119,14 +117,12 @@ def embed_to_folder(
 
     Parameters
     ----------
-    encoder : Encoder
     sources, modality, columns, unit_rows
         As for `plan_units`.
     folder : path
         Created if it does not exist; the layout is described in `diptych.embedding.folder`.
     model : str
         The name that opens this encoder again, stored with its identity.
-    settings : EmbeddingSettings
     shard : (index, count)
         Embed only every `count`-th unit, beginning with unit `index`, to split the work between processes;
         e.g. (1, 4) embeds the units 1, 5, 9, ...

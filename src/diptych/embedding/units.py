@@ -94,7 +94,6 @@ def plan_units(
         TSV, Parquet), and text files with one text per line.
     modality : {"pictures", "texts"}, optional
         By default inferred from the sources, which must be of one modality.
-    columns : Columns
     unit_rows : int
         Maximum number of files or table rows of a unit. An archive is one unit.
 

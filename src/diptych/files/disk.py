@@ -108,7 +108,6 @@ def file_stem(text: str, *, spaces: bool = False, fallback: str = "unnamed") -> 
 
     Parameters
     ----------
-    text : str
     spaces : bool
         Keep spaces, dots and punctuation that every file system allows, for names that people read. Otherwise
         only letters, digits, "-" and "_" are kept, which also makes the name safe in HTML and as an

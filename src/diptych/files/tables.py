@@ -64,7 +64,6 @@ def read_rows(
     ----------
     path, extra
         As for `column_names`.
-    columns : sequence of str
     separator : str
         Of a CSV; by default see `TextTable`.
     way_out : str
@@ -141,11 +140,6 @@ class TextTable:
     separator : str
         By default the one that a line such as ``sep=;`` names; else tab, comma, semicolon or bar: the first
         that splits the header into the expected columns, in .tsv the tab, else the most frequent.
-    expected : sequence of str
-
-    Attributes
-    ----------
-    columns : list of str
     """
 
     def __init__(

@@ -31,7 +31,6 @@ class Tokenizer:
 
     Attributes
     ----------
-    config : TokenizerConfig
     start_id, end_id : int or None
         Ids before and after every text; None if the vocabulary has none (SigLIP has no start token).
 

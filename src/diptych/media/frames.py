@@ -28,7 +28,6 @@ def has_multiple_frames(source: Source, name: str = "", *, limits: Limits | None
         As for `load_image`.
     name : str
         Its suffix identifies camera RAW; by default the name of the source.
-    limits : Limits, optional
 
     Returns
     -------

@@ -48,7 +48,6 @@ class Cost:
     text : float
         Operations for one text of `tokens` tokens: of the text tower, of the decoder with the image's patch
         tokens, or of the head.
-    tokens : int
     """
 
     picture: float
@@ -74,7 +73,6 @@ def cost(
 
     Parameters
     ----------
-    config : CLIPConfig
     tokens : int
         Length of the text, start and end included; up to the context length.
     side : int

@@ -40,7 +40,6 @@ class Gap:
 
     Attributes
     ----------
-    high, low : str
     gap : Estimate
         The interval is simultaneous for all pairs of the table (Newcombe's, with Bonferroni's correction).
     p : float
@@ -68,7 +67,6 @@ class Disparity:
 
     Attributes
     ----------
-    measure, attribute : str
     shares : mapping of str to Estimate
         Group -> its rate, including the small groups.
     small : sequence of str
@@ -132,14 +130,11 @@ def disparities(
     names : sequence of G str
     codes : (N,) integers
         Group of each picture; -1 for none.
-    attribute : str
     strata : (N,) integers, optional
         Stratum of each picture: equal for pictures that agree in all other attributes (`adjusted_for`); -1
         for none.
-    adjusted_for : str
     minimum : int
         Minimum size of a group that is ranked.
-    shuffles, seed : int
 
     Examples
     --------

@@ -214,7 +214,6 @@ def resampled_proportion(value: float, resampled: ArrayLike, cases: float, n: in
 
     Parameters
     ----------
-    value : float
     resampled : (B,) floats
         The figure on bootstrap samples; NaN where it is not defined.
     cases : float

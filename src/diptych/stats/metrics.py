@@ -176,7 +176,6 @@ def retrieval_hits(
     rows, columns : (N,) and (M,) integers
         Identifier of each query and candidate: a row and a column match if their identifiers are equal. For
         example pictures 0..N-1 as rows, and for each caption (column) the number of its picture.
-    ks : sequence of int
     tolerance : float
         Scores no further apart than this tie.
 
@@ -271,7 +270,6 @@ def calibration(confidences: ArrayLike, correct: ArrayLike, bins: int = 15) -> C
         Probability of the predicted class.
     correct : (N,) floats
         Whether the prediction was right, 0 or 1; between them where answers tied.
-    bins : int
 
     Examples
     --------

@@ -126,7 +126,6 @@ def mean_over_classes(
     ----------
     scores, targets : (N, C)
         As for `Ranking`.
-    of : callable
 
     Examples
     --------
@@ -248,7 +247,6 @@ def resampled(
     ----------
     statistic : callable
         From the count of each row in a sample, (rows,), to a number; NaN where it is not defined.
-    rows, resamples, seed : int
 
     Examples
     --------

@@ -171,7 +171,6 @@ class Claim:
 
     Attributes
     ----------
-    estimate : Estimate
     null : float
         The null value: chance, or 0 for a difference.
     p : float

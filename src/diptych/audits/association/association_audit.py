@@ -62,7 +62,6 @@ def audit_association(
 
     Parameters
     ----------
-    encoder : Encoder
     people : PeopleDataset, optional
         Images with groups; without them only texts are tested.
     attributes : sequence of str, optional
@@ -76,7 +75,6 @@ def audit_association(
         Minimum number of images of a tested group.
     level : float
         Family-wise error rate: probability of any finding in a model without associations (Holm's rule).
-    shuffles, seed : int
     **settings
         See `Settings`.
 

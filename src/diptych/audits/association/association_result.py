@@ -63,10 +63,8 @@ class GroupDistance:
 
     Attributes
     ----------
-    attribute, first, second : str
     distance : float
         Between their means, in within-group standard deviations.
-    p : float
     """
 
     attribute: str
@@ -84,8 +82,6 @@ class AssociationAudit(Audit):
     ----------
     dataset : str
         Empty if only texts were tested.
-    effects : sequence of AssociationEffect
-    distances : sequence of GroupDistance
     small : mapping of str to tuple of str
         Attribute -> groups below the minimum size, which were not tested.
     level, minimum, shuffles, seed

@@ -29,10 +29,8 @@ class AssociationTest:
 
     Attributes
     ----------
-    name : str
     x, y : TextSet or None
         None where images take their place.
-    a, b : TextSet
     control : bool
         Whether any model that understands language should find x more similar to a. If one does not, its
         other figures mean little.

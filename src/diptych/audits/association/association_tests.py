@@ -55,7 +55,6 @@ def weat_effect(
 
     Parameters
     ----------
-    name : str
     sides : tuple of four str
         Names of x, y, a and b.
     x, y, a, b : (n, D) unit embeddings

@@ -30,7 +30,6 @@ class AttributeTable:
     ----------
     header : tuple of str
         Names of the columns, all different.
-    cells : tuple of tuples of str
     broken : tuple of str
         Rows with more or fewer cells, as "row N" (1 is the header).
     where : str

@@ -62,8 +62,6 @@ def audit_bias(
 
     Parameters
     ----------
-    encoder : Encoder
-    people : PeopleDataset
     columns : mapping of str to str, optional
         Role ("race", "gender", "age") -> column of the table. An omitted role uses the column of its own name
         if there is one; figures that need a missing role are left out.

@@ -40,14 +40,7 @@ CAVEATS = (
 
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """Cell of tables 3 and 4: accuracy of race, gender or age in a group.
-
-    Attributes
-    ----------
-    method, group, measure : str
-    right : Estimate
-    chance : float
-    """
+    """Cell of tables 3 and 4: accuracy of race, gender or age in a group."""
 
     method: str
     group: str
@@ -63,14 +56,7 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class GenderAccuracy:
-    """Row of table 5: accuracy of gender among people of one race.
-
-    Attributes
-    ----------
-    method, race : str
-    by_gender : mapping of str to Estimate
-    both : Estimate
-    """
+    """Row of table 5: accuracy of gender among people of one race."""
 
     method: str
     race: str
@@ -84,8 +70,6 @@ class AddedClassEffect:
 
     Attributes
     ----------
-    kind, group : str
-    before, after : Estimate
     left, came : int
         Images that left these classes, and images that entered them.
     """
@@ -104,7 +88,6 @@ class BiasAudit(Audit):
 
     Attributes
     ----------
-    dataset : str
     n : int
         Images measured.
     columns : mapping of str to str

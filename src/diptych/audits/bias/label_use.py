@@ -31,7 +31,6 @@ class LabelUse:
 
     Attributes
     ----------
-    label : str
     threshold : float
         Minimum probability at which it is attached.
     shares : mapping of str to Estimate
@@ -65,10 +64,8 @@ class LabelUseComparison:
 
     Attributes
     ----------
-    attribute : str
     groups : mapping of str to int
         Ranked groups and their sizes.
-    thresholds : sequence of float
     per_picture : sequence of float
         Mean number of labels attached to an image, at each threshold.
     uses : sequence of LabelUse
@@ -107,7 +104,6 @@ def compare_label_use(
     names : sequence of G str
     codes : (N,) integers
         Group of each picture; -1 for none.
-    attribute : str
     thresholds : sequence of T numbers between 0 and 1
         Must be chosen before the images are seen; reported in the result.
     minimum, shuffles, seed : int

@@ -62,7 +62,6 @@ def audit_classes(
 
     Parameters
     ----------
-    encoder : Encoder
     names : names
         As for `ZeroShotClassifier.fit`.
     sample : Pictures, optional

@@ -22,7 +22,6 @@ class LabelFigures:
 
     Attributes
     ----------
-    label : str
     text_pull, picture_pull : float
         Robust z-score of its similarity to neutral texts, and to empty images, relative to everyday nouns.
     taken : Estimate or None
@@ -41,8 +40,6 @@ class NearLabels:
 
     Attributes
     ----------
-    first, second : str
-    cosine : float
     far : float
         Robust z-score of the cosine among pairs.
     torn : float or None
@@ -62,7 +59,6 @@ class LabelChange:
 
     Attributes
     ----------
-    picture, before, after : str
     sure_before, sure_after : float
         Probability of the label.
     """
@@ -80,12 +76,10 @@ class ClassDesignAudit(Audit):
 
     Attributes
     ----------
-    labels : sequence of str
     sample : str
         Name of the sample; empty without one.
     n : int
         Images of the sample.
-    figures : sequence of LabelFigures
     pull_bound : float
         Pull above which a label is reported as an attractor.
     pairs : sequence of NearLabels
@@ -94,7 +88,6 @@ class ClassDesignAudit(Audit):
         Share of the sample whose best label has less than half of the probability.
     warned : sequence of LabelWarning
         Serious ones first.
-    added, removed : sequence of str
     moves : sequence of LabelChange
         Changed labels in the sample.
     """

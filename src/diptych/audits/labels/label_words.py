@@ -60,8 +60,6 @@ class LabelWarning:
         "attractor", "synonyms", "no catch-all", "unsure", "repeated", "harm", "people", "derogatory",
         "ambiguous", "overlap", "misspelt", "unused".
     severity : "serious" or "notice"
-    labels : tuple of str
-    message : str
     """
 
     kind: str

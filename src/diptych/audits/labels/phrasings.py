@@ -66,7 +66,6 @@ def phrasings(
 
     Parameters
     ----------
-    names : sequence of str
     sentences : sequence of str
         Templates with {}.
     synonyms : mapping of class to other words, optional

@@ -34,7 +34,6 @@ class PhrasingResult:
         As in `Phrasing`.
     example : str
         Its text for the first class.
-    accuracy : Estimate
     change : Estimate
         Accuracy minus that of the plain phrasing, on the same images.
     moved : float
@@ -55,8 +54,6 @@ class WordingAudit(Audit):
 
     Attributes
     ----------
-    dataset : str
-    chance : float
     plain : Estimate
         Accuracy of "a photo of a {}."
     worded : sequence of PhrasingResult
@@ -189,8 +186,6 @@ def audit_wording(
 
     Parameters
     ----------
-    encoder : Encoder
-    dataset : ImageDataset
     sentences, synonyms, misspellings, seed
         See `phrasings`.
     **settings

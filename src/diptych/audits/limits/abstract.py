@@ -113,12 +113,10 @@ def audit_abstract(
 
     Parameters
     ----------
-    encoder : Encoder
     tasks : sequence of str
         Keys of `SENTENCES`.
     each : int
         Pairs of each task, of two images each.
-    seed : int
     **settings
         See `Settings`.
 

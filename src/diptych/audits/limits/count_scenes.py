@@ -53,7 +53,6 @@ def prompt(template: str, number: int, things: str) -> str:
     ----------
     template : str
         With {n} (the number in words) or {d} (in digits), and {things}.
-    number : int
     things : str
         In the plural.
 

@@ -75,7 +75,6 @@ class DigitAudit(Audit):
     ----------
     dataset : str or None
         Name of the handwritten data.
-    handwritten : Estimate or None
     gap : Estimate or None
         Rendered minus handwritten.
     rendered : Estimate
@@ -156,7 +155,6 @@ def audit_digits(
 
     Parameters
     ----------
-    encoder : Encoder
     handwritten : ImageDataset, optional
         Classes "0" to "9" or "zero" to "nine", such as MNIST.
     templates : str or sequence of str

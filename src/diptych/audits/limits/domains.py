@@ -47,7 +47,6 @@ class DomainResult:
 
     Attributes
     ----------
-    accuracy : Estimate
     gap : Estimate
         Best domain minus this one, on different images. The interval is simultaneous for all pairs of
         domains.
@@ -75,9 +74,6 @@ class DomainAudit(Audit):
 
     Attributes
     ----------
-    dataset : str
-    chance : float
-    domains : mapping of name to DomainResult
     best : str
         The domain with the highest accuracy.
     """
@@ -177,7 +173,6 @@ def audit_domains(
 
     Parameters
     ----------
-    encoder : Encoder
     domains : mapping of name to ImageDataset
         The answers in each domain are the classes of all domains.
     name : str

@@ -38,7 +38,6 @@ class FineGrainedAudit(Audit):
 
     Attributes
     ----------
-    dataset : str
     groups : mapping of group to its classes
         Groups of at least two classes.
     by_texts : bool
@@ -57,7 +56,6 @@ class FineGrainedAudit(Audit):
         Accuracy within the group, and its chance.
     errors_inside : Estimate or None
         Share of wrong answers that stay in the group; None without wrong answers.
-    errors_inside_chance : float
     confused : sequence of (class, answer, count, share of the class)
     """
 
@@ -176,13 +174,10 @@ def audit_fine_grained(
 
     Parameters
     ----------
-    encoder : Encoder
-    dataset : ImageDataset
     groups : mapping of group to class names, optional
         By default clusters of the model's text embeddings.
     count : int, optional
         Number of clusters; by default a third of the classes, so that groups stay small.
-    templates : str or sequence of str
     seed : int
         Seed of the distant classes.
     **settings

@@ -140,12 +140,10 @@ def audit_relations(
 
     Parameters
     ----------
-    encoder : Encoder
     kinds : sequence of str
         Keys of `SENTENCES`.
     each : int
         Pairs of each kind, of two images each.
-    seed : int
     **settings
         See `Settings`.
 

@@ -37,7 +37,6 @@ class ScenePair:
     ----------
     kind : str
         The property in which the two differ.
-    first, second : Scene
     says_first, says_second : tuple of str
         Wordings; the mean of their embeddings represents the sentence.
     """
@@ -87,11 +86,9 @@ def score_pairs(
 
     Parameters
     ----------
-    encoder : Encoder
     pairs : sequence of P pairs
     dataset : GeneratedDataset
         The 2 P images of `pair_images`.
-    setup : Setup
 
     Returns
     -------

@@ -110,7 +110,6 @@ class Scene:
 
     Attributes
     ----------
-    objects : tuple of SceneObject
     background : str
         One of `BACKGROUNDS`.
     seed : int
@@ -158,7 +157,6 @@ def random_positions(
 
     Parameters
     ----------
-    rng : Generator
     sizes : sequence of float
         Diameters, as fractions of the side.
     gap : float

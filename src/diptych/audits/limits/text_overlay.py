@@ -32,8 +32,6 @@ class OverlaidDataset(ImageDataset):
     ----------
     texts : tuple of str
         One per image; an empty text draws nothing.
-    places : tuple of str
-    size : float
     side : int
         Images with a smaller shorter side are enlarged to it first, to make the text legible.
     """
@@ -97,7 +95,6 @@ def draw_text(image: Image.Image, text: str, *, size: float, position: str = "bo
 
     Parameters
     ----------
-    image : Image
     text : str
         One line; it is scaled down if it is too wide.
     size : float
@@ -164,7 +161,6 @@ def text_image(
 
     Parameters
     ----------
-    text : str
     side : int
         Side of the image, pixels.
     size : float

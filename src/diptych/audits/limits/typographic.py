@@ -39,7 +39,6 @@ class AttackResult:
 
     Attributes
     ----------
-    accuracy : Estimate
     change : Estimate
         Accuracy minus that of the same images without text.
     follows : Estimate
@@ -60,8 +59,6 @@ class TypographicAudit(Audit):
 
     Attributes
     ----------
-    dataset : str
-    chance : float
     clean : Estimate
         Accuracy without text, on the same images at the same size.
     attacks : mapping of kind to mapping of size to AttackResult
@@ -177,8 +174,6 @@ def audit_typographic(
 
     Parameters
     ----------
-    encoder : Encoder
-    dataset : ImageDataset
     templates : str or sequence of str
         Prompts of the classes.
     sizes : sequence of float

@@ -31,7 +31,6 @@ def read_labelled(path: Path, *, part: str = "test", domain: str | None = None) 
 
     Parameters
     ----------
-    path : path
     part : str
         "test", "train", "val" or "train_only", if the layout has several parts; see `parts.choose`.
     domain : str, optional

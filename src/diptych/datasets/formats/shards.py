@@ -106,7 +106,6 @@ def read_classes(
     ----------
     where : Path
         For messages.
-    paths : iterable of Path
     part : str, optional
         For a folder or archive whose folders are named after parts; by default all images.
     names, templates

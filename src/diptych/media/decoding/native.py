@@ -55,12 +55,7 @@ def libtiff_messages() -> Iterator[list[str]]:
 
 
 class LibrawMessages:
-    """Messages of LibRaw so far; complete when the context `libraw_messages` is left.
-
-    Attributes
-    ----------
-    messages : list of str
-    """
+    """Messages of LibRaw so far; complete when the context `libraw_messages` is left."""
 
     def __init__(self, file: BinaryIO | None = None, stderr: int = 2) -> None:
         self.messages: list[str] = []

@@ -79,7 +79,6 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     ----------
     image : PIL.Image.Image
         In mode RGB, L or CMYK.
-    profile : bytes
 
     Returns
     -------

@@ -38,7 +38,6 @@ class Blocks:
 
     Attributes
     ----------
-    exif : Image.Exif
     xmp, iptc : tuple of bytes
         XMP packets, and blocks of IPTC data sets, in the order in which other programs prefer them.
     texts : tuple of (name, text)

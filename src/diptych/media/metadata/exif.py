@@ -132,7 +132,6 @@ def read_comment(data: bytes, *, big: bool) -> str:
 
     Parameters
     ----------
-    data : bytes
     big : bool
         Whether the block is big-endian, used for UTF-16 of unknown byte order; many programs ignore it.
 

@@ -106,7 +106,6 @@ def read_sidecar(name: str, data: bytes) -> SidecarFields:
     ----------
     name : str
         Its suffix distinguishes XMP (.xmp) from Takeout's JSON (.json).
-    data : bytes
 
     Examples
     --------

@@ -95,7 +95,6 @@ def xmp_dates(xmp: XmpFields, prefix: str = "XMP ") -> Iterator[tuple[str, Parti
 
     Parameters
     ----------
-    xmp : XmpFields
     prefix : {"XMP ", "sidecar XMP "}
         Whether the packet is in the image or in a sidecar.
     """

@@ -58,7 +58,6 @@ class State:
     ----------
     step : int
         Steps done.
-    epoch : int
     lanes : int
         Lanes of the data (`data/batch.py`), fixed at the start of the run.
     positions : dict

@@ -41,8 +41,6 @@ def write_model(
 
     Parameters
     ----------
-    folder : Path
-    config : TrainConfig
     spec : ModelSpec
         Of the run.
     state : State
@@ -107,7 +105,6 @@ def publish(folder: Path, epoch: int, *, keep: int, best: int) -> None:
     ----------
     folder : Path
         Of the run.
-    epoch : int
     keep : int
         Number of the newest that stay; 0: all.
     best : int

@@ -146,7 +146,6 @@ def crop(
     ----------
     pixels : B arrays of (H, W, 3) uint8
     boxes : (B, 4)
-    side : int
     mirrored : (B,) bool
 
     Returns

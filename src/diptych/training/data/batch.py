@@ -117,8 +117,6 @@ class Batch:
         Padded to the context length; hard negatives (`hard_negatives.py`) follow the caption.
     groups : (B,) int64
         Pairs with the same number have the same caption or label, so they are not each other's negatives.
-    captions, keys : list of str
-    epoch : int
     positions : mapping of lane to position
         Of the lanes read here: `batches(epoch, positions)` begins with the batch after this one.
     wait_seconds : float
@@ -188,9 +186,6 @@ class Batcher:
     ----------
     batch_size : int
         Pairs of a step, those of the other processes included.
-    rank_shard : RankShard
-    tokenizer : callable
-    transform : DeferredTransform
     drop_last : bool
         Drop the last pairs of an epoch that do not fill a batch; else they become a smaller batch (with one
         lane only).

@@ -89,10 +89,6 @@ def decode_records(request: DecodeRequest) -> DecodedRecords:
 class DecoderPool:
     """A pool of worker processes.
 
-    Parameters
-    ----------
-    workers : int
-
     Attributes
     ----------
     replaced : int

@@ -21,7 +21,6 @@ class ShardGroup:
 
     Parameters
     ----------
-    locations : sequence of str
     json_only : bool
         Whether captions are read from JSON only, so that an image with a .txt is not a pair.
     tries, seconds : int, float
@@ -39,7 +38,6 @@ class StreamLengths:
 
     Parameters
     ----------
-    groups : sequence of ShardGroup
     workers : int
         Processes that read headers.
     """
@@ -108,7 +106,6 @@ class StreamLengths:
         ----------
         visits : Visits
             The epoch's shards, in order.
-        lanes : int
         by_shard : bool
             Whether a lane reads whole shards; else some records of each, as in `StreamLane`.
 

@@ -76,7 +76,6 @@ class Loader(ABC):
         Pairs of a step on all processes; side in pixels of the crops from the next epoch on.
     augment : AugmentConfig or None
         None takes the centre crop and the first caption, as for validation.
-    seed : int
     mean, std : 3 numbers each
         Of the model's preprocessing.
     workers : int
@@ -141,7 +140,6 @@ class Loader(ABC):
 
         Parameters
         ----------
-        epoch : int
         positions : mapping of lane to position
             `Batch.positions` of the last batch that was used, of all lanes that are read here; empty: from
             the start.
@@ -183,7 +181,6 @@ class PairLoader(Loader):
     Parameters
     ----------
     data : Mixture or sequence of (Source, repeat)
-    tokenizer : callable
     cache : "auto", True or False
         Keep decoded images (shorter side 1.25 to 2 times `image_size`) in memory, up to `cache_budget`
         bytes. "auto" does if all of them fit into that and into a quarter of the free memory. Changes only

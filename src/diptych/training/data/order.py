@@ -60,7 +60,6 @@ class Order:
     repeats : sequence of float
         Mean number of visits of each record of a source in an epoch. e.g. 2.5: two visits in one epoch, three
         in the next (which records begin with three depends on the seed); 0.1: one visit in ten epochs.
-    seed : int
 
     Examples
     --------

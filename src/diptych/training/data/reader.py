@@ -43,7 +43,6 @@ class PairReader:
 
     Parameters
     ----------
-    sources : sequence of Source
     side : int
         Images are scaled down to this shorter side.
     cache : "auto", True or False
@@ -52,10 +51,8 @@ class PairReader:
 
     Attributes
     ----------
-    report : SkippedRecords
     bad : list of (N,) bool
         Unusable records so far, per source.
-    cache : Cache or None
     """
 
     def __init__(self, sources: Sequence[Source], side: int, cache: str | bool, budget: int) -> None:

@@ -73,7 +73,6 @@ class RecordBlock:
     ----------
     position : LanePosition
         Where it begins, with the shards that failed while it was read.
-    records : list of StreamedRecord
     numbers : (n,) uint64
         Visit numbers of the records, for `uniforms`.
     """
@@ -110,7 +109,6 @@ class StreamLane:
 
     Parameters
     ----------
-    epoch : StreamEpoch
     lane, lanes : int
         Number of this lane, and of all lanes.
     block : int

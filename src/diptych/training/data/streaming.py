@@ -76,7 +76,6 @@ class StreamLoader(Loader):
     ----------
     parts : sequence of (TarStream, repeat)
         A repeat of 2.5 reads each shard two or three times an epoch, in turn.
-    tokenizer : callable
     pairs_per_epoch : int
         Usable pairs of an epoch, on all processes; 0 counts them in the headers of the shards.
     **options
@@ -245,7 +244,6 @@ def open_pairs(
     ----------
     data : Mixture
         Of descriptions of one kind: indexed, or `TarStream`.
-    tokenizer : callable
     cache : "auto", True or False
         For pairs with an index; see `PairLoader`.
     pairs_per_epoch : int

@@ -30,10 +30,6 @@ USABLE = 0.8  # share of the free memory that a run may use
 class Accelerator:
     """A processor, or Apple's MPS.
 
-    Parameters
-    ----------
-    device : torch.device
-
     Attributes
     ----------
     backend : str

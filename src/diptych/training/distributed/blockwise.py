@@ -40,7 +40,6 @@ class BlockwiseModel:
         Wrapped by FSDP2; it is not changed.
     build : callable
         Makes the same objective on the meta device, not wrapped. Called on the first process.
-    world : World
     device : torch.device
         Device of this process.
 

@@ -70,7 +70,6 @@ def refuse_shared_gpu(store: Any, identity: str, size: int, seconds: float) -> N
 
     Parameters
     ----------
-    store : torch.distributed.Store
     identity : str
         Of this process's GPU; "" for a device that may be shared.
     size : int

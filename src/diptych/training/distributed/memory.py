@@ -39,11 +39,8 @@ class MemoryPlanner:
 
     Attributes
     ----------
-    config : TrainConfig
     objective : Objective
         In training mode.
-    accelerator : Accelerator
-    world : World
     dtype : torch.dtype
         Precision of the towers.
     """

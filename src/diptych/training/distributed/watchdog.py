@@ -74,8 +74,6 @@ class Watchdog:
 
     Parameters
     ----------
-    store : KeyValueStore
-    rank, size : int
     patience : float
         Seconds without a new note after which the notes of all are printed; repeated at that interval.
     report : callable

@@ -135,7 +135,6 @@ class DistributedWorld(World):
 
     Parameters
     ----------
-    accelerator : Accelerator
     exchange : {"gathered", "ring"}
     """
 

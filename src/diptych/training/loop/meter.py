@@ -35,7 +35,6 @@ class Meter:
         Of the run: architecture and objective decide the operations per pair.
     accelerator, dtype : Accelerator, torch.dtype
         Device and precision, for the highest possible rate.
-    processes : int
     """
 
     def __init__(
@@ -106,7 +105,6 @@ class Diagnosis:
         InfoNCE of a random model is its logarithm.
     contrastive : bool
         Whether the loss is InfoNCE, of which that level is known.
-    max_scale : float
     warmup : int
         Steps.
     """

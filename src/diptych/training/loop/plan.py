@@ -48,7 +48,6 @@ class RunPlan:
         Bytes that a run may use here.
     chunk : int
         Pairs encoded at once; with chunk=-1, the largest that fits.
-    device, precision : str
     pairs_per_second : float
         Of the model on this machine, forward and backward, one process.
     decoded_per_second : float
@@ -87,7 +86,6 @@ def plan(
 
     Parameters
     ----------
-    run : Run
     counting : callable
         Called with the number of streamed shards to count, if any; returns a function that is called for
         each.

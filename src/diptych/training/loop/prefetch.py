@@ -17,11 +17,6 @@ def prefetch_pinned(batches: Iterator[Batch], accelerator: Accelerator) -> Gener
     Pinning is a copy of the whole batch (616 MB for 4,096 images of 224 pixels) and would take a large part
     of a step on the thread that launches kernels. One batch is made in advance. If it is not used, a resumed
     run makes it again, since its position was not saved.
-
-    Parameters
-    ----------
-    batches : iterator of Batch
-    accelerator : Accelerator
     """
     if not accelerator.copies_async:
         yield from batches

@@ -23,7 +23,6 @@ class LossScaler:
 
     Parameters
     ----------
-    device : torch.device
     enabled : bool
         Whether the towers compute in float16; else the factor is always 1.
     """

@@ -44,10 +44,8 @@ class TrainableModel:
 
     Parameters
     ----------
-    config : TrainConfig
     accelerator : Accelerator
         The device of this process.
-    world : World
 
     Attributes
     ----------
@@ -98,7 +96,6 @@ class TrainableModel:
             This process's pairs.
         number : int
             Number of the step, which seeds dropout.
-        lr : float
 
         Returns
         -------

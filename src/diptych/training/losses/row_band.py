@@ -34,7 +34,6 @@ class RowBand:
     scale : Tensor, shape ()
     tile : (int, int) or None
         Rows and columns of a tile.
-    exchange : Exchange
     """
 
     def __init__(

@@ -49,10 +49,8 @@ def build_objective(
 
     Parameters
     ----------
-    config : TrainConfig
     device : torch.device
         "meta" for shapes only, to be sharded; `materialise` allocates them.
-    teachers : sequence of CLIP
     plain : bool
         Without low-rank updates and with every parameter trainable: the form that is saved.
     """

@@ -72,7 +72,6 @@ class Objective(nn.Module, ABC):
             Those of `forward`, then those of `frozen_features`.
         groups : LongTensor, shape (B,), or None
             See `Batch.groups`.
-        exchange : Exchange
         """
 
     def initialise(self, seed: int) -> None:

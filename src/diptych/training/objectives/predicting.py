@@ -103,10 +103,8 @@ class BagPrediction(Predicting):
 
     Parameters
     ----------
-    model : CLIP
     longest : int
         Of the n-grams: 1 predicts tokens, 3 tokens, bigrams and trigrams.
-    seed : int
     """
 
     def __init__(self, model: CLIP, longest: int = 1, seed: int = 0) -> None:
@@ -152,10 +150,8 @@ class Classification(Objective):
 
     Parameters
     ----------
-    model : CLIP
     classes : Tensor, shape (K,), int64
         Group numbers of the classes, sorted (see `Batch.groups`).
-    seed : int
     """
 
     def __init__(self, model: CLIP, classes: Tensor, seed: int = 0) -> None:

@@ -119,7 +119,6 @@ def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[
     ----------
     shape : CLIPConfig
         Of the run.
-    start : Checkpoint
     name : str
         Of the weights, for messages.
 
@@ -239,7 +238,6 @@ def locked_parameters(model: CLIP, lock: Lock, *, groups: int = 0, layers: int =
 
     Parameters
     ----------
-    model : CLIP
     lock : {"", "image", "text", "both"}
         Which tower is locked.
     groups, layers : int

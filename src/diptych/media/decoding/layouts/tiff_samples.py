@@ -96,7 +96,6 @@ def image_of_samples(layout: Layout, samples: NDArray[Any]) -> Image.Image:
 
     Parameters
     ----------
-    layout : Layout
     samples : (H, W, S) array of `Layout.dtype`
 
     Raises

@@ -36,7 +36,6 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[Any]:
     ----------
     data : bytes
         The whole file.
-    layout : Layout
 
     Raises
     ------

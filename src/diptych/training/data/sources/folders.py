@@ -25,7 +25,6 @@ class Folder:
 
     Parameters
     ----------
-    path : str or Path
     caption_field : str, optional
         As for `TarPairs`.
     """

@@ -118,10 +118,8 @@ def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Sourc
 
     Parameters
     ----------
-    source : Source
     fraction : float
         Share to hold out, from 0 up to below 1.
-    seed : int
 
     Returns
     -------

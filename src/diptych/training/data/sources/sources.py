@@ -52,7 +52,6 @@ def describe(
     ----------
     pairs : str, Path or a sequence
         Tar shards, a CSV, TSV or Parquet table, or a folder; as `TarPairs` takes them.
-    image : str, optional
     captions : sequence of str
         Names of a table's columns, if they are not the usual ones.
 
