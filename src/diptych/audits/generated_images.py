@@ -40,12 +40,7 @@ class GeneratedDataset(ImageDataset):
 
 
 def generated_dataset(
-    name: str,
-    draw: Callable[[int], Image],
-    labels: Sequence[int],
-    class_names: Sequence[str],
-    *,
-    made: str,
+    name: str, draw: Callable[[int], Image], labels: Sequence[int], class_names: Sequence[str], *, made: str
 ) -> GeneratedDataset:
     """A data set of generated images, one per label.
 

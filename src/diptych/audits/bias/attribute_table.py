@@ -11,13 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diptych.errors import DataError, listed
-from diptych.files.tables import (
-    column_positions,
-    missing_column,
-    open_parquet,
-    open_text_table,
-    parquet_rows,
-)
+from diptych.files.tables import column_positions, missing_column, open_parquet, open_text_table, parquet_rows
 
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "filepath", "path", "img", "key", "name")
 

@@ -131,7 +131,7 @@ class DomainAudit(Audit):
         unclear = [name for name, result in others.items() if result.lower == NOT_ENOUGH]
         statements = [
             f"Best in {self.best} ({best.accuracy}), worst in {worst} ({others[worst].accuracy}): a gap of "
-            f"{others[worst].gap}.",
+            f"{others[worst].gap}."
         ]
         if lower:
             statements.append(f"Lower than the best: {', '.join(lower)}.")

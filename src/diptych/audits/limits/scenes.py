@@ -213,10 +213,7 @@ def _outline(item: SceneObject, width: int) -> list[tuple[float, float]]:
     turn, half = math.radians(item.turn), item.size / 2
     cosine, sine = math.cos(turn), math.sin(turn)
     return [
-        (
-            (item.x + half * (x * cosine - y * sine)) * width,
-            (item.y + half * (x * sine + y * cosine)) * width,
-        )
+        ((item.x + half * (x * cosine - y * sine)) * width, (item.y + half * (x * sine + y * cosine)) * width)
         for x, y in SHAPES[item.shape]
     ]
 

@@ -52,11 +52,7 @@ def released_parts(path: Path) -> Parts:
 
 def _with_validation(train: Read, validation: Read) -> dict[str, Read]:
     """Parts of a data set for which the paper trains on both."""
-    return {
-        "train": lambda: together([train(), validation()]),
-        "train_only": train,
-        "val": validation,
-    }
+    return {"train": lambda: together([train(), validation()]), "train_only": train, "val": validation}
 
 
 # ---- Flowers-102 and Stanford Cars: MATLAB's lists ----

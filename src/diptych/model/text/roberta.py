@@ -101,9 +101,7 @@ def _head(config: RobertaConfig, embed_dim: int) -> nn.Module:
     if config.head == "mlp":
         hidden = (config.width + embed_dim) // 2
         return nn.Sequential(
-            nn.Linear(config.width, hidden, bias=False),
-            nn.GELU(),
-            nn.Linear(hidden, embed_dim, bias=False),
+            nn.Linear(config.width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, embed_dim, bias=False)
         )
     return nn.Linear(config.width, embed_dim, bias=config.head == "affine")
 

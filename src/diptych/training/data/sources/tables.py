@@ -87,11 +87,7 @@ class _TableSource(Source):
             prefix = f"{name}/" if len(paths) > 1 and not self._root_given else ""
             root = path.parent if description.root is None else Path(description.root).expanduser()
             rows = read_rows(
-                path,
-                description.columns,
-                "training",
-                separator=description.separator or "",
-                way_out=_WAY_OUT,
+                path, description.columns, "training", separator=description.separator or "", way_out=_WAY_OUT
             )
             for image, *captions in (row or (None,) for row in rows):
                 # A row that is too short is counted as one without a caption.
