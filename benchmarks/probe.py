@@ -99,7 +99,7 @@ def _features(encoder: Any, name: str, args: Any) -> Work:
 
     def read(data: ImageDataset) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         embedded = setup.embed(encoder, data, features=True)
-        return embedded.rows, data.labels[embedded.positions]
+        return embedded.embeddings, data.labels[embedded.positions]
 
     (features, labels), (test_features, truth) = read(train), read(test)
     return Work(features, labels, test_features, truth, *split_validation(labels, 0.2, seed=0))

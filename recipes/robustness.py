@@ -139,8 +139,8 @@ def train_baselines(
 def probe(encoder: TorchEncoder, dataset: ImageDataset, c: float) -> LinearScorer:
     """Fit logistic regression on the features before the projection, scaled to unit deviation."""
     embedded = Setup().embed(encoder, dataset, features=True)
-    spread = embedded.rows.std()
-    fitted = logistic.fit(embedded.rows / spread, dataset.labels[embedded.positions], c)
+    spread = embedded.embeddings.std()
+    fitted = logistic.fit(embedded.embeddings / spread, dataset.labels[embedded.positions], c)
     return LinearScorer(encoder, fitted.weights / spread, fitted.intercepts)
 
 

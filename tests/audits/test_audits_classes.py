@@ -16,7 +16,7 @@ from diptych.audits.bias.people import load_pictures
 from diptych.audits.labels.class_design import audit_classes, robust_deviation
 from diptych.audits.labels.class_design_result import ClassDesignAudit
 from diptych.audits.labels.label_words import has_catch_all, labels_containing, text_warnings, word_lists
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.errors import InputError, TextError
 from tests.toys import COLOURS, picture_bytes
 
@@ -62,7 +62,7 @@ class Scattered:
         return table / np.linalg.norm(table, axis=1, keepdims=True)
 
 
-def sample(folder: Path, **counts: int) -> Pictures:
+def sample(folder: Path, **counts: int) -> ImageCollection:
     home = folder / "sample"
     home.mkdir()
     for colour, count in counts.items():

@@ -14,9 +14,9 @@ from PIL import Image
 
 import diptych.audits.generated_images
 import diptych.audits.limits.text_overlay
-import diptych.evaluation.robustness.corrupted_sets  # noqa: F401  # for their subclasses of Pictures
+import diptych.evaluation.robustness.corrupted_sets  # noqa: F401  # for their subclasses of ImageCollection
 from diptych.datasets import ImageDataset, contents, load_labelled
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.overlap import HEAVY, check_overlaps, find_overlap, without_copies
 from diptych.errors import DataError
 from tests.layout_files import idx_bytes, noise, write_idx
@@ -83,7 +83,7 @@ def test_what_is_made_of_other_pictures_says_so() -> None:
 
     made = [
         one
-        for one in subclasses(Pictures)
+        for one in subclasses(ImageCollection)
         if "__iter__" in vars(one) and one.__module__.startswith("diptych")
     ]
     assert len(made) >= 4

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.datasets import domains, load_captioned, load_labelled
-from diptych.datasets.dataset import Pictures, stratified
+from diptych.datasets.dataset import ImageCollection, stratified
 from diptych.errors import DataError
 from tests.toys import picture_bytes, tar_bytes
 
@@ -283,4 +283,4 @@ def test_a_sample_says_that_it_is_one(tmp_path: Path) -> None:
     assert (data.sampled_from, data.extent) == (None, "3 pictures")
     assert data.sample(3).extent == "3 pictures"
     assert data.sample(2).sample(1).extent == "a random sample of 1 of 3 pictures"
-    assert Pictures("x", data.entries).sample(1).sampled_from == 3
+    assert ImageCollection("x", data.entries).sample(1).sampled_from == 3

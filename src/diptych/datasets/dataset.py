@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from diptych.media.sources import BorderedBytes
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ImageCollection:
     """Images on disk. Iterating yields (key, content), in the order of `entries`.
 
     Attributes
@@ -46,6 +47,7 @@ class Pictures:
     name: str
     entries: tuple[ImageEntry, ...]
     sampled_from: int | None = field(default=None, kw_only=True)
+    per_image: ClassVar[tuple[str, ...]] = ()  # further fields with a value for each image
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -72,7 +74,7 @@ class Pictures:
         return tuple(str(entry.name) for entry in self.entries)
 
     @property
-    def made_of(self) -> tuple[Pictures, str]:
+    def made_of(self) -> tuple[ImageCollection, str]:
         """The original images and a description of the derivation, for the key of cached embeddings."""
         return self, ""
 
@@ -83,24 +85,36 @@ class Pictures:
             return counted(len(self), "picture")
         return f"a random sample of {len(self):,} of {counted(self.sampled_from, 'picture')}"
 
-    def rows(self, count: int, seed: int) -> NDArray[np.intp]:
+    def sample_positions(self, count: int, seed: int) -> NDArray[np.intp]:
         """Positions of a random sample of at most `count` images, sorted."""
         drawn = np.random.default_rng(seed).choice(len(self), min(count, len(self)), replace=False)
         return np.sort(drawn).astype(np.intp)
 
-    def sample(self, count: int, seed: int = 0) -> Pictures:
-        """At most `count` pictures drawn at random, in their old order."""
-        rows = self.rows(count, seed)
-        entries = tuple(self.entries[row] for row in rows)
-        return replace(self, entries=entries, sampled_from=self.origin_of(rows))
+    def take(self, positions: Sequence[int] | NDArray[np.intp]) -> Self:
+        """Select the images at these positions; class names and the like are kept."""
+        fields: dict[str, Any] = {
+            name: _selected(getattr(self, name), positions) for name in ("entries", *self.per_image)
+        }
+        return replace(self, **fields)
 
-    def origin_of(self, rows: NDArray[np.intp]) -> int | None:
-        """`sampled_from` of a sample with these positions; None if it contains all images."""
-        return self.sampled_from or (len(self) if len(rows) < len(self) else None)
+    def sample(self, count: int, seed: int = 0) -> Self:
+        """Draw a random sample of at most `count` images, in their order; see `sample_positions`."""
+        positions = self.sample_positions(count, seed)
+        sampled_from = self.sampled_from or (len(self) if len(positions) < len(self) else None)
+        return replace(self.take(positions), sampled_from=sampled_from)
+
+
+def _selected(values: Any, positions: Sequence[int] | NDArray[np.intp]) -> Any:
+    """The values at these positions, of a tuple, of an array or of each value of a mapping."""
+    if isinstance(values, np.ndarray):
+        return values[np.asarray(positions, np.intp)]
+    if isinstance(values, Mapping):
+        return {name: _selected(column, positions) for name, column in values.items()}
+    return tuple(values[position] for position in positions)
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDataset(Pictures):
+class ImageDataset(ImageCollection):
     """Images with one class each.
 
     Attributes
@@ -122,6 +136,7 @@ class ImageDataset(Pictures):
     skipped: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
     templates: tuple[str, ...] = field(default=(), kw_only=True)
     border: int = field(default=0, kw_only=True)
+    per_image: ClassVar[tuple[str, ...]] = ("labels",)
 
     def __iter__(self) -> Iterator[tuple[str, Content]]:
         for key, content in super().__iter__():
@@ -135,7 +150,7 @@ class ImageDataset(Pictures):
         return " ".join(filter(None, (super().fingerprint, self._cut)))
 
     @property
-    def made_of(self) -> tuple[Pictures, str]:
+    def made_of(self) -> tuple[ImageCollection, str]:
         """The images on disk, and the cropped border."""
         return self, self._cut
 
@@ -147,7 +162,7 @@ class ImageDataset(Pictures):
         """The class name of each image."""
         return (self.class_names[label] for label in self.labels)
 
-    def rows(self, count: int, seed: int) -> NDArray[np.intp]:
+    def sample_positions(self, count: int, seed: int) -> NDArray[np.intp]:
         """Positions of a stratified sample of at most `count` images, sorted; see `stratified`."""
         return stratified(self.labels, count, seed)
 
@@ -159,34 +174,20 @@ class ImageDataset(Pictures):
         DataError
             A class that the data set does not have.
         """
-        wanted = list(dict.fromkeys(classes))
-        unknown = sorted(set(wanted) - set(self.class_names))
-        if unknown or not wanted:
+        selected = set(classes)
+        unknown = sorted(selected - set(self.class_names))
+        if unknown or not selected:
             raise DataError(
                 f"{self.name} has no class {listed(unknown)}; its classes are {listed(self.class_names)}"
             )
-        kept = [index for index, text in enumerate(self.class_names) if text in set(wanted)]
-        rows = np.flatnonzero(np.isin(self.labels, kept))
+        indices = [index for index, text in enumerate(self.class_names) if text in selected]
+        part = self.take(np.flatnonzero(np.isin(self.labels, indices)))
         return replace(
-            self,
+            part,
             name=name or self.name,
-            entries=tuple(self.entries[row] for row in rows),
-            labels=np.searchsorted(kept, self.labels[rows]).astype(np.int64),
-            class_names=tuple(self.class_names[index] for index in kept),
+            labels=np.searchsorted(indices, part.labels).astype(np.int64),
+            class_names=tuple(self.class_names[index] for index in indices),
         )
-
-    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> ImageDataset:
-        """Select the images at these positions; all class names are kept."""
-        return replace(
-            self,
-            entries=tuple(self.entries[row] for row in rows),
-            labels=self.labels[np.asarray(rows, np.intp)],
-        )
-
-    def sample(self, count: int, seed: int = 0) -> ImageDataset:
-        """Draw a stratified sample of at most `count` images, in their order; all class names are kept."""
-        rows = self.rows(count, seed)
-        return replace(self.take(rows), sampled_from=self.origin_of(rows))
 
 
 def stratified(labels: NDArray[np.integer], count: int, seed: int) -> NDArray[np.intp]:
@@ -308,7 +309,7 @@ def load_labelled_shards(
 
 
 @dataclass(frozen=True, eq=False)
-class CaptionDataset(Pictures):
+class CaptionDataset(ImageCollection):
     """Images with one or more captions each.
 
     Attributes
@@ -321,20 +322,11 @@ class CaptionDataset(Pictures):
 
     captions: tuple[tuple[str, ...], ...]
     skipped: tuple[tuple[str, str], ...] = field(default=())
+    per_image = ("captions",)
 
     def answers(self) -> Iterable[object]:
         """The captions of each image."""
         return self.captions
-
-    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> CaptionDataset:
-        """Select the images at these positions."""
-        entries = tuple(self.entries[row] for row in rows)
-        return replace(self, entries=entries, captions=tuple(self.captions[row] for row in rows))
-
-    def sample(self, count: int, seed: int = 0) -> CaptionDataset:
-        """Draw a random sample of at most `count` images, in their order."""
-        rows = self.rows(count, seed)
-        return replace(self.take(rows), sampled_from=self.origin_of(rows))
 
 
 def load_captioned(

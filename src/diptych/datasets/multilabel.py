@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import ImageEntry, Unread
 from diptych.datasets.formats.containers import read_text, scan
 from diptych.datasets.formats.shards import beside, find_shards, kind_of, shard_parts, with_file
@@ -22,7 +22,7 @@ _MOST = 2**20  # bytes of one picture's targets
 
 
 @dataclass(frozen=True, eq=False)
-class MultiLabelDataset(Pictures):
+class MultiLabelDataset(ImageCollection):
     """Images with any number of classes each.
 
     Attributes
@@ -36,20 +36,11 @@ class MultiLabelDataset(Pictures):
     targets: NDArray[np.int8]
     class_names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    per_image = ("targets",)
 
     def answers(self) -> Iterable[object]:
         """The class names and the targets of each image."""
         return ([*self.class_names, row.tolist()] for row in self.targets)
-
-    def sample(self, count: int, seed: int = 0) -> MultiLabelDataset:
-        """Draw a random sample of at most `count` images, in their order."""
-        rows = self.rows(count, seed)
-        return replace(
-            self,
-            entries=tuple(self.entries[row] for row in rows),
-            targets=self.targets[rows],
-            sampled_from=self.origin_of(rows),
-        )
 
 
 def load_multi_label(path: str | Path, *, part: str = "test", name: str | None = None) -> MultiLabelDataset:

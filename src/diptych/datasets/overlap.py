@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from diptych.datasets.contents import UNREADABLE
-from diptych.datasets.dataset import CaptionDataset, ImageDataset, Pictures
+from diptych.datasets.dataset import CaptionDataset, ImageCollection, ImageDataset
 from diptych.errors import DataError, counted
 
 HEAVY = 0.05
@@ -64,12 +64,12 @@ class Overlap:
         return f"{many} of {second} {verb} in {first} too"
 
 
-def find_overlap(first: Pictures, second: Pictures) -> Overlap:
+def find_overlap(first: ImageCollection, second: ImageCollection) -> Overlap:
     """Count the images that two data sets share.
 
     Parameters
     ----------
-    first, second : Pictures
+    first, second : ImageCollection
         Unreadable images are not counted as shared.
     """
     first_digests, second_digests = first.digests(), second.digests()
@@ -81,13 +81,13 @@ def find_overlap(first: Pictures, second: Pictures) -> Overlap:
 
 
 def check_overlaps(
-    datasets: Sequence[Pictures], *, allow: bool = False, roles: Sequence[str] = ()
+    datasets: Sequence[ImageCollection], *, allow: bool = False, roles: Sequence[str] = ()
 ) -> list[Overlap]:
     """Refuse data sets that share many images, and warn where they share a few.
 
     Parameters
     ----------
-    datasets : sequence of Pictures
+    datasets : sequence of ImageCollection
         Of one measurement.
     allow : bool
         Warn only.

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from diptych.datasets import contents
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import Content, ImageEntry, Unread
 from diptych.errors import ImageError
 from diptych.media import Limits, load_image
@@ -20,7 +17,7 @@ Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom; 
 
 
 @dataclass(frozen=True, eq=False)
-class Regions(Pictures):
+class Regions(ImageCollection):
     """Images with an optional box; entries of the same image are consecutive.
 
     Attributes
@@ -31,6 +28,7 @@ class Regions(Pictures):
     """
 
     boxes: tuple[Box | None, ...]
+    per_image = ("boxes",)
 
     def __iter__(self) -> Iterator[tuple[str, Content]]:
         positions, keys = self._places(), self.keys
@@ -58,11 +56,6 @@ class Regions(Pictures):
             known[entry] if box is None else digest_of(known[entry], repr(box).encode())
             for entry, box in zip(self.entries, self.boxes, strict=True)
         )
-
-    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> Regions:
-        """Select the entries at these positions."""
-        entries, boxes = (tuple(values[row] for row in rows) for values in (self.entries, self.boxes))
-        return replace(self, entries=entries, boxes=boxes)  # type: ignore[arg-type]  # two tuples of two kinds
 
     def _places(self) -> dict[ImageEntry, list[int]]:
         """Image -> positions of its entries, in order."""

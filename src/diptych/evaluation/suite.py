@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
 
-from diptych.datasets.dataset import ImageDataset, Pictures
+from diptych.datasets.dataset import ImageCollection, ImageDataset
 from diptych.datasets.discovery import DatasetLocation, available_datasets
 from diptych.datasets.formats.class_folders import domains
 from diptych.encoder import Encoder
@@ -87,7 +87,7 @@ class Step:
     ----------
     title : str
     part : StepGroup
-    datasets : sequence of Pictures
+    datasets : sequence of ImageCollection
         All data sets that the step reads.
     measure : callable
         From an encoder and settings to results, the main one first.
@@ -99,7 +99,7 @@ class Step:
 
     title: str
     part: StepGroup
-    datasets: Sequence[Pictures]
+    datasets: Sequence[ImageCollection]
     measure: Callable[[Encoder, Settings], Sequence[Result]]
     options: Mapping[str, Any] = field(default_factory=dict)
     compared: Callable[[Sequence[Result]], RobustnessComparison] | None = None
@@ -343,7 +343,7 @@ def _robustness_steps(data: _OpenDatasets, options: SuiteOptions) -> Iterator[St
         yield _corruption_step(measure, options)
 
 
-def _domain_step(title: str, reference: Measure, shifts: Sequence[Pictures]) -> Step:
+def _domain_step(title: str, reference: Measure, shifts: Sequence[ImageCollection]) -> Step:
     datasets = [dataset for dataset in (reference.dataset, *shifts) if isinstance(dataset, ImageDataset)]
     return _robustness_step(
         title, reference, lambda side: ShiftGroup(datasets[0], datasets[1:]), datasets, {}
@@ -368,7 +368,7 @@ def _robustness_step(
     title: str,
     measure: Measure,
     group: Callable[[int], ShiftGroup],
-    datasets: Sequence[Pictures],
+    datasets: Sequence[ImageCollection],
     options_used: Mapping[str, Any],
 ) -> Step:
     made: dict[str, ShiftGroup] = {}

@@ -41,7 +41,7 @@ def curve(train: ImageDataset, test_part: ImageDataset) -> Result:
 
 
 def rows_of(dataset: ImageDataset) -> np.ndarray:
-    return Setup.of().embed(FeatureToy(), dataset, features=True).rows
+    return Setup.of().embed(FeatureToy(), dataset, features=True).embeddings
 
 
 def texts(report_of: FewShotRun) -> str:

@@ -140,7 +140,9 @@ def test_the_papers_metric_of_hateful_memes_and_of_kinetics(
     else:
         assert found.chance[metric] == 0.5
         if protocol is evaluate_linear_probe:
-            rows, asked = (Setup.of().embed(FeatureToy(), one, features=True).rows for one in (train, test))
+            rows, asked = (
+                Setup.of().embed(FeatureToy(), one, features=True).embeddings for one in (train, test)
+            )
             scores = logistic.fit(rows, train.labels, found.details["c"]).scores(asked, 2)
             area = roc_auc_score(test.labels, scores[:, 1] - scores[:, 0])
             assert found.metrics[metric] == pytest.approx(area)

@@ -46,7 +46,7 @@ def result(train: ImageDataset, test_part: ImageDataset) -> Result:
 
 
 def rows_of(dataset: ImageDataset) -> np.ndarray:
-    return Setup.of().embed(FeatureToy(), dataset, features=True).rows
+    return Setup.of().embed(FeatureToy(), dataset, features=True).embeddings
 
 
 def by_hand(rows: np.ndarray, labels: np.ndarray, c: float) -> LogisticRegression:

@@ -79,11 +79,13 @@ def test_a_file_of_another_model_under_this_ones_name_is_refused(tmp_path: Path)
 
 def test_features_before_the_projection(tmp_path: Path) -> None:
     dataset, store = load_labelled(pack(tmp_path / "p.tar")), FeatureStore(tmp_path / "kept")
-    rows = embed_dataset(Wide(), dataset, store=store).rows
+    rows = embed_dataset(Wide(), dataset, store=store).embeddings
     wide = embed_dataset(Wide(), dataset, store=store, features=True)
-    assert np.array_equal(wide.rows, np.pad(2 * rows, ((0, 0), (0, 1)), constant_values=7))
+    assert np.array_equal(wide.embeddings, np.pad(2 * rows, ((0, 0), (0, 1)), constant_values=7))
     again = Wide()
-    assert np.array_equal(embed_dataset(again, dataset, store=store, features=True).rows, wide.rows)
+    assert np.array_equal(
+        embed_dataset(again, dataset, store=store, features=True).embeddings, wide.embeddings
+    )
     assert again.calls == []
     with pytest.raises(InputError, match="image_features"):
         embed_dataset(ToyEncoder(), dataset, features=True)

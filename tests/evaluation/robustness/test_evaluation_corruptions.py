@@ -274,9 +274,9 @@ def test_rows_of_a_view_are_kept_under_its_own_name(pack: Path, tmp_path: Path) 
     views = [squares(base, side=16), *(corrupted(base, "brightness", s, side=16) for s in (1, 5))]
     assert len({content_hash(base), *map(content_hash, views)}) == 4
     encoder = ToyEncoder()
-    first = [embed_dataset(encoder, one, store=store).rows for one in views]
+    first = [embed_dataset(encoder, one, store=store).embeddings for one in views]
     calls = len(encoder.calls)
-    again = [embed_dataset(encoder, one, store=store).rows for one in views]
+    again = [embed_dataset(encoder, one, store=store).embeddings for one in views]
     assert len(encoder.calls) == calls
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert not np.allclose(first[0], first[2])

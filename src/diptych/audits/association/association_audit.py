@@ -103,7 +103,15 @@ def audit_association(
             values = [people.values(attribute)[position] for position in embedded.positions]
             names, codes = group_codes(values, f"{people.table}: {attribute!r}")
             results.add(
-                attribute, names, codes, embedded.rows, sets.pictures, embed_texts, minimum, shuffles, seed
+                attribute,
+                names,
+                codes,
+                embedded.embeddings,
+                sets.pictures,
+                embed_texts,
+                minimum,
+                shuffles,
+                seed,
             )
         results.distances[:] = [
             replace(effect, p=min(1.0, effect.p * len(compared))) for effect in results.distances

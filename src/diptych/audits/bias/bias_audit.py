@@ -101,7 +101,7 @@ def audit_bias(
     label_role = _label_role(level, labels_by, roles)
     embedded = setup.embed(encoder, people)
     groups = GroupAssignment.of(people, roles, embedded.positions)
-    zero_shot = _ZeroShotAnswers(encoder, embedded.rows, words or default_vocabulary(), groups)
+    zero_shot = _ZeroShotAnswers(encoder, embedded.embeddings, words or default_vocabulary(), groups)
     answers = {ZERO_SHOT: {role: zero_shot.role_values(role) for role in roles}} | _other_answers(
         groups, named or {}
     )
@@ -117,7 +117,7 @@ def audit_bias(
         facts=setup.facts(encoder, people),
         failures=embedded.failures,
         dataset=people.name,
-        n=len(embedded.rows),
+        n=len(embedded.embeddings),
         columns=roles,
         groups={role: groups.sizes(role) for role in roles},
         accuracy=accuracy,
@@ -166,13 +166,17 @@ class _ZeroShotAnswers:
     """Zero-shot answers of the model for the images."""
 
     def __init__(
-        self, encoder: Encoder, rows: NDArray[np.float32], words: BiasVocabulary, assignment: GroupAssignment
+        self,
+        encoder: Encoder,
+        embeddings: NDArray[np.float32],
+        words: BiasVocabulary,
+        assignment: GroupAssignment,
     ) -> None:
-        self.encoder, self.rows, self.words, self.assignment = encoder, rows, words, assignment
+        self.encoder, self.embeddings, self.words, self.assignment = encoder, embeddings, words, assignment
 
     def probabilities(self, classes: Mapping[str, Sequence[str]]) -> Floats:
         """Probability that each class is the answer, (N, C): 1 for the best, shared by ties."""
-        return answer_probabilities(self._fitted(classes).cosines(self.rows))
+        return answer_probabilities(self._fitted(classes).cosines(self.embeddings))
 
     def role_values(self, role: str) -> Floats:
         """Probability that each value of a role is the answer, (N, C)."""
@@ -211,7 +215,7 @@ class _ZeroShotAnswers:
         labels = self.words.labels
         if len(labels) < 2:
             return None
-        probabilities = self._fitted(self.words.phrases(labels)).predict_proba(self.rows)
+        probabilities = self._fitted(self.words.phrases(labels)).predict_proba(self.embeddings)
         names, codes = self.assignment.names[by], self.assignment.codes[by]
         return compare_label_use(
             probabilities, list(labels), names, codes, by, thresholds=thresholds, **tests

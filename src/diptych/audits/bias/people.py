@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.audits.bias.attribute_table import FILE_COLUMNS, AttributeTable, parse_table
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import ArchiveMember, ImageEntry, Unread, scan
 from diptych.errors import DataError, listed
 from diptych.files.tables import TABLE_SUFFIXES
@@ -34,7 +34,7 @@ NO_FILE = "rows that name no file"
 
 
 @dataclass(frozen=True, eq=False)
-class PeopleDataset(Pictures):
+class PeopleDataset(ImageCollection):
     """Images with one row of attributes each.
 
     Attributes
@@ -50,20 +50,11 @@ class PeopleDataset(Pictures):
     columns: Mapping[str, tuple[str | None, ...]]
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     table: str = ""
+    per_image = ("columns",)
 
     def answers(self) -> Iterable[object]:
         """The attributes of each image."""
         return zip(*self.columns.values(), strict=True)
-
-    def sample(self, count: int, seed: int = 0) -> PeopleDataset:
-        """Random sample of at most `count` images in their original order, with their attributes."""
-        rows = self.rows(count, seed)
-        return replace(
-            self,
-            entries=tuple(self.entries[row] for row in rows),
-            columns={name: tuple(values[row] for row in rows) for name, values in self.columns.items()},
-            sampled_from=self.origin_of(rows),
-        )
 
     def values(self, attribute: str) -> tuple[str | None, ...]:
         """Value of each image.
@@ -122,7 +113,7 @@ def _natural_key(value: str) -> tuple[float, str]:
     return float(number.group()) if number else float("inf"), value
 
 
-def load_pictures(path: str | Path, *, name: str | None = None) -> Pictures:
+def load_pictures(path: str | Path, *, name: str | None = None) -> ImageCollection:
     """Load every image of a folder or a tar archive, in all subfolders.
 
     Raises
@@ -131,7 +122,8 @@ def load_pictures(path: str | Path, *, name: str | None = None) -> Pictures:
         The path does not exist, cannot be read, or holds no image.
     """
     source = Path(path)
-    return Pictures(name or _stem(source), tuple(_pictures(source, (m for m, _ in scan(source, _no_data)))))
+    entries = _pictures(source, (member for member, _ in scan(source, _no_data)))
+    return ImageCollection(name or _stem(source), tuple(entries))
 
 
 def load_people(

@@ -20,7 +20,7 @@ from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.labels.class_design_result import ClassDesignAudit, LabelChange, LabelFigures, NearLabels
 from diptych.audits.labels.label_words import LabelWarning, has_catch_all, text_warnings, word_lists
 from diptych.audits.prompt_scores import Floats, answer_probabilities
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.embedding.batches import Failed, embed_texts
 from diptych.encoder import Encoder
 from diptych.errors import InputError, TextError
@@ -48,9 +48,9 @@ _MAD_SCALE = 1.4826  # median absolute deviation -> standard deviation of a norm
 def audit_classes(
     encoder: Encoder,
     names: Names,
-    sample: Pictures | None = None,
+    sample: ImageCollection | None = None,
     *,
-    background: Pictures | None = None,
+    background: ImageCollection | None = None,
     add: Sequence[str] = (),
     remove: Sequence[str] = (),
     templates: str | Sequence[str] | None = "plain",
@@ -64,9 +64,9 @@ def audit_classes(
     ----------
     names : names
         As for `ZeroShotClassifier.fit`.
-    sample : Pictures, optional
+    sample : ImageCollection, optional
         Images like those that the labels will be used on.
-    background : Pictures, optional
+    background : ImageCollection, optional
         Images that show none of the labels; by default generated flat colours, ramps and noise.
     add, remove : sequence of str
         Labels to add or remove on trial: which images of the sample would get another label?
@@ -96,7 +96,7 @@ def audit_classes(
     setup, fitted = Setup.of(**settings), _fit(encoder, texts, templates)
     background_data = background or _empty_images(seed)
     empty = setup.embed(encoder, background_data)
-    nouns = _EverydayNouns(encoder, templates, empty.rows)
+    nouns = _EverydayNouns(encoder, templates, empty.embeddings)
     scores = _score_sample(encoder, fitted, sample, setup)
     figures = [
         LabelFigures(name, *nouns.pull(row), None if scores is None else proportion(scores.shares[:, index]))
@@ -116,7 +116,7 @@ def audit_classes(
         failures=(*empty.failures, *(() if scores is None else scores.failures)),
         labels=tuple(titles),
         sample="" if sample is None else sample.name,
-        n=0 if scores is None else len(scores.rows),
+        n=0 if scores is None else len(scores.embeddings),
         figures=tuple(figures),
         pull_bound=_pull_bound(len(figures), level),
         pairs=tuple(pairs),
@@ -170,7 +170,7 @@ def _empty_images(seed: int) -> GeneratedDataset:
 class _SampleScores:
     """Scores of the labels on the sample."""
 
-    rows: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
     shares: Floats  # (N, C)
     probabilities: NDArray[np.float32]  # (N, C)
     keys: Sequence[str]
@@ -183,15 +183,15 @@ class _SampleScores:
 
 
 def _score_sample(
-    encoder: Encoder, fitted: ZeroShotClassifier, sample: Pictures | None, setup: Setup
+    encoder: Encoder, fitted: ZeroShotClassifier, sample: ImageCollection | None, setup: Setup
 ) -> _SampleScores | None:
     if sample is None:
         return None
     embedded, keys = setup.embed(encoder, sample), sample.keys
     return _SampleScores(
-        embedded.rows,
-        answer_probabilities(fitted.cosines(embedded.rows)),
-        fitted.predict_proba(embedded.rows),
+        embedded.embeddings,
+        answer_probabilities(fitted.cosines(embedded.embeddings)),
+        fitted.predict_proba(embedded.embeddings),
         [keys[index] for index in embedded.positions],
         embedded.failures,
     )
@@ -248,7 +248,7 @@ def _pull_bound(labels: int, level: float) -> float:
 
 def _unused(figures: Sequence[LabelFigures], scores: _SampleScores | None) -> Iterator[LabelWarning]:
     """Labels that no image of the sample gets, except catch-all labels."""
-    if scores is None or len(scores.rows) < MINIMUM:
+    if scores is None or len(scores.embeddings) < MINIMUM:
         return
     unused = tuple(
         item.label
@@ -258,7 +258,7 @@ def _unused(figures: Sequence[LabelFigures], scores: _SampleScores | None) -> It
     if unused:
         shown = ", ".join(map(repr, unused[:10])) + (f" and {len(unused) - 10} more" if unused[10:] else "")
         message = (
-            f"No picture of the {len(scores.rows):,} of the sample gets {shown}: are there none "
+            f"No picture of the {len(scores.embeddings):,} of the sample gets {shown}: are there none "
             "in the sample, or do other labels take them?"
         )
         yield LabelWarning("unused", "notice", unused, message)
@@ -355,7 +355,7 @@ def _catch_all(titles: Sequence[str], scores: _SampleScores | None) -> Iterator[
 def _moves(scores: _SampleScores, names: Sequence[str], after: ZeroShotClassifier) -> Iterator[LabelChange]:
     """Yield the images whose label changes, in their order."""
     before = scores.probabilities.argmax(axis=1)
-    probabilities = after.predict_proba(scores.rows)
+    probabilities = after.predict_proba(scores.embeddings)
     new = [str(name) for name in after.classes_]
     for index, (old, best) in enumerate(
         zip(before.tolist(), probabilities.argmax(axis=1).tolist(), strict=True)

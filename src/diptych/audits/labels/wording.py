@@ -205,7 +205,7 @@ def audit_wording(
     prompts = [[text] for variant in variants for text in variant.texts]
     prompts += [[variant.texts[index] for variant in sentence_variants] for index in range(len(names))]
     embeddings = answer_embeddings(encoder, prompts).reshape(len(variants) + 1, len(names), -1)
-    tables = [embedded.rows @ item.T for item in embeddings]
+    tables = [embedded.embeddings @ item.T for item in embeddings]
     hits = [top1_hits(table, labels) for table in tables]
     plain = answer_probabilities(tables[0])
     worded = [

@@ -220,7 +220,7 @@ def audit_counting(
     noun_indices = np.array([nouns.index(plural(shape)) for _, _, shape in drawn_as] or [0] * len(positions))
     text_embeddings = _number_embeddings(encoder, templates, numbers, nouns)  # (T + 1, S, C, dim)
     # One table (N, C) for each template, then one for the mean of all.
-    scores = [np.einsum("nd,ncd->nc", embedded.rows, item[noun_indices]) for item in text_embeddings]
+    scores = [np.einsum("nd,ncd->nc", embedded.embeddings, item[noun_indices]) for item in text_embeddings]
     labels = np.array([numbers.index(class_numbers[data.labels[position]]) for position in positions])
     probabilities = answer_probabilities(scores[-1])
     distance = abs(np.subtract.outer(numbers, numbers))

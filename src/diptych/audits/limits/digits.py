@@ -178,7 +178,7 @@ def audit_digits(
     weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
     styles = render_styles(fonts)
     rendered_data = _rendered_dataset(styles)
-    scores = setup.embed(encoder, rendered_data).rows @ weights.T
+    scores = setup.embed(encoder, rendered_data).embeddings @ weights.T
     # Images of one digit in different styles are not independent: they form 10 clusters for the interval.
     hits = top1_hits(scores, rendered_data.labels).reshape(len(styles), 10)
     handwritten_accuracy: Estimate | None = None
@@ -191,8 +191,8 @@ def audit_digits(
             raise InputError(f"{handwritten.name} has a class {numbers.max()}: expected the digits 0 to 9")
         embedded = setup.embed(encoder, handwritten)
         labels, failures = numbers[handwritten.labels[embedded.positions]], embedded.failures
-        probabilities = answer_probabilities(embedded.rows @ weights.T)
-        handwritten_accuracy = proportion(top1_hits(embedded.rows @ weights.T, labels))
+        probabilities = answer_probabilities(embedded.embeddings @ weights.T)
+        handwritten_accuracy = proportion(top1_hits(embedded.embeddings @ weights.T, labels))
         datasets = [handwritten, rendered_data]
     rendered, by_condition = proportion(hits.reshape(-1), rendered_data.labels), _by_condition(styles, hits)
     return DigitAudit(

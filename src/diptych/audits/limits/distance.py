@@ -129,7 +129,7 @@ def audit_distance(
         raise InputError(f"{data.name} has {len(steps)} step of distance: expected at least two")
     embedded = setup.embed(encoder, data)
     labels = data.labels[embedded.positions]
-    scores = embedded.rows @ answer_embeddings(encoder, [expand([step], templates) for step in steps]).T
+    scores = embedded.embeddings @ answer_embeddings(encoder, [expand([step], templates) for step in steps]).T
     probabilities = answer_probabilities(scores)
     indices = np.arange(len(steps))
     step_distance = abs(np.subtract.outer(indices, indices))

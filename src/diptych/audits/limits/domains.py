@@ -202,8 +202,8 @@ def audit_domains(
         class_indices = np.array([classes.index(class_name) for class_name in data.class_names])
         labels = class_indices[data.labels[embedded.positions]]
         named = _class_embeddings(encoder, classes, domain_prompt(domain))
-        plain_hits[domain] = top1_hits(embedded.rows @ plain.T, labels)
-        named_hits[domain] = top1_hits(embedded.rows @ named.T, labels)
+        plain_hits[domain] = top1_hits(embedded.embeddings @ plain.T, labels)
+        named_hits[domain] = top1_hits(embedded.embeddings @ named.T, labels)
         means = class_means(plain_hits[domain], labels, len(classes))
         recalls[domain] = {
             class_name: float(recall)

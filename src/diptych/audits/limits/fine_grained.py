@@ -196,7 +196,7 @@ def audit_fine_grained(
     setup, rng = Setup.of(**settings), np.random.default_rng([seed, 500])
     embedded = setup.embed(encoder, dataset)
     labels = dataset.labels[embedded.positions]
-    scores = embedded.rows @ weights.T
+    scores = embedded.embeddings @ weights.T
     probabilities, hits = answer_probabilities(scores), top1_hits(scores, labels)
     group_of_class = _group_of_class(len(names), group_indices)
     rows = np.flatnonzero(group_of_class[labels] >= 0)

@@ -94,7 +94,7 @@ def score_pairs(
     -------
     dict of kind to PairAccuracy
     """
-    image_embeddings = setup.embed(encoder, dataset).rows.reshape(len(pairs), 2, -1)
+    image_embeddings = setup.embed(encoder, dataset).embeddings.reshape(len(pairs), 2, -1)
     text_embeddings = answer_embeddings(
         encoder, [texts for pair in pairs for texts in (pair.first_texts, pair.second_texts)]
     )

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from diptych.datasets import ImageDataset
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import Content
 from diptych.errors import DiptychError, InputError
 from diptych.media import load_image
@@ -40,6 +40,7 @@ class OverlaidDataset(ImageDataset):
     positions: tuple[str, ...]
     size: float
     side: int
+    per_image = ("labels", "texts", "positions")
 
     def __iter__(self) -> Iterator[tuple[str, Content]]:
         for (key, content), text, position in zip(
@@ -64,10 +65,10 @@ class OverlaidDataset(ImageDataset):
         return f"written {hashlib.blake2b(lines, digest_size=16).hexdigest()}"
 
     @property
-    def made_of(self) -> tuple[Pictures, str]:
+    def made_of(self) -> tuple[ImageCollection, str]:
         """The original images, and how these were made from them."""
         origin, how = super().made_of
-        return Pictures(origin.name, origin.entries), f"{how} {self.overlay_digest}".strip()
+        return ImageCollection(origin.name, origin.entries), f"{how} {self.overlay_digest}".strip()
 
 
 @lru_cache(maxsize=64)

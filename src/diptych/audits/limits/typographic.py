@@ -210,7 +210,7 @@ def audit_typographic(
         return _overlaid(data, labels, positions, size, side)
 
     plain = setup.embed(encoder, overlaid([""] * count, 0.0))
-    readable, clean = plain.positions, answer_probabilities(plain.rows @ weights.T)
+    readable, clean = plain.positions, answer_probabilities(plain.embeddings @ weights.T)
     attacks: dict[str, dict[float, AttackResult]] = {kind: {} for kind in KINDS}
     labels = data.labels[readable]
     chance, clean_accuracy = 1 / len(names), proportion(clean[np.arange(len(readable)), labels])
@@ -219,7 +219,7 @@ def audit_typographic(
         target = labels if kind == "right name" else wrong_labels[readable]
         for size in sorted(sizes):
             embedded = setup.embed(encoder, overlaid(texts[kind], size))
-            probabilities = answer_probabilities(embedded.rows @ weights.T)
+            probabilities = answer_probabilities(embedded.embeddings @ weights.T)
             attacks[kind][size] = _attack_result(probabilities, clean, labels, target)
             followed[kind][size] = probabilities[np.arange(len(readable)), target]
     follow_word, follow_letters = followed["wrong name"], followed["random letters"]

@@ -18,7 +18,7 @@ from diptych.cli.shared.measuring import limited
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
-    from diptych.datasets.dataset import Pictures
+    from diptych.datasets.dataset import ImageCollection
     from diptych.encoder import Encoder
     from diptych.evaluation import FeatureStore, Result, Settings
 
@@ -86,7 +86,7 @@ def load_parts(
 
 
 def compare_contents(
-    datasets: Sequence[Pictures], *, allow: bool, quiet: bool, roles: Sequence[str] = ()
+    datasets: Sequence[ImageCollection], *, allow: bool, quiet: bool, roles: Sequence[str] = ()
 ) -> None:
     """Refuse data sets that share many pictures, before a model is loaded; see `check_overlaps`."""
     from diptych.datasets.overlap import check_overlaps

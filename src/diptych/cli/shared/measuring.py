@@ -26,11 +26,11 @@ from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.backends import ExportedEncoder, TorchEncoder
-    from diptych.datasets.dataset import Pictures
+    from diptych.datasets.dataset import ImageCollection
     from diptych.evaluation import FeatureStore, Settings
 
 
-Data = TypeVar("Data", bound="Pictures")
+Data = TypeVar("Data", bound="ImageCollection")
 
 
 @dataclass(frozen=True)

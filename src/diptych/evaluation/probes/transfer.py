@@ -128,12 +128,12 @@ def embed_part(
         raise InputError(f"features {features!r}: expected {' or '.join(map(repr, FEATURES))}")
     relabelled = align_classes(train, dataset)
     embedded: DatasetEmbeddings = setup.embed(encoder, dataset, features=features == "tower")
-    if not np.isfinite(embedded.rows).all():
+    if not np.isfinite(embedded.embeddings).all():
         raise DataError(
             f"some {features} rows of {dataset.name} are not finite: the encoder's output is broken"
         )
     labels = relabelled.labels[embedded.positions]
-    return EmbeddedPart(dataset, embedded.rows, labels, embedded.positions, embedded.failures)
+    return EmbeddedPart(dataset, embedded.embeddings, labels, embedded.positions, embedded.failures)
 
 
 def all_failures(test: EmbeddedPart, *others: EmbeddedPart) -> tuple[Failed, ...]:

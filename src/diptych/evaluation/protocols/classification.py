@@ -82,9 +82,10 @@ def evaluate_zero_shot(
     labels = dataset.labels[embedded.positions]
     count = len(dataset.class_names)
     ks = (1, 5) if count > 5 else (1,)
-    hits, confidences, best = _answers(classifier, embedded.rows, labels, ks)  # (N, len(ks)), (N,), (N,)
+    embeddings = embedded.embeddings
+    hits, confidences, best = _answers(classifier, embeddings, labels, ks)  # (N, len(ks)), (N,), (N,)
     result_figures = figures(hits, best, labels, dataset.class_names, embedded.positions, len(dataset))
-    cosines = classifier.cosines(embedded.rows).astype(np.float64) if also and count == 2 else None  # (N, 2)
+    cosines = classifier.cosines(embeddings).astype(np.float64) if also and count == 2 else None  # (N, 2)
     add_figures(result_figures, also, hits, labels, embedded.positions, dataset, cosines)
     return setup.result(
         encoder,

@@ -89,7 +89,7 @@ def _measure(
         )
     cases = [task.cases[index] for index in positions]
     hits = case_hits(
-        [embedded.rows[row_of[list(case.images)]] for case in cases],
+        [embedded.embeddings[row_of[list(case.images)]] for case in cases],
         [np.stack([caption_embeddings[text] for text in case.captions]) for case in cases],
     )
     groups = _files_of(task, cases)

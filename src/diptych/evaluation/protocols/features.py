@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import Content, Unread
 from diptych.embedding.batches import Failed, collect, embed_images
 from diptych.encoder import Encoder, FeatureEncoder
@@ -35,7 +35,7 @@ class DatasetEmbeddings:
 
     Attributes
     ----------
-    rows : (N, D) float32
+    embeddings : (N, D) float32
         Of the readable images.
     positions : (N,) integers
         Positions of these images in the data set.
@@ -43,7 +43,7 @@ class DatasetEmbeddings:
         The other images with reasons, then those that the data set skipped (`skipped`).
     """
 
-    rows: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
     positions: NDArray[np.intp]
     failures: tuple[Failed, ...]
 
@@ -75,7 +75,7 @@ class _BeforeProjection:
 
 def embed_dataset(
     encoder: Encoder,
-    dataset: Pictures,
+    dataset: ImageCollection,
     *,
     features: bool = False,
     batch_size: int = 64,
@@ -91,7 +91,7 @@ def embed_dataset(
     ----------
     encoder : Encoder
         With `features`, one that has `image_features`.
-    dataset : Pictures
+    dataset : ImageCollection
     features : bool
         Return features before the projection, not normalised, instead of normalised embeddings.
     batch_size, threads, exact, progress
@@ -128,11 +128,11 @@ def embed_dataset(
     return _with_skipped(embedded, dataset)
 
 
-def _with_skipped(embedded: DatasetEmbeddings, dataset: Pictures) -> DatasetEmbeddings:
+def _with_skipped(embedded: DatasetEmbeddings, dataset: ImageCollection) -> DatasetEmbeddings:
     """Append the images that the data set skipped to the failures, once for all protocols."""
     skipped = tuple(Failed(key, reason) for key, reason in getattr(dataset, "skipped", ()))
     return (
-        DatasetEmbeddings(embedded.rows, embedded.positions, (*embedded.failures, *skipped))
+        DatasetEmbeddings(embedded.embeddings, embedded.positions, (*embedded.failures, *skipped))
         if skipped
         else embedded
     )
@@ -140,7 +140,7 @@ def _with_skipped(embedded: DatasetEmbeddings, dataset: Pictures) -> DatasetEmbe
 
 def _embed(
     encoder: Encoder,
-    dataset: Pictures,
+    dataset: ImageCollection,
     batch_size: int,
     threads: int | None,
     exact: bool,
@@ -171,7 +171,7 @@ def _embed(
     )
 
 
-def _under_own_names(stored: DatasetEmbeddings | None, dataset: Pictures) -> DatasetEmbeddings | None:
+def _under_own_names(stored: DatasetEmbeddings | None, dataset: ImageCollection) -> DatasetEmbeddings | None:
     """Replace the keys of failures by those of this data set: the cache may be of a copy with other names."""
     if stored is None or not stored.failures:
         return stored
@@ -181,7 +181,7 @@ def _under_own_names(stored: DatasetEmbeddings | None, dataset: Pictures) -> Dat
     return replace(stored, failures=tuple(failures))
 
 
-def content_hash(dataset: Pictures, progress: Progress | None = None) -> str:
+def content_hash(dataset: ImageCollection, progress: Progress | None = None) -> str:
     """Hash over the content of every image, in order: copies with other names share their cache.
 
     For derived images, such as corrupted ones, it is a hash over the originals, the derivation and the names,
@@ -212,7 +212,7 @@ class FeatureStore:
     >>> store.get(kind) is None
     True
     >>> store.put(kind, DatasetEmbeddings(np.ones((2, 3), np.float32), np.array([0, 1]), ()))
-    >>> store.get(kind).rows.shape
+    >>> store.get(kind).embeddings.shape
     (2, 3)
     """
 
@@ -248,7 +248,9 @@ class FeatureStore:
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.savez(file, rows=embedding.rows, positions=embedding.positions, told=np.array(header))
+                np.savez(  # names of the stored format
+                    file, rows=embedding.embeddings, positions=embedding.positions, told=np.array(header)
+                )
 
         write_atomically(self._path(kind), write)
 

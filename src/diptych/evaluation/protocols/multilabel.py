@@ -61,7 +61,7 @@ def evaluate_multi_label(
     embedded = setup.embed(encoder, dataset)
     # Equal images may get embeddings that differ in the last bits, depending on the batch: their scores must
     # tie.
-    scores = np.round(classifier.cosines(embedded.rows).astype(np.float64) / metrics.ROUNDING)
+    scores = np.round(classifier.cosines(embedded.embeddings).astype(np.float64) / metrics.ROUNDING)
     targets = dataset.targets[embedded.positions]
     ranked = {
         text: Ranking(scores[:, i], targets[:, i])

@@ -56,7 +56,7 @@ def evaluate_retrieval(
     """
     setup = Setup.of(**settings)
     embedded = setup.embed(encoder, dataset)
-    vectors, captions = embedded.rows, [dataset.captions[row] for row in embedded.positions]
+    vectors, captions = embedded.embeddings, [dataset.captions[row] for row in embedded.positions]
     owners = np.repeat(
         np.arange(len(captions)), [len(texts) for texts in captions]
     )  # (M,) picture of each caption

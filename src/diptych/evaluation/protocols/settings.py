@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self, TypedDict, Unpack
 
-from diptych.datasets.dataset import Pictures
+from diptych.datasets.dataset import ImageCollection
 from diptych.embedding.batches import Failed
 from diptych.encoder import CostedEncoder, Encoder
 from diptych.evaluation.protocols.features import DatasetEmbeddings, FeatureStore, embed_dataset
@@ -119,7 +119,9 @@ class Setup:
         """Fill in the defaults of a protocol's keywords."""
         return cls(**settings)
 
-    def embed(self, encoder: Encoder, dataset: Pictures, *, features: bool = False) -> DatasetEmbeddings:
+    def embed(
+        self, encoder: Encoder, dataset: ImageCollection, *, features: bool = False
+    ) -> DatasetEmbeddings:
         """Encode the readable images; with `features`, to features before the projection, as for probes."""
         return embed_dataset(
             encoder,

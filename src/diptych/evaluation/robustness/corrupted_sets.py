@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from diptych.datasets.dataset import ImageDataset, Pictures
+from diptych.datasets.dataset import ImageCollection, ImageDataset
 from diptych.datasets.formats.archives import Content, Unread
 from diptych.errors import DiptychError, InputError
 from diptych.evaluation.robustness.corruptions import SEVERITIES, STANDARD, VERSION, check, corrupt
@@ -86,7 +86,7 @@ class Squares(ImageDataset):
         return "square" if self.side is None else f"square of at most {self.side} pixels"
 
     @property
-    def made_of(self) -> tuple[Pictures, str]:
+    def made_of(self) -> tuple[ImageCollection, str]:
         """The pictures these are made of, and how."""
         origin, how = self.base.made_of
         return origin, f"{how} {self.how}".strip()
@@ -136,7 +136,7 @@ class CorruptedDataset(ImageDataset):
         return f"{self.corruption} severity {self.severity} seed {self.seed} version {VERSION}"
 
     @property
-    def made_of(self) -> tuple[Pictures, str]:
+    def made_of(self) -> tuple[ImageCollection, str]:
         """The pictures these are made of, and how."""
         origin, how = self.squares.made_of
         return origin, f"{how} {self.how}"

@@ -182,12 +182,12 @@ def _result(
 ) -> tuple[Result, tuple[NDArray[np.float32], NDArray[np.intp]]]:
     """Accuracy among the classes that the reference has too; and the scores with their positions."""
     scored = score(scorer, dataset, setup)
-    if scored.rows.shape[1] != len(reference.class_names):
+    if scored.embeddings.shape[1] != len(reference.class_names):
         raise InputError(
-            f"{setup.model or scorer.identity} gives {scored.rows.shape[1]} scores for the "
+            f"{setup.model or scorer.identity} gives {scored.embeddings.shape[1]} scores for the "
             f"{len(reference.class_names)} classes of {reference.name}: expected one for each, in their order"
         )
-    scores = (scored.rows, scored.positions)
+    scores = (scored.embeddings, scored.positions)
     columns = _columns(dataset, reference)
     return _accuracy_result(scorer, dataset, columns, scores, setup, scored.failures, reference), scores
 
