@@ -189,13 +189,13 @@ def _equalised(means: FloatArray, reference: FloatArray) -> FloatArray:
     The fit is repeated without the third of the blocks that fits worst, so that an overlay does not distort
     it.
     """
-    kept = np.ones(means.shape, bool)
+    inliers = np.ones(means.shape, bool)
     for _ in range(2):
-        x, y = means[kept], reference[kept]
+        x, y = means[inliers], reference[inliers]
         spread = float(x.var()) + 1
         # Least-squares slope cov(x, y) / var(x), drawn towards 1 for flat pictures by the 1 in both.
         gain = np.clip((float(((x - x.mean()) * (y - y.mean())).mean()) + 1) / spread, 1 / GAIN, GAIN)
         levelled = (means - x.mean()) * gain + y.mean()
         residuals = np.abs(reference - levelled)
-        kept = residuals <= np.quantile(residuals, 2 / 3)
+        inliers = residuals <= np.quantile(residuals, 2 / 3)
     return np.asarray(levelled, np.float32)

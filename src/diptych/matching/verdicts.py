@@ -246,9 +246,9 @@ def _has_moved(window: FloatArray, around: FloatArray, y: int, x: int) -> bool:
     shape = positions.shape[:2]
     flat = positions.reshape(-1, window.size)
     flat = flat - flat.mean(1, keepdims=True)
-    wanted = (window - window.mean()).ravel()
-    norms = np.linalg.norm(flat, axis=1) * float(np.linalg.norm(wanted))
-    correlations = (flat @ wanted / np.maximum(norms, 1e-6)).reshape(shape)
+    centred = (window - window.mean()).ravel()
+    norms = np.linalg.norm(flat, axis=1) * float(np.linalg.norm(centred))
+    correlations = (flat @ centred / np.maximum(norms, 1e-6)).reshape(shape)
     best = correlations.max()
     return bool(best >= MOVED and best > correlations[y // 2, x // 2] + 0.1)
 

@@ -170,9 +170,9 @@ class _RowBlock:
             scores[:, self.excluded] = -np.inf
         candidates = []
         for query_scores, margin in zip(scores, margins, strict=True):
-            kept = _near_top_k(query_scores, k, margin)
-            numbers = kept + self.first if self.numbers is None else self.numbers[kept]
-            candidates.append((numbers, query_scores[kept]))
+            near = _near_top_k(query_scores, k, margin)
+            numbers = near + self.first if self.numbers is None else self.numbers[near]
+            candidates.append((numbers, query_scores[near]))
         return candidates
 
 
@@ -248,8 +248,8 @@ def _search_blocks(
 
         for n, per_block in enumerate(zip(*_map_threads(first_pass, row_blocks), strict=True)):
             numbers, scores = (np.concatenate(arrays) for arrays in zip(*per_block, strict=True))
-            kept = numbers[_near_top_k(scores, k, margins[n])]
-            nearest, nearest_cosines = _rank_exactly(segments, block[n], np.sort(kept), k)
+            near = numbers[_near_top_k(scores, k, margins[n])]
+            nearest, nearest_cosines = _rank_exactly(segments, block[n], np.sort(near), k)
             rows[start + n, : len(nearest)] = nearest
             cosines[start + n, : len(nearest)] = nearest_cosines
     return rows, cosines

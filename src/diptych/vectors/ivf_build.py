@@ -281,14 +281,14 @@ def _ranks(rows: RowNumbers, true: RowNumbers) -> RowNumbers:
     [[2, 4, 0]]
     """
     ranks = np.empty_like(true)
-    for returned, wanted, rank in zip(rows, true, ranks, strict=True):
+    for returned, neighbours, rank in zip(rows, true, ranks, strict=True):
         # Binary search in sorted order. E.g. returned [7, 3, 9, -1]: order = [3, 1, 0, 2]; 9 is at sorted
         # position 3, so its rank is order[3] = 2; 8 would be inserted at 3 too, but returned[2] = 9 differs:
         # absent, rank 4.
         order = np.argsort(returned)
-        sorted_positions = np.minimum(np.searchsorted(returned, wanted, sorter=order), len(returned) - 1)
+        sorted_positions = np.minimum(np.searchsorted(returned, neighbours, sorter=order), len(returned) - 1)
         candidates = order[sorted_positions]
-        rank[:] = np.where(returned[candidates] == wanted, candidates, len(returned))
+        rank[:] = np.where(returned[candidates] == neighbours, candidates, len(returned))
     return ranks
 
 

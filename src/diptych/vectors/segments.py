@@ -119,16 +119,17 @@ class Segments:
 
     def gather(self, numbers: RowNumbers | Sequence[int]) -> HalfArray:
         """Copy the rows with these numbers, in this order, (n, dim) float16."""
-        wanted = np.asarray(numbers, dtype=np.int64)
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.rows:
+        row_numbers = np.asarray(numbers, dtype=np.int64)
+        if len(row_numbers) and not 0 <= row_numbers.min() <= row_numbers.max() < self.rows:
             raise CatalogError(
-                f"rows {wanted.min()} to {wanted.max()} were requested: expected 0 to {self.rows - 1}"
+                f"rows {row_numbers.min()} to {row_numbers.max()} were requested: "
+                f"expected 0 to {self.rows - 1}"
             )
-        rows = np.empty((len(wanted), self.dim), np.float16)
-        file_numbers = wanted // self.segment_rows
+        rows = np.empty((len(row_numbers), self.dim), np.float16)
+        file_numbers = row_numbers // self.segment_rows
         for number in np.unique(file_numbers):
             here = file_numbers == number
-            rows[here] = self._maps[number][wanted[here] - number * self.segment_rows]
+            rows[here] = self._maps[number][row_numbers[here] - number * self.segment_rows]
         return rows
 
     def advise(self, *, scan: bool) -> None:

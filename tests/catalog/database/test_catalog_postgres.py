@@ -74,7 +74,7 @@ def test_filters(tmp_path: Path, new_database: NewDatabase) -> None:
         (Filter(tags=("sea",)), 0),
         (Filter(camera="x", near=(1.0, 1.0, 1.0), min_bytes=1, min_side=3, shape="square"), 0),
     ):
-        answer = asking.search("red", SearchOptions(where=where, cutoff=None, collapse=False))
+        answer = asking.search("red", SearchOptions(filters=where, cutoff=None, collapse=False))
         assert (answer.searched, len(answer.hits)) == (expected, expected), where
     store.close()
 
@@ -136,7 +136,7 @@ def test_a_search_beside_writers(
     index(database, tmp_path / "pictures")
     store = Store.open(database)
     asking = Searcher(store, ToyEncoder())
-    options = SearchOptions(where=Filter(shape="landscape"), cutoff=None, collapse=False)
+    options = SearchOptions(filters=Filter(shape="landscape"), cutoff=None, collapse=False)
     before = asking.search("red", options)
 
     def allowed_while_written(space: Space, where: Filter) -> np.ndarray:
@@ -240,7 +240,7 @@ def test_tags_copies_and_the_map_are_those_of_files(tmp_path: Path, new_database
         rule = ZeroShotClassifier(ToyEncoder(), templates=None, multi_label=True).fit(["red", "blue"])
         tagged = tag_pictures(searcher, rule, "two")
         groups = find_duplicates(store, tiers=("bytes",)).groups
-        drawn = make_map(searcher, ["red", "blue"], where=Filter(name="pictures/"))
+        drawn = make_map(searcher, ["red", "blue"], filters=Filter(name="pictures/"))
         told.append(
             (
                 tagged.counts,

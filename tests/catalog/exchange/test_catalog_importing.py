@@ -74,11 +74,11 @@ def take(
 def test_what_embed_made_is_what_index_would_have_made(album: Path, tmp_path: Path) -> None:
     embed_to_folder(ToyEncoder(), [album], tmp_path / "vectors", unit_rows=3)
     done = take(tmp_path / "imported", tmp_path / "vectors")
-    assert (done.rows, done.added, done.known, done.unreachable) == (7, 6, 1, 0)
+    assert (done.rows, done.added, done.existing, done.unreachable) == (7, 6, 1, 0)
     index(tmp_path / "indexed", album)
     assert content(tmp_path / "imported") == content(tmp_path / "indexed")
     assert index(tmp_path / "imported", album).embedded == 0
-    assert take(tmp_path / "imported", tmp_path / "vectors") == ImportReport(rows=7, known=7)
+    assert take(tmp_path / "imported", tmp_path / "vectors") == ImportReport(rows=7, existing=7)
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -78,14 +78,14 @@ def test_a_drive_that_went_away(tmp_path: Path, media: Path, mounted: Mounted, l
         paint(media / "one" / "holiday" / "other.png", "green")
     for _ in range(3):
         outcome = index(tmp_path / "catalog", media)
-        assert (outcome.removed, outcome.kept) == (0, 3)
-        assert outcome.kept_below in ([media / "one"], [media / "one", media / "one" / "holiday"])
+        assert (outcome.removed, outcome.retained) == (0, 3)
+        assert outcome.retained_below in ([media / "one"], [media / "one", media / "one" / "holiday"])
     shutil.rmtree(media / "one", ignore_errors=True)
     drive.rename(media / "one")
     mounted["/media/one/"] = 33
     encoder = ToyEncoder()
     outcome = index(tmp_path / "catalog", media, encoder=encoder)
-    assert (outcome.embedded, outcome.kept) == (0, 0)
+    assert (outcome.embedded, outcome.retained) == (0, 0)
     assert encoder.calls == [("images", 2)]  # the golden pictures alone
     if left != "a folder with another picture":
         assert content(tmp_path / "catalog") == before
@@ -96,7 +96,7 @@ def test_a_number_that_another_drive_got(tmp_path: Path, media: Path, mounted: M
     mounted["/media/two/"] = 11  # it was the other one's
     for _ in range(3):
         outcome = index(tmp_path / "catalog", media)
-        assert (outcome.removed, outcome.kept, outcome.same) == (0, 3, 4)
+        assert (outcome.removed, outcome.retained, outcome.same) == (0, 3, 4)
 
 
 def test_a_part_of_a_path_is_listed_after_numbers_were_given_anew(
@@ -106,7 +106,7 @@ def test_a_part_of_a_path_is_listed_after_numbers_were_given_anew(
     mounted["/media/two/"] = 11
     index(tmp_path / "catalog", media / "two")
     outcome = index(tmp_path / "catalog", media)
-    assert (outcome.removed, outcome.kept) == (0, 3)
+    assert (outcome.removed, outcome.retained) == (0, 3)
 
 
 def test_numbers_that_change_at_every_mount(tmp_path: Path, media: Path, mounted: Mounted) -> None:
@@ -118,13 +118,13 @@ def test_numbers_that_change_at_every_mount(tmp_path: Path, media: Path, mounted
     (media / "one" / "a.png").unlink()
     shutil.rmtree(media / "two" / "holiday")
     outcome = index(tmp_path / "catalog", media)
-    assert (outcome.removed, outcome.kept) == (3, 0)
+    assert (outcome.removed, outcome.retained) == (3, 0)
 
 
 def test_deleted_pictures_of_a_drive_that_is_there(tmp_path: Path, media: Path) -> None:
     shutil.rmtree(media / "one" / "holiday")
     outcome = index(tmp_path / "catalog", media)
-    assert (outcome.removed, outcome.kept) == (2, 0)
+    assert (outcome.removed, outcome.retained) == (2, 0)
 
 
 def test_a_drive_mounted_elsewhere_is_read_and_not_embedded(
@@ -145,7 +145,7 @@ def test_a_folder_that_is_on_the_drive_of_its_path_is_a_deletion(tmp_path: Path)
     index(tmp_path / "catalog", tmp_path / "album")
     shutil.rmtree(tmp_path / "album" / "inner")
     outcome = index(tmp_path / "catalog", tmp_path / "album")
-    assert (outcome.removed, outcome.kept, outcome.kept_below) == (6, 0, [])
+    assert (outcome.removed, outcome.retained, outcome.retained_below) == (6, 0, [])
 
 
 # ---------------------------------------------------------------------------------------------- mounts

@@ -157,7 +157,7 @@ def test_both_names_that_an_earlier_version_kept_become_one(tmp_path: Path, link
     store.close()
     assert len(names(tmp_path / "catalog")) == 12
     outcome = index(tmp_path / "catalog")
-    assert (outcome.removed, outcome.kept, outcome.embedded) == (6, 0, 0)
+    assert (outcome.removed, outcome.retained, outcome.embedded) == (6, 0, 0)
     assert outcome.notes == [f"{real} and {link} are two names of the same folder: it is kept as {link}"] or (
         outcome.notes == [f"{link} and {real} are two names of the same folder: it is kept as {real}"]
     )

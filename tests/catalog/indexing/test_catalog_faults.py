@@ -130,7 +130,7 @@ def test_imports_know_pictures_whose_drive_is_away(tmp_path: Path) -> None:
     before = store.database.all("SELECT hash, difference_hash FROM contents")
     home.rename(tmp_path / "unplugged")
     done = import_vectors(store, ToyEncoder(), tmp_path / "out.parquet")
-    assert (done.added, done.known) == (0, 1)
+    assert (done.added, done.existing) == (0, 1)
     assert store.database.all("SELECT hash, difference_hash FROM contents") == before
     store.close()
     (tmp_path / "unplugged").rename(home)
@@ -145,10 +145,10 @@ def test_an_export_s_annotations_are_not_its_files_keywords() -> None:
 def test_the_last_picture_of_a_folder_is_gone_once_there_is_another(tmp_path: Path) -> None:
     (picture,) = painted(tmp_path, "photo.png")
     picture.unlink()
-    assert index(tmp_path / "catalog").kept == 1
+    assert index(tmp_path / "catalog").retained == 1
     paint(tmp_path / "pictures" / "new.png", "blue")
     outcome = index(tmp_path / "catalog")
-    assert (outcome.kept, outcome.removed) == (0, 1)
+    assert (outcome.retained, outcome.removed) == (0, 1)
 
 
 def roots(store: Store) -> dict[str, int]:

@@ -138,7 +138,7 @@ def test_an_empty_folder_that_held_pictures_looks_like_a_missing_drive(
     shutil.rmtree(pictures)
     pictures.mkdir()
     outcome = index(tmp_path / "catalog", pictures)
-    assert (outcome.removed, outcome.kept) == (0, 6)
+    assert (outcome.removed, outcome.retained) == (0, 6)
     assert len(search(tmp_path / "catalog", "red")) == 6
     assert index(tmp_path / "catalog", pictures, remove_gone=True).removed == 6
 

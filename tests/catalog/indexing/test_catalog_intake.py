@@ -42,7 +42,7 @@ def test_pictures_that_need_a_library_that_is_not_installed(
 def found(catalog: str | Path, where: Filter) -> list[CatalogEntry]:
     store = Store.open(catalog)
     asking = Searcher(store, ToyEncoder())
-    answer = asking.search("red", SearchOptions(where=where, cutoff=None, collapse=False))
+    answer = asking.search("red", SearchOptions(filters=where, cutoff=None, collapse=False))
     store.close()
     return [hit.entry for hit in answer.hits]
 

@@ -176,7 +176,7 @@ def test_an_archive_that_cannot_be_read_any_more_keeps_its_pictures(tmp_path: Pa
     whole = (album / "a.zip").read_bytes()
     (album / "a.zip").write_bytes(whole[:40])
     outcome = index(tmp_path / "catalog", album)
-    assert (outcome.failed, outcome.removed, outcome.kept) == (1, 0, 2)
+    assert (outcome.failed, outcome.removed, outcome.retained) == (1, 0, 2)
     (album / "a.zip").write_bytes(whole)
     outcome = index(tmp_path / "catalog", album)
     assert (outcome.embedded, outcome.failed) == (0, 0)
@@ -193,7 +193,7 @@ def test_a_drive_missing_inside_a_path_is_no_deletion(tmp_path: Path, album: Pat
     (album / "mount").mkdir()  # the place of a drive that is not there
     (album / "red.png").unlink()
     outcome = index(tmp_path / "catalog", album)
-    assert (outcome.removed, outcome.kept) == (1, 6)
+    assert (outcome.removed, outcome.retained) == (1, 6)
     assert index(tmp_path / "catalog", album, remove_gone=True).removed == 6
 
 
@@ -202,7 +202,7 @@ def test_a_deleted_folder_is_a_deletion(tmp_path: Path, album: Path) -> None:
     index(tmp_path / "catalog", album)
     shutil.rmtree(album / "inner")
     outcome = index(tmp_path / "catalog", album)
-    assert (outcome.removed, outcome.kept) == (6, 0)
+    assert (outcome.removed, outcome.retained) == (6, 0)
 
 
 def test_a_link_to_a_drive_that_is_away_keeps_what_is_known(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_what_is_left_out_later_leaves(tmp_path: Path) -> None:
     paint(album / "y.png", "red", shade=6)
     index(tmp_path / "catalog", album)
     outcome = index(tmp_path / "catalog", album, exclude=["thumbs"])
-    assert (outcome.removed, outcome.kept) == (6, 0)
+    assert (outcome.removed, outcome.retained) == (6, 0)
     assert search(tmp_path / "catalog", "red") == ["y.png"]
 
 

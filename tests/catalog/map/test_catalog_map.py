@@ -244,11 +244,11 @@ def test_a_map_of_colours(searcher: Searcher) -> None:
 
 
 def test_a_map_of_some(searcher: Searcher) -> None:
-    assert make_map(searcher, ["red"], where=Filter(name="/red/"), regions=2).total == 24
+    assert make_map(searcher, ["red"], filters=Filter(name="/red/"), regions=2).total == 24
     drawn = make_map(searcher, ["red"], most=12, seed=5)
     assert (len(drawn.contents), drawn.total) == (12, 144)
     with pytest.raises(CatalogError, match="cannot make a map"):
-        make_map(searcher, ["red"], where=Filter(name="red/0.png"))
+        make_map(searcher, ["red"], filters=Filter(name="red/0.png"))
     with pytest.raises(InputError, match="regions of 144 pictures: expected 1 to 72"):
         make_map(searcher, ["red"], regions=73)
 

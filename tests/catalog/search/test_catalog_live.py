@@ -122,7 +122,7 @@ def test_a_sample_is_drawn_again_only_when_something_was_written(
 
 
 def test_tags_and_vectors_written_anew(asking: Searcher, catalog: Place) -> None:
-    tagged = SearchOptions(where=Filter(tags=("sea",)), cutoff=None)
+    tagged = SearchOptions(filters=Filter(tags=("sea",)), cutoff=None)
     assert hits(asking, "red", tagged) == {}
     store = Store.open(catalog)
     set_tags(store.database, "people", {asking.search("red", ALL).hits[0].entry.content: {"sea": 1.0}})
@@ -153,7 +153,7 @@ class Asking:
                 cosines = [hit.cosine for hit in answer.hits]
                 assert len(answer.hits) == answer.searched >= len(COLOURS)  # all of them are of one moment
                 assert cosines == sorted(cosines, reverse=True)
-                assert self.asking.search("red", SearchOptions(where=Filter(name="red.png"))).searched == 1
+                assert self.asking.search("red", SearchOptions(filters=Filter(name="red.png"))).searched == 1
                 self.answers += 1
         except BaseException as error:
             self.errors.append(error)

@@ -134,7 +134,7 @@ FILTERS = {
 @pytest.mark.parametrize("kind", FILTERS)
 def test_filters(asking: Searcher, tmp_path: Path, kind: str) -> None:
     make, expected = FILTERS[kind]
-    options = SearchOptions(where=make(tmp_path / "pictures"), cutoff=None, collapse=False)
+    options = SearchOptions(filters=make(tmp_path / "pictures"), cutoff=None, collapse=False)
     answer = asking.search("red", options)
     assert {hit.entry.path.name for hit in answer.hits} == expected
     assert answer.searched == len(expected)
@@ -142,14 +142,14 @@ def test_filters(asking: Searcher, tmp_path: Path, kind: str) -> None:
 
 def test_a_filter_that_cannot_be(asking: Searcher) -> None:
     with pytest.raises(InputError, match="landscape, portrait or square"):
-        asking.search("red", SearchOptions(where=Filter(shape="round")))
+        asking.search("red", SearchOptions(filters=Filter(shape="round")))
     with pytest.raises(InputError, match="latitude"):
-        asking.search("red", SearchOptions(where=Filter(near=(91.0, 0.0, 1.0))))
+        asking.search("red", SearchOptions(filters=Filter(near=(91.0, 0.0, 1.0))))
 
 
 def test_the_newest_first_among_those_that_fit(asking: Searcher) -> None:
     where = Filter(caption="caption")
-    found = names(asking, "red", SearchOptions(where=where, cutoff=None, collapse=False, sort="date"))
+    found = names(asking, "red", SearchOptions(filters=where, cutoff=None, collapse=False, sort="date"))
     assert found == [f"{name}-{n}.png" for n, name in reversed(list(enumerate(COLOURS)))]
 
 
@@ -183,7 +183,7 @@ def test_looking_the_same_is_found_in_one_comparison_for_each(monkeypatch: pytes
         alike = [
             j
             for j in range(i)
-            if expected[j] == j and hashes.known[i] and hashes.known[j]
+            if expected[j] == j and hashes.valid[i] and hashes.valid[j]
             and hamming(bits[i], bits[j]) <= 8 and rows[i] @ rows[j] >= 0.9
         ]  # fmt: skip
         expected.append(alike[0] if alike else i)
@@ -196,7 +196,7 @@ def test_looking_the_same_is_found_in_one_comparison_for_each(monkeypatch: pytes
     monkeypatch.setattr("diptych.catalog.search.searcher.hamming", counted)
     assert first_alike(hashes, rows).tolist() == expected
     assert 40 < len(set(expected)) < 190
-    assert len(calls) == hashes.known.sum()
+    assert len(calls) == hashes.valid.sum()
 
 
 def test_copies_are_named(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_search_sees_what_was_indexed_meanwhile(asking: Searcher, tmp_path: Pa
     paint(tmp_path / "pictures" / "later.png", "red", shade=200)
     index(tmp_path / "catalog", tmp_path / "pictures")
     assert "later.png" in names(
-        asking, "red", SearchOptions(where=Filter(name="png"), cutoff=None, collapse=False)
+        asking, "red", SearchOptions(filters=Filter(name="png"), cutoff=None, collapse=False)
     )
     (tmp_path / "pictures" / "plain" / "red.png").unlink()
     index(tmp_path / "catalog", tmp_path / "pictures")
@@ -300,7 +300,7 @@ def test_another_models_vectors_in_place_of_these(asking: Searcher, catalog: Pat
 def test_one_search_is_of_one_moment(
     asking: Searcher, catalog: Path, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
-    options = SearchOptions(where=Filter(name="png"), cutoff=None, collapse=False)
+    options = SearchOptions(filters=Filter(name="png"), cutoff=None, collapse=False)
     found = names(asking, "red", options)
 
     def allowed_while_written(space: Space, where: Filter) -> np.ndarray:

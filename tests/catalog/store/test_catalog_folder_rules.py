@@ -119,7 +119,7 @@ def test_folders_that_systems_keep_are_left_out(tmp_path: Path) -> None:
     assert index(tmp_path / "catalog", share, system_folders=True).embedded == 3
     assert not index(tmp_path / "catalog").changed  # remembered
     outcome = index(tmp_path / "catalog", share, system_folders=False)
-    assert (outcome.removed, outcome.left_out, outcome.kept) == (3, 3, 0)
+    assert (outcome.removed, outcome.left_out, outcome.retained) == (3, 3, 0)
     assert index(tmp_path / "catalog", share / "#recycle").embedded == 1  # named
     assert not index(tmp_path / "catalog").changed
 

@@ -100,10 +100,10 @@ def test_rules(searcher: Searcher) -> None:
     assert every["red"] == every["yellow"] == ("red", "red yellow")
     best = given("top", TagRule(least=0.5, top=1))
     assert (best["red"], best["yellow"], set(best)) == (("red",), ("red yellow",), set(every))
-    assert given("one", TagRule(least=0.5, one=True)) == best
+    assert given("one", TagRule(least=0.5, exclusive=True)) == best
     assert given("sure", TagRule(least=1.0)) == {}
     never = tag_pictures(
-        searcher, labels("green"), "one", TagRule(least=0.5, one=True), where=Filter(name="red")
+        searcher, labels("green"), "one", TagRule(least=0.5, exclusive=True), filters=Filter(name="red")
     )
     assert never.tagged == 0, "the only label is the nearest one, and does not fit"
     assert tag_pictures(searcher, labels("red"), "none", TagRule(least=1.0), write=False).tagged == 0
@@ -122,7 +122,7 @@ def test_groups_are_tags_too(searcher: Searcher) -> None:
 
 
 def test_only_some_pictures(searcher: Searcher) -> None:
-    outcome = tag_pictures(searcher, labels("red", "blue"), "some", where=Filter(name="blue"))
+    outcome = tag_pictures(searcher, labels("red", "blue"), "some", filters=Filter(name="blue"))
     assert (outcome.judged, outcome.counts) == (1, {"red": 0, "blue": 1})
 
 
@@ -157,7 +157,7 @@ def test_a_picture_that_left_meanwhile_is_passed_over(searcher: Searcher) -> Non
 
 def test_search_finds_by_tag(searcher: Searcher) -> None:
     tag_pictures(searcher, labels("red", "blue"), "two")
-    found = searcher.search("green", SearchOptions(where=Filter(tags=("BLUE",)), cutoff=None))
+    found = searcher.search("green", SearchOptions(filters=Filter(tags=("BLUE",)), cutoff=None))
     assert [hit.entry.path.stem for hit in found.hits] == ["blue"]
 
 
@@ -250,13 +250,13 @@ def test_what_was_not_asked_for_keeps_its_sidecar_and_its_keywords(tmp_path: Pat
     store = Store.open(tmp_path / "catalog")
     tag_pictures(Searcher(store, ToyEncoder()), labels("red", "blue"), "two")
     for name in ("p.png", "p.bmp"):  # they share one: it says what both have, whichever is asked for
-        assert write_sidecars(store, "adobe", where=Filter(name=f"/{name}")).written == (name == "p.png")
+        assert write_sidecars(store, "adobe", filters=Filter(name=f"/{name}")).written == (name == "p.png")
         assert set(keywords_in((folder / "p.xmp").read_bytes())[0]) == {"red", "blue"}
     assert list(folder.rglob("*.xmp")) == [folder / "p.xmp"]
     (folder / "p.xmp").unlink()
-    done = write_sidecars(store, where=Filter(folders=(folder / "sub",)))
+    done = write_sidecars(store, filters=Filter(folders=(folder / "sub",)))
     assert (done.written, list(folder.rglob("*.xmp"))) == (1, [folder / "sub" / "copy.png.xmp"])
-    done = write_sidecars(store, where=Filter(name="p.png"), undo=True)
+    done = write_sidecars(store, filters=Filter(name="p.png"), undo=True)
     assert (done.removed, list(folder.rglob("*.xmp"))) == (0, [folder / "sub" / "copy.png.xmp"])
     store.close()
 

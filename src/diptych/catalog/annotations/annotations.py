@@ -341,8 +341,8 @@ def carry_annotations(
     for old, new, _ in replaced:
         if new is None or old not in annotations or new not in created:
             continue
-        known, vectors = space.vectors([old, new])
-        cosine = float(vectors[0] @ vectors[1]) if len(known) == 2 else None
+        embedded, vectors = space.vectors([old, new])
+        cosine = float(vectors[0] @ vectors[1]) if len(embedded) == 2 else None
         same = is_same_image(database, old, new, cosine)
         if same is False:
             continue

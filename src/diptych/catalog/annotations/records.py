@@ -93,7 +93,7 @@ class ImageRecord:
         Hash of the file's bytes; None if they could not be read.
     size : int
         In bytes.
-    known : bool
+    stored : bool
         The content is in the catalogue already, or earlier in the same call: only its files are new.
     details : Details, optional
         Metadata from the header.
@@ -110,7 +110,7 @@ class ImageRecord:
     files: Sequence[FileRecord]
     hash: bytes | None = None
     size: int = 0
-    known: bool = False
+    stored: bool = False
     details: Details | None = None
     vector: FloatArray | None = None
     hashes: tuple[int, int] | None = None
@@ -160,18 +160,18 @@ def save_content(database: Database, image: ImageRecord, created: set[int]) -> i
     """Save a content and return its number; add it to `created` if it is new and was decoded."""
     if image.hash is None:
         return None
-    known = database.all("SELECT id FROM contents WHERE hash = ?", (image.hash,))
-    if known and image.known:
-        return int(known[0][0])
+    rows = database.all("SELECT id FROM contents WHERE hash = ?", (image.hash,))
+    if rows and image.stored:
+        return int(rows[0][0])
     decoded = image.decoded()
-    if known and image.error is not None and _is_embedded(database, known[0][0]):
+    if rows and image.error is not None and _is_embedded(database, rows[0][0]):
         # It was decoded before, so its metadata is valid: only this attempt to decode it has failed.
-        database.run("UPDATE contents SET error = ? WHERE id = ?", (image.error, known[0][0]))
-        return int(known[0][0])
-    if known:  # decoded again, by `retry` or by a newer version that reads more
+        database.run("UPDATE contents SET error = ? WHERE id = ?", (image.error, rows[0][0]))
+        return int(rows[0][0])
+    if rows:  # decoded again, by `retry` or by a newer version that reads more
         names = ", ".join(f"{name} = ?" for name in DECODED)
-        database.run(f"UPDATE contents SET {names} WHERE id = ?", (*decoded, known[0][0]))
-        return int(known[0][0])
+        database.run(f"UPDATE contents SET {names} WHERE id = ?", (*decoded, rows[0][0]))
+        return int(rows[0][0])
     placeholders = ", ".join("?" * (len(decoded) + 2))
     database.run(
         f"INSERT INTO contents (hash, bytes, {', '.join(DECODED)}) VALUES ({placeholders})",

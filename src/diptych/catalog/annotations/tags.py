@@ -188,8 +188,8 @@ def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
     # Ratings of other origins, which imports may bring, come last: the highest of them.
     order = (HAND, SIDECAR, FILE)
     return {
-        content: next((given[origin] for origin in order if origin in given), max(given.values()))
-        for content, given in ratings.items()
+        content: next((by_origin[origin] for origin in order if origin in by_origin), max(by_origin.values()))
+        for content, by_origin in ratings.items()
     }
 
 
@@ -202,9 +202,10 @@ def clear_tags(database: Database, origin: str) -> int:
 
 def count_tags(database: Database, origin: str | None = None) -> list[TagCount]:
     """Count the images of each tag by origin, most frequent tags first."""
-    where, values = ("", ()) if origin is None else ("WHERE origin = ? ", (origin,))
+    condition, values = ("", ()) if origin is None else ("WHERE origin = ? ", (origin,))
     rows = database.all(
-        f"SELECT origin, tag, COUNT(*) FROM tags {where}GROUP BY origin, tag ORDER BY origin, 3 DESC, tag",
+        f"SELECT origin, tag, COUNT(*) FROM tags {condition}"
+        "GROUP BY origin, tag ORDER BY origin, 3 DESC, tag",
         values,
     )
     return [TagCount(*row) for row in rows]
@@ -248,17 +249,18 @@ def _replace(database: Database, origin: str, content: int, tags: Mapping[str, f
 _COLUMNS = ("taken", "taken_from", "latitude", "longitude")
 
 
-def keep_details(database: Database, content: int, details: Details, *, known: bool) -> None:
+def keep_details(database: Database, content: int, details: Details, *, exists: bool) -> None:
     """Save the metadata of a header, inside the caller's transaction.
 
     Parameters
     ----------
-    known : bool
-        The content's row existed before. It is updated, as this version may read more fields of the header.
+    exists : bool
+        The row of the content existed before. It is updated, as this version may read more fields of the
+        header.
     """
     keep_keywords(database, content, details.keywords)
     keep_rating(database, content, details.rating)
-    if known:
+    if exists:
         taken = details.taken and details.taken.isoformat(sep=" ")
         database.run(
             f"UPDATE contents SET {', '.join(f'{name} = ?' for name in _COLUMNS)}, camera = ?, own_data = '' "
@@ -294,10 +296,10 @@ def update_from_sidecars(database: Database, contents: Iterable[int]) -> None:
 def _apply_sidecars(
     database: Database, content: int, own_data: str, values: list[Any], sidecars: SidecarFields
 ) -> None:
-    # `values` are the columns as they are now, `own` those of the image itself. Example: the image has only
-    # the date of its last edit and no location, a sidecar has the date of capture and a location. Then the
-    # columns hold the sidecar's values, and own_data the image's: '["2013-05-01 ...", "...", null, null]'.
-    # Once the sidecar is deleted, own_data restores the columns and becomes ''.
+    # `values` are the columns as they are now, `own_values` those of the image itself. Example: the image has
+    # only the date of its last edit and no location, a sidecar has the date of capture and a location. Then
+    # the columns hold the sidecar's values, and own_data the image's: '["2013-05-01 ...", "...", null,
+    # null]'. Once the sidecar is deleted, own_data restores the columns and becomes ''.
     database.many(
         "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?)",
         [(content, word, SIDECAR) for word in sidecars.keywords],
@@ -307,17 +309,17 @@ def _apply_sidecars(
             "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)",
             (content, SIDECAR, sidecars.rating),
         )
-    own = json.loads(own_data) if own_data else values
-    taken, taken_from, latitude, longitude = own
+    own_values = json.loads(own_data) if own_data else values
+    taken, taken_from, latitude, longitude = own_values
     if sidecars.taken and (not taken or source_rank(sidecars.taken_from) < source_rank(taken_from or "")):
         taken, taken_from = sidecars.taken.isoformat(sep=" "), sidecars.taken_from
     if latitude is None:
         latitude, longitude = sidecars.latitude, sidecars.longitude
-    new = [taken, taken_from, latitude, longitude]
-    kept = "" if new == own else json.dumps(own)
-    if new != values or kept != own_data:
+    new_values = [taken, taken_from, latitude, longitude]
+    own_text = "" if new_values == own_values else json.dumps(own_values)
+    if new_values != values or own_text != own_data:
         database.run(
             "UPDATE contents SET taken = ?, taken_from = ?, latitude = ?, longitude = ?, own_data = ? "
             "WHERE id = ?",
-            (*new, kept, content),
+            (*new_values, own_text, content),
         )

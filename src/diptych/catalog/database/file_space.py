@@ -163,12 +163,12 @@ def folder_of(catalog: Path, space: int) -> Path:
     return catalog / f"space-{space}"
 
 
-def sweep(catalog: Path, known: set[int]) -> None:
+def sweep(catalog: Path, existing: set[int]) -> None:
     """Remove the folders of spaces that are not in the database, such as those of a killed process.
 
     Only files that a space writes are removed; a folder with other files stays.
     """
-    names = {folder_of(catalog, number).name for number in known}
+    names = {folder_of(catalog, number).name for number in existing}
     for folder in catalog.glob("space-*"):
         if folder.name in names or not folder.name.removeprefix("space-").isdecimal() or folder.is_symlink():
             continue

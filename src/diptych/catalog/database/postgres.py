@@ -251,11 +251,11 @@ class PostgresSpace(Space):
         embeddings = np.zeros((len(numbers), self.info.dim), np.float32)
         if not len(numbers):
             return embeddings
-        wanted = sorted(set(map(int, numbers)))
+        unique_numbers = sorted(set(map(int, numbers)))
         vectors: dict[int, Any] = dict(
-            self.database.all(f"SELECT row, vector FROM {self.table} WHERE row = ANY(?)", (wanted,))
+            self.database.all(f"SELECT row, vector FROM {self.table} WHERE row = ANY(?)", (unique_numbers,))
         )
-        if missing := [number for number in wanted if number not in vectors]:
+        if missing := [number for number in unique_numbers if number not in vectors]:
             raise CatalogError(f"{self.table} has no row {missing[0]}: the catalogue may be damaged")
         for i, number in enumerate(numbers):
             embeddings[i] = _to_array(vectors[int(number)])

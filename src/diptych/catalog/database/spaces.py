@@ -224,8 +224,8 @@ class Space(ABC):
     def vectors(self, contents: Sequence[int]) -> tuple[list[int], FloatArray]:
         """Return those of these contents that have an embedding, in order, and the embeddings, (n, dim)."""
         row_by_content = self.rows_of(contents)
-        known = [content for content in contents if content in row_by_content]
-        return known, self.gather(np.array([row_by_content[content] for content in known], np.int64))
+        embedded = [content for content in contents if content in row_by_content]
+        return embedded, self.gather(np.array([row_by_content[content] for content in embedded], np.int64))
 
     def sample(self, size: int, *, seed: int = 0) -> tuple[RowNumbers, FloatArray]:
         """Draw at most `size` live rows without replacement: sorted row numbers, (n, dim) float32."""

@@ -55,7 +55,7 @@ class DuplicateGroups:
 
     def to_remove(self, tiers: Collection[Tier]) -> list[File]:
         """Files that are direct copies of a kept file, each once; never one that is kept in another group."""
-        kept = {group.kept.file for group in self.groups}
+        kept_files = {group.kept.file for group in self.groups}
         copies: dict[File, None] = {}  # a dict keeps the order
         for group in self.groups:
             for member in group.others:
@@ -63,7 +63,7 @@ class DuplicateGroups:
                     member.tier in tiers
                     and member.direct
                     and not member.file.member
-                    and member.file not in kept
+                    and member.file not in kept_files
                 ):
                     copies[member.file] = None
         return list(copies)
@@ -76,7 +76,7 @@ def find_duplicates(
     tiers: Collection[Tier] = TIERS,
     rules: Sequence[KeepRule] | None = None,
     folders: Sequence[Path] = (),
-    where: Filter | None = None,
+    filters: Filter | None = None,
     stage: Stage | None = None,
 ) -> DuplicateGroups:
     """Find the duplicates of a catalogue.
@@ -94,7 +94,7 @@ def find_duplicates(
         Decide which file of a group is kept; `keeping.DEFAULT_RULES` by default.
     folders : sequence of Path
         Compare only files in these folders, with each other.
-    where : Filter, optional
+    filters : Filter, optional
         Compare only pictures and files that pass the filter, with each other.
     stage : callable, optional
         `stage(name, total)` returns a context manager that yields a progress function.
@@ -118,12 +118,12 @@ def find_duplicates(
     for folder in (*folders, *(rule.folder for rule in rules if rule.folder is not None)):
         _check_folder(store, folder)
     files = files_of(store, folders)
-    if where:
-        files = _passing(store, space, files, where)
+    if filters:
+        files = _passing(store, space, files, filters)
     pairs, cache = PairStore(store.database, space.info.identity), ThumbnailCache(store.database)
     try:
         if set(tiers) != {"bytes"}:
-            only = set(files) if folders or where else None
+            only = set(files) if folders or filters else None
             compare_new(space, pairs, cache, parts="part" in tiers, only=only, stage=stage or silent)
         groups = make_groups(pairs, files, rules, tiers)
     finally:
@@ -132,14 +132,14 @@ def find_duplicates(
 
 
 def _passing(
-    store: Store, space: Space, files: Mapping[int, list[File]], where: Filter
+    store: Store, space: Space, files: Mapping[int, list[File]], filters: Filter
 ) -> dict[int, list[File]]:
     """The files that pass a filter, by content."""
-    contents = set(space.contents_of(allowed_rows(space, where).tolist()).values())
-    passes, values = file_conditions(where, store.database)
+    contents = set(space.contents_of(allowed_rows(space, filters).tolist()).values())
+    passes, values = file_conditions(filters, store.database)
     sql = f"SELECT f.path, f.member FROM files f WHERE {passes or '1 = 1'}"
     names = {(Path(os.fsdecode(bytes(path))), member) for path, member in store.database.all(sql, values)}
-    kept = {
+    passing = {
         content: [
             file
             for file in own_files
@@ -148,20 +148,20 @@ def _passing(
         for content, own_files in files.items()
         if content in contents
     }
-    return {content: own_files for content, own_files in kept.items() if own_files}
+    return {content: own_files for content, own_files in passing.items() if own_files}
 
 
 def _inside(store: Store, folders: Sequence[Path]) -> tuple[str, list[Any]]:
     """SQL condition, with its values, for files in one of these folders."""
-    wanted = Filter(folders=tuple(folder.expanduser() for folder in folders))
-    where, values = file_conditions(wanted, store.database)
-    return where or "1 = 1", values
+    inside = Filter(folders=tuple(folder.expanduser() for folder in folders))
+    condition, values = file_conditions(inside, store.database)
+    return condition or "1 = 1", values
 
 
 def _check_folder(store: Store, folder: Path) -> None:
     """Refuse a folder without indexed files: a misspelt one would change which files are kept."""
-    where, values = _inside(store, [folder])
-    if not store.database.all(f"SELECT 1 FROM files f WHERE {where} LIMIT 1", values):
+    condition, values = _inside(store, [folder])
+    if not store.database.all(f"SELECT 1 FROM files f WHERE {condition} LIMIT 1", values):
         raise InputError(
             f"the catalogue has no picture in {folder}: name an indexed folder by the path with which it was "
             "indexed (see diptych catalog info)"
@@ -174,7 +174,7 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
     Several names of one file (links) are merged: removing one name as a copy of another could remove the
     picture.
     """
-    where, values = _inside(store, folders)
+    condition, values = _inside(store, folders)
     files: dict[int, list[tuple[File, FileId]]] = defaultdict(list)
     for path, member, content, modified, device, inode, *picture, has_exif, annotated in store.database.all(
         "SELECT f.path, f.member, c.id, f.modified, f.device, f.inode, c.format, c.width, c.height, c.bytes, "
@@ -183,7 +183,7 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
         "WHEN EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND t.origin = 'hand') "
         "OR EXISTS (SELECT 1 FROM ratings r WHERE r.content = c.id) THEN 1 ELSE 0 END "
         "FROM files f JOIN contents c ON c.id = f.content "
-        f"WHERE c.error IS NULL AND f.error IS NULL AND ({where}) ORDER BY f.path, f.member",
+        f"WHERE c.error IS NULL AND f.error IS NULL AND ({condition}) ORDER BY f.path, f.member",
         values,
     ):
         kind, width, height, size = picture

@@ -118,8 +118,8 @@ def make_groups(
     list of DuplicateGroup
         By tier, the largest first.
     """
-    known = _series([pair for pair in pairs if pair.first in files and pair.second in files])
-    same = [pair for pair in known if pair.verdict.tier == "picture" and "picture" in tiers]
+    usable = _series([pair for pair in pairs if pair.first in files and pair.second in files])
+    same = [pair for pair in usable if pair.verdict.tier == "picture" and "picture" in tiers]
     union = UnionFind()
     for pair in same:
         union.join(pair.first, pair.second)
@@ -135,9 +135,9 @@ def make_groups(
         if group is not None and group.tier in tiers:
             groups.append(group)
     if "part" in tiers:
-        groups += _parts(known, union, heads, rules)
+        groups += _parts(usable, union, heads, rules)
     if "scene" in tiers:
-        groups += _scenes(known, union, heads, rules)
+        groups += _scenes(usable, union, heads, rules)
     return sorted(
         groups, key=lambda group: (TIERS.index(group.tier), -len(group.members), group.kept.file.name)
     )

@@ -58,16 +58,16 @@ class PairStore:
         self.database, self._method = database, f"{METHOD} {identity}"
         self._in_memory: list[DuplicatePair] = []
         self._compared: dict[int, int] = {}
-        kept = database.all("SELECT value FROM meta WHERE key = 'pairs'")
-        self._obsolete = bool(kept) and kept[0][0] != self._method  # stored by another method or encoder
-        if not database.readonly and (self._obsolete or not kept):
-            same_method = bool(kept) and kept[0][0].startswith(f"{METHOD} ")
+        stored = database.all("SELECT value FROM meta WHERE key = 'pairs'")
+        self._obsolete = bool(stored) and stored[0][0] != self._method  # stored by another method or encoder
+        if not database.readonly and (self._obsolete or not stored):
+            same_method = bool(stored) and stored[0][0].startswith(f"{METHOD} ")
             self._clear(("pairs", "compared") if same_method else ("pairs", "compared", "glances"))
 
     def depths(self) -> dict[int, int]:
         """Content -> how deep it was compared with all others, see `DEEP`."""
-        kept = [] if self._obsolete else self.database.all("SELECT content, depth FROM compared")
-        return {**{row[0]: row[1] for row in kept}, **self._compared}
+        stored = [] if self._obsolete else self.database.all("SELECT content, depth FROM compared")
+        return {**{row[0]: row[1] for row in stored}, **self._compared}
 
     def add(self, pairs: Sequence[DuplicatePair], compared: Sequence[int], depth: int) -> None:
         """Store pairs, and that these contents have been compared with all others."""

@@ -107,7 +107,7 @@ class Proposer:
         fresh : (N,) bool
             Of `contents`.
         """
-        valid = self.hashes.known & (self.hashes.difference != 0)  # 0 is the hash of blank pictures
+        valid = self.hashes.valid & (self.hashes.difference != 0)  # 0 is the hash of blank pictures
         queries, targets = np.flatnonzero(fresh & valid), np.flatnonzero(valid)
         pairs = []
         for hashes, mirror, bits in (
@@ -138,7 +138,7 @@ class Proposer:
         fresh : (N,) bool
             Of `contents`.
         """
-        owners, valid = self._owner_of_cell, self.hashes.known & (self.hashes.perceptual != 0)
+        owners, valid = self._owner_of_cell, self.hashes.valid & (self.hashes.perceptual != 0)
         pairs = []
         # Cells of fresh pictures against all pictures, then cells of old pictures against the fresh ones.
         for cell_mask, picture_mask in ((fresh[owners], valid), (~fresh[owners], valid & fresh)):
@@ -156,7 +156,7 @@ class Proposer:
 
     def of_external(self, image: ExternalImage) -> dict[int, float]:
         """Candidates for a picture that is not in the catalogue, with their cosines to it."""
-        valid = self.hashes.known & (self.hashes.difference != 0)
+        valid = self.hashes.valid & (self.hashes.difference != 0)
         plain = np.array([image.difference, image.perceptual], np.uint64)
         positions = [
             np.flatnonzero(valid)[hash_matches(query, hashes[valid], bits)[:, 1]]
@@ -171,8 +171,8 @@ class Proposer:
         positions.append(self._owner_of_cell[hash_matches(plain[1:], self._cells, CELL_BITS)[:, 1]])
         candidates = set(self.contents[np.concatenate(positions)].tolist())
         candidates.update(self._words.nearest(image.features.words, SHARING))
-        known, embeddings = self.space.vectors(sorted(candidates))
-        cosines = dict(zip(known, (embeddings @ image.embedding).tolist(), strict=True))
+        embedded, embeddings = self.space.vectors(sorted(candidates))
+        cosines = dict(zip(embedded, (embeddings @ image.embedding).tolist(), strict=True))
         rows, scores = self.space.nearest(image.embedding[None], NEIGHBOURS, self._allowed)
         for row, cosine in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
             if row in self._owners:
@@ -181,11 +181,11 @@ class Proposer:
 
     def by_vectors(self, contents: Sequence[int]) -> Iterator[tuple[int, int, float]]:
         """Yield (content, neighbour, cosine) for the nearest neighbours of each of these."""
-        known, embeddings = self.space.vectors(contents)
-        if not known:
+        embedded, embeddings = self.space.vectors(contents)
+        if not embedded:
             return
         neighbours, cosines = self.space.nearest(embeddings, NEIGHBOURS + 1)  # 1 more: the picture itself
-        for content, rows, scores in zip(known, neighbours, cosines, strict=True):
+        for content, rows, scores in zip(embedded, neighbours, cosines, strict=True):
             for row, cosine in zip(rows.tolist(), scores.tolist(), strict=True):
                 other = self._owners.get(row)
                 if other is not None and other != content:
@@ -199,7 +199,7 @@ class Proposer:
     def bits(self, a: int, b: int, *, mirrored: bool = False) -> int | None:
         """Hamming distance of the hashes of two contents; of the two kinds of hash, the smaller one."""
         at = np.array([self._order[a], self._order[b]])
-        if not self.hashes.known[at].all():
+        if not self.hashes.valid[at].all():
             return None
         kinds = (
             (self.hashes.difference[at], mirror_difference_hash),
@@ -246,9 +246,9 @@ def _expand_runs(
     >>> _expand_runs(np.array([0, 5]), np.array([2, 3]), np.array([1, 0, 1]))
     (array([5, 6, 7, 0, 1, 5, 6, 7]), array([3, 2, 3]))
     """
-    wanted = lengths[chosen]
-    within = np.arange(wanted.sum()) - np.repeat(np.cumsum(wanted) - wanted, wanted)
-    return np.repeat(starts[chosen], wanted) + within, wanted
+    run_lengths = lengths[chosen]
+    within = np.arange(run_lengths.sum()) - np.repeat(np.cumsum(run_lengths) - run_lengths, run_lengths)
+    return np.repeat(starts[chosen], run_lengths) + within, run_lengths
 
 
 def _match_unique(queries: Hashes, hashes: Hashes, bits: int) -> tuple[Pairs, NDArray[np.uint8]]:

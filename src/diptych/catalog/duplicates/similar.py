@@ -54,7 +54,7 @@ class SimilarImageSearch:
 
     Parameters
     ----------
-    where : Filter, optional
+    filters : Filter, optional
         Search only these pictures of the catalogue.
 
     Raises
@@ -65,7 +65,7 @@ class SimilarImageSearch:
         No picture passes the filter.
     """
 
-    def __init__(self, store: Store, encoder: Encoder, where: Filter | None = None) -> None:
+    def __init__(self, store: Store, encoder: Encoder, filters: Filter | None = None) -> None:
         space = store.active
         if space is None:
             raise CatalogError(f"{store.folder} holds no pictures yet: index some with  diptych index PATH")
@@ -73,8 +73,8 @@ class SimilarImageSearch:
             raise CatalogError(
                 f"the catalogue holds vectors of {space.info.model_label}: search with that model"
             )
-        self.store, self.space, self.encoder, self.where = store, space, encoder, where
-        allowed = allowed_rows(space, where) if where else None
+        self.store, self.space, self.encoder, self.filters = store, space, encoder, filters
+        allowed = allowed_rows(space, filters) if filters else None
         self.contents = (
             contents_of(space) if allowed is None else sorted(space.contents_of(allowed.tolist()).values())
         )
@@ -151,7 +151,7 @@ class SimilarImageSearch:
     def _results(
         self, cosines: dict[int, float], verdicts: dict[int, Verdict | None], same: int | None, alike: int
     ) -> list[SimilarImage]:
-        entries = read_entries(self.store.database, list(cosines), prefer=self.where)
+        entries = read_entries(self.store.database, list(cosines), prefer=self.filters)
         results = []
         for content, entry in {entry.content: entry for entry in entries}.items():
             verdict = verdicts.get(content)

@@ -72,22 +72,22 @@ class ThumbnailCache:
 
     def thumbnails(self, contents: Iterable[int]) -> dict[int, Thumbnail]:
         """Thumbnails of those of the pictures that can be read."""
-        wanted = list(dict.fromkeys(contents))
-        missing = [content for content in wanted if content not in self._thumbnails]
+        requested = list(dict.fromkeys(contents))
+        missing = [content for content in requested if content not in self._thumbnails]
         self._thumbnails.update(self._decode(_load_thumbnail, missing))
-        return _recent(self._thumbnails, wanted, MOST_THUMBNAILS)
+        return _recent(self._thumbnails, requested, MOST_THUMBNAILS)
 
     def detail_views(self, contents: Iterable[int]) -> dict[int, DetailView]:
         """Detail views of those of the pictures that can be read."""
-        wanted = list(dict.fromkeys(contents))
-        missing = [content for content in wanted if content not in self._detail_views]
+        requested = list(dict.fromkeys(contents))
+        missing = [content for content in requested if content not in self._detail_views]
         self._detail_views.update(self._decode(_load_detail_view, missing))
-        return _recent(self._detail_views, wanted, MOST_DETAIL_VIEWS)
+        return _recent(self._detail_views, requested, MOST_DETAIL_VIEWS)
 
     def grey_thumbnails(self, contents: Iterable[int]) -> dict[int, GreyThumbnail]:
         """Grey thumbnails from memory, from the database, or decoded and then stored in both."""
-        wanted = list(dict.fromkeys(contents))
-        missing = [content for content in wanted if content not in self._features]
+        requested = list(dict.fromkeys(contents))
+        missing = [content for content in requested if content not in self._features]
         columns = "width, height, grey, cells, words"
         for content, width, height, grey, *features in self._stored(columns, missing):
             pixels = np.frombuffer(bytes(grey), np.uint8).reshape(height, width)
@@ -106,7 +106,7 @@ class ThumbnailCache:
                 )
         # A read-only database cannot store them, so none may be dropped from memory.
         most = 2**62 if self.database.readonly else MOST_GREY_THUMBNAILS
-        return {content: grey for content, (grey, _) in _recent(self._features, wanted, most).items()}
+        return {content: grey for content, (grey, _) in _recent(self._features, requested, most).items()}
 
     def local_features(self, contents: Sequence[int]) -> dict[int, LocalFeatures]:
         """Local features that are in memory or in the database; decodes nothing."""
@@ -181,14 +181,14 @@ def _features_from_bytes(cells: bytes, words: bytes) -> LocalFeatures:
     )
 
 
-def _recent(cache: OrderedDict[int, T], wanted: Sequence[int], most: int) -> dict[int, T]:
-    """The wanted entries of a least-recently-used cache; older entries beyond `most` are dropped.
+def _recent(cache: OrderedDict[int, T], requested: Sequence[int], most: int) -> dict[int, T]:
+    """The requested entries of a least-recently-used cache; older entries beyond `most` are dropped.
 
-    All that are wanted now stay, even if they are more than `most`.
+    All that are requested now stay, even if they are more than `most`.
     """
-    entries = {content: cache[content] for content in wanted if content in cache}
+    entries = {content: cache[content] for content in requested if content in cache}
     for content in entries:
         cache.move_to_end(content)
-    while len(cache) > max(most, len(wanted)):
+    while len(cache) > max(most, len(requested)):
         cache.popitem(last=False)
     return entries

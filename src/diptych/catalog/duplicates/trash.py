@@ -61,7 +61,7 @@ class TrashReport:
         Kept pictures that received tags or a rating of a moved one.
     refused : list of (File, reason)
         Files that were not moved.
-    left : list of (Path, reason)
+    unmoved : list of (Path, reason)
         Companions of a moved picture that could not be moved.
     """
 
@@ -71,7 +71,7 @@ class TrashReport:
     size: int = 0
     annotated: int = 0
     refused: list[tuple[File, str]] = field(default_factory=list)
-    left: list[tuple[Path, str]] = field(default_factory=list)
+    unmoved: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def move_to_trash(
@@ -114,12 +114,12 @@ def move_to_trash(
         raise SaveError(f"{store.folder} is read-only: it could not record what was moved")
     roots = [Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots")]
     target_of = _target_function(roots, trash)
-    moved, kept = TrashReport(), {group.kept.file.name for group in groups}
+    moved, kept_names = TrashReport(), {group.kept.file.name for group in groups}
     todo = [
         (member.file, group.kept.file, member.tier)
         for group in groups
         for member in group.others
-        if member.tier in tiers and member.file.name not in kept and not member.file.member
+        if member.tier in tiers and member.file.name not in kept_names and not member.file.member
     ]
     if not todo:
         return moved
@@ -207,7 +207,7 @@ class _Run:
 
     def move(self, file: File, keep: File, tier: Tier) -> str | None:
         """Check a file, write its undo line, move it, forget it; returns the reason if it stays."""
-        database, given = self.store.database, Annotations()
+        database, added = self.store.database, Annotations()
         # Paths that differ only in links to folders are one name.
         names = list({os.path.realpath(name): name for name in (*file.names, file.path)}.values())
         # Holds the lock of the database: another run that wants to move the kept file waits, and then sees
@@ -217,19 +217,19 @@ class _Run:
             reason = still_copy(file, keep, tier)
             if reason is not None:
                 return reason
-            given = missing_from(database, keep.content, _annotations_of(self.store, file, keep))
+            added = missing_from(database, keep.content, _annotations_of(self.store, file, keep))
             line: dict[str, object] = {"kept": keep.name, "tier": tier, "bytes": file.size}
-            if given:
+            if added:
                 receiver = digests_of(database, [keep.content])[keep.content].hex()
-                line |= {"receiver": receiver, "annotations": given.to_json()}
+                line |= {"receiver": receiver, "annotations": added.to_json()}
             for name in names:
                 reason = self._move_name(name, keep, line)
                 if reason is not None:
                     break
                 self.moved.files.append((name, self.target_of(name)))
             gone = [name for name in (file.path, *file.names) if not os.path.lexists(name)]
-            if given and gone:
-                annotate(database, keep.content, given)
+            if added and gone:
+                annotate(database, keep.content, added)
                 self.moved.annotated += 1
         self.store.forget([(os.fsencode(name), "") for name in gone])
         if reason is None:
@@ -264,7 +264,7 @@ class _Run:
             move_file(companion, target)
             self.moved.companions.append((companion, target))
         except (OSError, SaveError) as error:
-            self.moved.left.append((companion, str(error)))
+            self.moved.unmoved.append((companion, str(error)))
 
 
 def _annotations_of(store: Store, file: File, keep: File) -> Annotations:
@@ -293,19 +293,19 @@ def _annotations_of(store: Store, file: File, keep: File) -> Annotations:
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:
     """Why a file must not be moved, judged by the files on disk; None if it may be moved."""
-    current, kept = (file_at(path, helpers=False) for path in (file.path, keep.path))
+    current, kept_now = (file_at(path, helpers=False) for path in (file.path, keep.path))
     if current is None:
         return "it no longer exists"
-    if kept is None:
+    if kept_now is None:
         return f"the file to keep no longer exists: {keep.name}"
     links = [name for name in file.names if name.is_symlink()]
     if links:
         return f"{links[0]} is a link to it and would break: change the link to {keep.name} first"
     if file.path.samefile(keep.path):
         return f"it is the same file on disk as {keep.name}, by another name"
-    if not keep.member and _is_one_file_on_two_mounts(current, kept):
+    if not keep.member and _is_one_file_on_two_mounts(current, kept_now):
         return f"{keep.name} seems to be the same file on another mount of the same drive: remove one of them"
-    for indexed, on_disk in ((file, current), (keep, kept)):
+    for indexed, on_disk in ((file, current), (keep, kept_now)):
         if _has_changed(indexed, on_disk):  # the rules have compared an outdated file
             return f"{indexed.name} has changed since it was indexed: run diptych index"
     try:

@@ -185,8 +185,8 @@ def take_back(store: Store, restored: RestoreReport) -> int:
                 remove_annotations(store.database, content, line.annotations)
     existing = filter(None, map(file_at, restored.files))
     for read in read_ahead(existing, Limits()):
-        if read.record.error is None and store.known([read.hash], space):
-            store.save_images([ImageRecord([read.record], hash=read.hash, known=True)], space)
+        if read.record.error is None and store.stored_results([read.hash], space):
+            store.save_images([ImageRecord([read.record], hash=read.hash, stored=True)], space)
             unknown -= 1
     return unknown
 

@@ -1,4 +1,4 @@
-"""A catalogue copied while it is in use, and put back: the copy is a catalogue itself."""
+"""Back up a catalogue while it is in use, and restore it. A backup is a catalogue itself."""
 
 from __future__ import annotations
 
@@ -20,108 +20,123 @@ from diptych.vectors.segments import SUFFIX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_UNDO = "undo"  # the folder of the lists that put files back from the trash
+_UNDO = "undo"  # folder of the undo lists of `diptych duplicates --trash`
 _CHUNK = 2**24
+_LOGS = (f"{FILE}-wal", f"{FILE}-shm")  # write-ahead log of SQLite, and its index in shared memory
 
 
 def back_up(store: Store, to: str | Path, *, stage: Stage = silent) -> Path:
-    """Copy a catalogue: its database at one moment, its vectors, its undo lists.
+    """Copy a catalogue: a snapshot of its database, its embeddings, its undo lists.
 
-    Others may search, index and tag meanwhile. Indexes for fast search are left out; the next indexing of the
-    copy builds them anew.
+    Other processes may search, index and tag meanwhile. Search indexes are left out; the next indexing of the
+    copy builds them again.
 
     Parameters
     ----------
     to : path
-        A folder that is not there yet. It appears whole or not at all.
+        A new folder. It appears complete or not at all.
     stage : callable, optional
         As for `index`, in bytes.
 
     Returns
     -------
     Path
-        The folder, a catalogue that every command takes as --catalog.
+        The folder, which every command accepts as --catalog.
 
     Raises
     ------
     CatalogError
-        The folder is there, the catalogue lies in PostgreSQL, or its vectors were replaced meanwhile.
+        The folder exists, the catalogue is in PostgreSQL, or its space was replaced meanwhile.
     SaveError
-        The device is full or may not be written to.
+        The device is full, or may not be written to.
     """
     target = Path(to).expanduser().absolute()
     if store.folder is None or not isinstance(store.database, Sqlite):
         raise CatalogError(f"{store.name} lies in PostgreSQL: back it up with pg_dump")
-    with _appearing(target) as part:
-        store.database.copy_to(part / FILE)  # of one moment, whoever writes
-        copy = Sqlite(part / FILE)
+    with _replacing(target) as partial:
+        # The database first, then the rows. Rows are only appended, so the segments hold at least the rows
+        # that the snapshot counts; rows that were added since lie behind them and the next writer of the copy
+        # overwrites them. The other way round, the snapshot could count rows that were copied too early.
+        store.database.copy_to(partial / FILE)
+        copy = Sqlite(partial / FILE)
         try:
             with copy.writing():
-                copy.run("DELETE FROM runs")  # none is at work on the copy
+                copy.run("DELETE FROM runs")  # heartbeats: nothing is indexing the copy
             spaces = copy.all("SELECT id FROM spaces")
         finally:
             copy.close()
-        # Rows are only ever added to these files: what the copied database counts is in them, and what was
-        # added since does not matter.
-        sources = [path for (number,) in spaces for path in _segments(store.folder, number)]
+        sources = [
+            path
+            for (number,) in spaces
+            for path in sorted(folder_of(store.folder, number).glob(f"*{SUFFIX}"))
+        ]
         sources += sorted((store.folder / _UNDO).glob("*.jsonl"))
-        _copy_files(store.folder, part, sources, stage)
-        _check(part)
+        _copy_files(store.folder, partial, sources, stage)
+        _check(partial)
     return target
 
 
 def restore(
     source: str | Path, to: str | Path, *, replace: bool = False, stage: Stage = silent
 ) -> Path | None:
-    """Put a backup in a catalogue's place.
+    """Restore a backup to the folder of a catalogue.
 
     Parameters
     ----------
     source : path
-        A folder of `back_up`.
+        A folder written by `back_up`.
     to : path
-        The catalogue's folder.
+        The folder of the catalogue.
     replace : bool
-        A catalogue that is there is kept beside it, under a name with the date; else it is an error.
+        If there is a catalogue, rename it to a name with the date; otherwise it is an error.
 
     Returns
     -------
     Path or None
-        Where the catalogue is that was there before.
+        The new name of the previous catalogue.
 
     Raises
     ------
     CatalogError
-        The backup is none, or there is a catalogue and `replace` was not asked for.
+        The source is not a backup, or there is a catalogue and `replace` is False.
     SaveError
-        The device is full or may not be written to.
+        The device is full, or may not be written to.
     """
     home, target = Path(source).expanduser().absolute(), Path(to).expanduser().absolute()
     Store.open(home).close()
-    aside: Path | None = None
+    previous: Path | None = None
     if target.exists() and any(target.iterdir()):
         if not replace:
             raise CatalogError(
                 f"{target} is there already: --replace keeps it beside, under a name with the date"
             )
         _check_unused(target)
-        aside = target.with_name(f"{target.name}.before-{datetime.now():%Y%m%d-%H%M%S}")
-    with _appearing(target, aside=aside) as part:
-        # Not its file alone: where the backup is in use as a catalogue, a part of it is in SQLite's log.
-        _copy_database(home, part)
-        wanted = [path for path in sorted(home.rglob("*")) if path.is_file() and not _is_database(path)]
-        _copy_files(home, part, wanted, stage)
-        _check(part)
-    return aside
+        previous = target.with_name(f"{target.name}.before-{datetime.now():%Y%m%d-%H%M%S}")
+    with _replacing(target, previous=previous) as partial:
+        # Not a copy of the file: if the backup is in use as a catalogue itself, its last transactions are in
+        # the write-ahead log only.
+        database = Sqlite(home / FILE)
+        try:
+            database.copy_to(partial / FILE)
+        finally:
+            database.close()
+        files = [
+            path for path in sorted(home.rglob("*")) if path.is_file() and path.name not in (FILE, *_LOGS)
+        ]
+        _copy_files(home, partial, files, stage)
+        _check(partial)
+    return previous
 
 
 def _check_unused(folder: Path) -> None:
-    """Refuse to put a catalogue aside that another process has open: it would go on writing into the new one.
+    """Raise CatalogError if another process has the catalogue open.
 
-    SQLite leaves its log only for the last connection to a database.
+    A process keeps its open files when their folder is renamed, but opens further ones by name: it would
+    write the rest of its work into the restored catalogue.
     """
     if not (folder / FILE).is_file():
         return
+    # SQLite leaves WAL mode only if this is the single connection to the database, in all processes.
     connection = sqlite3.connect(folder / FILE, timeout=0, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
@@ -134,58 +149,45 @@ def _check_unused(folder: Path) -> None:
         connection.close()
 
 
-def _copy_database(home: Path, part: Path) -> None:
-    database = Sqlite(home / FILE)
-    try:
-        database.copy_to(part / FILE)
-    finally:
-        database.close()
-
-
 @contextlib.contextmanager
-def _appearing(target: Path, *, aside: Path | None = None) -> Iterator[Path]:
-    """A folder to write into, which takes the target's place at the end; the target is put aside, if told."""
-    if aside is None and target.exists() and any(target.iterdir()):
+def _replacing(target: Path, *, previous: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder that takes the target's name at the end; the target is renamed to `previous`."""
+    if previous is None and target.exists() and any(target.iterdir()):
         raise CatalogError(f"{target} is there already: choose a new folder")
-    part = target.with_name(f".{target.name}.part")
+    partial = target.with_name(f".{target.name}.part")
     with saving(target):
-        shutil.rmtree(part, ignore_errors=True)  # of a copy that was killed
-        part.mkdir(parents=True)
+        shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
+        partial.mkdir(parents=True)
         try:
-            yield part
-            if aside is not None:
-                _check_unused(target)  # again: copying takes time
-                target.rename(aside)
+            yield partial
+            # A kill between the two renames leaves no folder under the target's name, but the old catalogue
+            # under `previous` and the complete new one under `partial`: nothing is lost, and running the same
+            # command again finishes.
+            if previous is not None:
+                _check_unused(target)  # again, as copying takes time
+                target.rename(previous)
             elif target.exists():
                 target.rmdir()  # empty
             try:
-                part.rename(target)
+                partial.rename(target)
             except OSError:
-                if aside is not None:
-                    aside.rename(target)
+                if previous is not None:
+                    previous.rename(target)
                 raise
         except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
             raise
 
 
-def _segments(catalog: Path, space: int) -> list[Path]:
-    return sorted(folder_of(catalog, space).glob(f"*{SUFFIX}"))
-
-
-def _is_database(path: Path) -> bool:
-    return path.name in (FILE, f"{FILE}-wal", f"{FILE}-shm")
-
-
-def _copy_files(home: Path, part: Path, sources: list[Path], stage: Stage) -> None:
+def _copy_files(home: Path, partial: Path, sources: list[Path], stage: Stage) -> None:
     with stage("copying", sum(path.stat().st_size for path in sources)) as advance:
         for path in sources:
-            target = part / path.relative_to(home)
+            target = partial / path.relative_to(home)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with path.open("rb") as old, target.open("wb") as new:
-                    while data := old.read(_CHUNK):
-                        new.write(data)
+                with path.open("rb") as old_file, target.open("wb") as new_file:
+                    while data := old_file.read(_CHUNK):
+                        new_file.write(data)
                         advance(len(data))
             except FileNotFoundError as error:
                 raise CatalogError(
@@ -194,7 +196,7 @@ def _copy_files(home: Path, part: Path, sources: list[Path], stage: Stage) -> No
 
 
 def _check(folder: Path) -> None:
-    """Opening a catalogue refuses one whose rows are missing or too few."""
+    """Open the copy, which raises CatalogError for missing or truncated rows."""
     Store.open(folder).close()
-    for name in (f"{FILE}-wal", f"{FILE}-shm"):
+    for name in _LOGS:  # created by opening; the database is complete without them
         (folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A catalogue as files that other programs read: clip-retrieval's folder, or one Parquet file."""
+"""Export a catalogue to files that other programs read: clip-retrieval's folder layout, or a Parquet file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.annotations.annotations import Annotations, read_annotations
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.store.entries import CatalogEntry, digests_of, read_entries
+from diptych.catalog.store.entries import CatalogEntry, digests_of
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.store.store import Store
 from diptych.embedding import Manifest, write_manifest, write_part
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from diptych.vectors.segments import RowNumbers
 
 PART_ROWS = 100_000
-_BATCH = 10_000
+_BATCH = 10_000  # rows read at once for a Parquet file
 COLUMNS = (
     *("image_path", "key", "caption", "width", "height", "bytes", "hash", "shard"),
     *("format", "taken", "taken_from", "latitude", "longitude", "camera", "tags"),
     *("rating", "annotations"),
 )
-_UNFINISHED = ".unfinished"  # in a folder until all is there
-_UNIT = "catalogue"  # in place of a fingerprint of sources
+_UNFINISHED = ".unfinished"  # marker file in a folder that is not exported completely
+_UNIT = "catalogue"  # stands in the manifest where `diptych embed` has the fingerprint of a source
 
 
 def export_vectors(
@@ -42,87 +42,94 @@ def export_vectors(
     *,
     dtype: str = "float16",
     part_rows: int = PART_ROWS,
-    where: Filter | None = None,
+    filters: Filter | None = None,
     stage: Stage | None = None,
 ) -> int:
-    """Write every picture of a catalogue with its vector; how many that was.
+    """Write every image of a catalogue with its embedding, and return the number of images.
 
     Parameters
     ----------
     to : path
-        A name that ends in .parquet is one file, with a column "embedding" in single precision; else a folder
-        that is not there yet, in the layout of `diptych embed`.
+        A name that ends in .parquet gives a single file with a column "embedding" in single precision; any
+        other name is a new folder in the layout of `diptych embed`.
     dtype : {"float16", "float32"}
-        Of the folder's arrays.
+        Of the arrays in the folder.
     part_rows : int
-        Rows of one of its parts.
-    where : Filter, optional
-        Only these pictures.
+        Rows in one part of the folder.
+    filters : Filter, optional
+        Only these images.
     stage : callable, optional
         As for `index`.
 
     Raises
     ------
     InputError
-        No picture passes the filter.
+        No image passes the filter.
     CatalogError
-        The catalogue is empty, the folder is there, or another process has put other vectors in the place of
-        these meanwhile. What was written until then is no whole export; the same call writes it anew.
+        The catalogue is empty, the folder exists, or another process has replaced the space meanwhile. The
+        export is then incomplete; the same call starts it again.
     SaveError
-        The device is full or may not be written to.
+        The device is full, or may not be written to.
     """
     to, stage, space = Path(to), stage or silent, store.active
-    none = f"{store.name} holds no pictures yet: there is nothing to export"
+    empty = f"{store.name} holds no pictures yet: there is nothing to export"
     if space is None:
-        raise CatalogError(none)
+        raise CatalogError(empty)
     with store.database.reading():
         space.refresh()
-        living = allowed_rows(space, where) if where else space.live_rows()
-    if not len(living):
-        raise InputError("no picture passes the filters") if where else CatalogError(none)
-    with stage("exporting", len(living)) as advance:
+        rows = allowed_rows(space, filters)
+    if not len(rows):
+        raise InputError("no picture passes the filters") if filters else CatalogError(empty)
+    with stage("exporting", len(rows)) as advance:
 
-        def counted(rows: int) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
-            for vectors, told in _batches(store, space, rows, living, where):
-                yield vectors, told
-                advance(len(told))
+        def batches(size: int) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
+            for vectors, records in _batches(store, space, size, rows, filters):
+                yield vectors, records
+                advance(len(records))
 
         if to.suffix.lower() == ".parquet":
             facts = {"identity": space.info.identity, "model": space.info.model}
-            return write_file(to, counted(_BATCH), COLUMNS, space.info.dim, facts=facts)
-        _begin(to)
-        manifest = Manifest(
-            identity=space.info.identity,
-            model=space.info.model,
-            dim=space.info.dim,
-            dtype=dtype,
-            rows=("pictures",),
-            exact=False,
-            digits=len(str(-(-len(living) // part_rows))),
-            units=(),
-        )
-        records = [
-            write_part(
-                to,
-                manifest,
-                number,
-                _UNIT,
-                rows=rows,
-                columns=("part", "row", *COLUMNS),
-                image_embeddings=vectors,
-            )
-            for number, (vectors, rows) in enumerate(counted(part_rows))
-        ]
-        write_manifest(to, replace(manifest, units=(_UNIT,) * len(records)))
-        (to / _UNFINISHED).unlink()  # now it is whole
-        return sum(record.rows for record in records)
+            return write_file(to, batches(_BATCH), COLUMNS, space.info.dim, facts=facts)
+        return _write_folder(to, space, dtype, len(str(-(-len(rows) // part_rows))), batches(part_rows))
+
+
+def _write_folder(
+    to: Path,
+    space: Space,
+    dtype: str,
+    digits: int,
+    batches: Iterator[tuple[FloatArray, list[dict[str, Any]]]],
+) -> int:
+    """Write one part per batch, then the manifest; `digits` is the width of part numbers in file names."""
+    # Crash order: the marker, the parts, the manifest, and only then the marker goes. Whoever finds a folder
+    # without the marker finds it complete; one with the marker is emptied and written again by `_begin`.
+    _begin(to)
+    manifest = Manifest(
+        identity=space.info.identity,
+        model=space.info.model,
+        dim=space.info.dim,
+        dtype=dtype,
+        rows=("pictures",),
+        exact=False,
+        digits=digits,
+        units=(),
+    )
+    columns = ("part", "row", *COLUMNS)
+    parts = [
+        write_part(to, manifest, number, _UNIT, rows=records, columns=columns, image_embeddings=vectors)
+        for number, (vectors, records) in enumerate(batches)
+    ]
+    write_manifest(to, replace(manifest, units=(_UNIT,) * len(parts)))
+    (to / _UNFINISHED).unlink()
+    return sum(part.rows for part in parts)
 
 
 def _begin(to: Path) -> None:
-    """A new folder, or one that an export has left unfinished, emptied."""
+    """Create a folder with the marker of an unfinished export, or empty one that has the marker."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         if not (to / _UNFINISHED).exists():
             raise CatalogError(f"{to} is there already: choose a new folder, or a name that ends in .parquet")
+        # Only what an export writes is removed: the user may have put files of their own beside it.
         (to / MANIFEST).unlink(missing_ok=True)
         for name in (IMAGES, METADATA, PARTS):
             shutil.rmtree(to / name, ignore_errors=True)
@@ -130,30 +137,34 @@ def _begin(to: Path) -> None:
 
 
 def _batches(
-    store: Store, space: Space, size: int, living: RowNumbers, where: Filter | None
+    store: Store, space: Space, size: int, rows: RowNumbers, filters: Filter | None
 ) -> Iterator[tuple[FloatArray, list[dict[str, Any]]]]:
-    """(vectors, rows of metadata), so many at a time, in the order of rows.
-
-    Each batch is of one moment; all of them together would keep writers' log from being cleared away.
-    """
-    for start in range(0, len(living), size):
+    """Yield (vectors, records of metadata) of at most `size` rows at a time, in the order of rows."""
+    for start in range(0, len(rows), size):
+        # One read transaction per batch, not one for all: SQLite cannot truncate its write-ahead log while a
+        # reader holds an old snapshot, so an export of an hour would let the log grow for an hour. The price:
+        # images that left between two batches are missing, which the counts below allow for.
         with store.database.reading():
-            space.refresh()  # an error where the space is gone: what is left of it would look like its end
-            part = living[start : start + size].tolist()
-            owners = space.contents_of(part)  # some may have left meanwhile
-            contents = [owners[row] for row in part if row in owners]
-            entries = {entry.content: entry for entry in read_entries(store.database, contents, prefer=where)}
-            known, vectors = space.vectors([content for content in contents if content in entries])
-            hashes = digests_of(store.database, known)
-            made = read_annotations(store.database, known)
-        if known:
-            yield vectors, [_row(entries[content], hashes[content], made.get(content)) for content in known]
+            space.refresh()  # raises if the space was deleted; what remains would look like a short end
+            block = rows[start : start + size].tolist()
+            owners = space.contents_of(block)
+            contents = [owners[row] for row in block if row in owners]
+            entries = {}
+            embedded, vectors = space.vectors([content for content in contents if content in entries])
+            hashes = digests_of(store.database, embedded)
+            annotations = read_annotations(store.database, embedded)
+        records = [
+            _record(entries[content], hashes[content], annotations.get(content)) for content in embedded
+        ]
+        if records:
+            yield vectors, records
 
 
-def _row(entry: CatalogEntry, digest: bytes, annotations: Annotations | None) -> dict[str, Any]:
-    name = name_of(entry.name)
+def _record(entry: CatalogEntry, digest: bytes, annotations: Annotations | None) -> dict[str, Any]:
+    # "tags" and "rating" are for other programs and hold what files say, too. "annotations" is for an import
+    # into another catalogue, which reads the files itself: it holds only what exists nowhere else.
     return {
-        "image_path": name,
+        "image_path": name_of(entry.name),
         "key": name_of(Path(entry.member or entry.path).stem),
         "caption": entry.caption,
         "width": entry.width or None,
@@ -162,6 +173,7 @@ def _row(entry: CatalogEntry, digest: bytes, annotations: Annotations | None) ->
         "hash": digest.hex(),
         "shard": name_of(str(entry.path)) if entry.member else "",
         "format": entry.format,
+        # Not the time of the file, which changes with every copy.
         "taken": entry.taken.isoformat(sep=" ") if entry.taken and entry.dated else "",
         "taken_from": entry.taken_from if entry.dated else "",
         "latitude": entry.latitude,

@@ -62,7 +62,7 @@ class ImportReport:
         Rows that were read.
     added : int
         Pictures that are new in the catalogue.
-    known : int
+    existing : int
         Pictures that were in the catalogue already, or are repeated.
     unreachable : int
         Pictures of which only the name is known.
@@ -76,7 +76,7 @@ class ImportReport:
 
     rows: int = 0
     added: int = 0
-    known: int = 0
+    existing: int = 0
     unreachable: int = 0
     changed: int = 0
     compared: int = 0
@@ -297,19 +297,21 @@ def _store_rows(
     without_file = [_from_name(store, item) for item in items if item.file is None]
     report.rows += len(items)
     report.unreachable += len(without_file)
-    report.known += len(items) - len(by_file) - len(without_file)  # rows that repeat a file
-    known = set(store.known([picture.hash for picture in [*pictures, *without_file] if picture.hash], space))
-    kept: list[ImageRecord] = []
+    report.existing += len(items) - len(by_file) - len(without_file)  # rows that repeat a file
+    existing = set(
+        store.stored_results([picture.hash for picture in [*pictures, *without_file] if picture.hash], space)
+    )
+    records: list[ImageRecord] = []
     for picture in [*pictures, *without_file]:
         assert picture.hash is not None
-        if picture.hash in known:
-            report.known += 1
-            kept.append(replace(picture, known=True, details=None, vector=None))
+        if picture.hash in existing:
+            report.existing += 1
+            records.append(replace(picture, stored=True, details=None, vector=None))
         else:
             report.added += 1
-            known.add(picture.hash)
-            kept.append(picture)
-    store.save_images(kept, space)
+            existing.add(picture.hash)
+            records.append(picture)
+    store.save_images(records, space)
 
 
 def _from_file(item: _ImportRow, read: ReadFile) -> ImageRecord:
@@ -331,15 +333,13 @@ def _from_name(store: Store, item: _ImportRow) -> ImageRecord:
     A picture that the catalogue knows is left as it is: its drive may be disconnected.
     """
     path = os.fsencode(item.name)
-    known = store.database.all(
+    rows = store.database.all(
         "SELECT c.hash, c.bytes FROM files f JOIN contents c ON c.id = f.content "
         "WHERE f.path = ? AND f.member = ''",
         (path,),
     )
-    if known:
-        return ImageRecord(
-            [], hash=bytes(known[0][0]), size=known[0][1], annotations=annotations_of(item.row)
-        )
+    if rows:
+        return ImageRecord([], hash=bytes(rows[0][0]), size=rows[0][1], annotations=annotations_of(item.row))
     name_hash = hashlib.blake2b(path + b"\0" + item.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
     size, modified = (whole_number(item.row, name, 2**63 - 1) for name in ("bytes", "modified"))
     file = ListedFile(path, "", size, modified, 0, 0, 0)

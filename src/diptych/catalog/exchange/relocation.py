@@ -1,4 +1,4 @@
-"""A folder that was moved or renamed: the catalogue learns its new path, and no picture is read again."""
+"""Change the paths of a folder that was moved or renamed, so that none of its images is read again."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ if TYPE_CHECKING:
     from diptych.catalog.annotations.annotations import FileLocation
     from diptych.catalog.store.store import Store
 
-SAMPLE = 200  # files looked for in the new folder before anything is changed
-_TABLES = ("files", "archives", "roots", "forgotten", "set_aside")  # that hold paths in a column `path`
+SAMPLE = 200  # files that are checked on disk before anything is changed
+_KEYS = {  # tables with a column `path`, and the columns that identify a row
+    "files": ("path", "member"),
+    "archives": ("path",),
+    "roots": ("path",),
+    "forgotten": ("path",),
+    "set_aside": ("path", "hash"),
+}
 
 
 @dataclass(frozen=True)
 class RelocationReport:
-    """What came of `relocate`.
+    """The result of `relocate`.
 
     Attributes
     ----------
     files : int
-        That have their new paths now.
-    known : int
-        Whose new paths the catalogue knew already: the older rows are gone.
-    looked_for, there : int
-        Files of a sample, and how many of them are in the new folder.
+        Number of files that got a new path.
+    doubled : int
+        Number of files that were indexed under the new path already; their old rows were removed.
+    sampled, existing : int
+        Number of files in a sample, and how many of them are in the new folder.
     undo_lists : int
-        Lists of `diptych duplicates --trash` that name the new paths now.
+        Number of lists of `diptych duplicates --trash` in which paths were changed.
     """
 
     files: int
-    known: int
-    looked_for: int
-    there: int
+    doubled: int
+    sampled: int
+    existing: int
     undo_lists: int
     annotations: AnnotationChanges
 
@@ -55,21 +61,21 @@ def relocate(
     Parameters
     ----------
     old : path
-        As it was indexed. It need not be there any more.
+        As it was indexed; it need not exist any more.
     new : path
-        Where the same files are now.
+        The present path of the same files.
     dry_run : bool
-        Look whether it can be done, and change nothing.
+        Check whether it is possible, and change nothing.
     lists : path, optional
-        The folder of the lists that undo moving to the trash; by default in the catalogue's folder.
+        Folder of the undo lists of the trash; by default in the folder of the catalogue.
 
     Raises
     ------
     InputError
-        The new folder is not there, or is the old one.
+        The new folder does not exist, or is the old one.
     CatalogError
-        The catalogue knows nothing under the old path; the old folder is still there with its files; none of
-        its files is in the new one; a `diptych duplicates --trash` is at work.
+        Nothing is indexed under the old path; the old folder still exists with its files; none of its files
+        is in the new one; a `diptych duplicates --trash` is running.
     SaveError
         The catalogue may not be written to.
     """
@@ -80,22 +86,30 @@ def relocate(
         raise InputError(
             f"{new}: there is no such file or folder. Move the files first, then say where they are"
         )
-    places = _known_under(store, source)
-    if not places:
+    files = _files_under(store, source)
+    if not files:
         raise CatalogError(f"{store.name} knows no picture in {old}: name a folder as it was indexed")
-    looked_for, there = _look_for(places, source, target)
-    if not dry_run:
-        known = [place for place in places if _is_known(store, _moved(place[0], source, target), place[1])]
-        with store.database.writing():
-            fate = store.forget_within(known)
-            for table in _TABLES:
-                _rewrite(store, table, source, target)
-            _add_root(store, source, target)
-            _remember(store, target)
-            # Before the commit, so that the same command again finds what a killed one has left.
-            changed = _rewrite_undo_lists(lists or _own_lists(store), source, target)
-        return RelocationReport(len(places) - len(known), len(known), looked_for, there, changed, fate)
-    return RelocationReport(len(places), 0, looked_for, there, 0, AnnotationChanges())
+    sampled, existing = _check_sample(files, source, target)
+    if dry_run:
+        return RelocationReport(len(files), 0, sampled, existing, 0, AnnotationChanges())
+    doubled = [
+        (path, member) for path, member in files if _is_indexed(store, _moved(path, source, target), member)
+    ]
+    with store.database.writing():
+        # Files that were indexed under both paths: the new rows describe them as they are now.
+        annotations = store.forget_within(doubled)
+        for table in _KEYS:
+            _rewrite(store, table, source, target)
+        _add_root(store, source, target)
+        _unforget(store, target)
+        # The lists are files, so the commit does not include them. They are written before it: after a kill
+        # in between, the database has the old paths, so the same command runs again, and paths in the lists
+        # that are new already are left unchanged. After a commit, the command would not find the old paths
+        # any more and the lists would keep them.
+        lists_changed = _rewrite_undo_lists(lists or _own_lists(store), source, target)
+    return RelocationReport(
+        len(files) - len(doubled), len(doubled), sampled, existing, lists_changed, annotations
+    )
 
 
 def _absolute(path: str | Path) -> bytes:
@@ -103,7 +117,7 @@ def _absolute(path: str | Path) -> bytes:
 
 
 def _moved(path: bytes, source: bytes, target: bytes) -> bytes:
-    """A path at or below `source`, as it is at or below `target`.
+    """Return the new path of a path at or below `source`; other paths are returned unchanged.
 
     Examples
     --------
@@ -116,87 +130,93 @@ def _moved(path: bytes, source: bytes, target: bytes) -> bytes:
     return target.rstrip(b"/") + b"/" + path.removeprefix(home) if path.startswith(home) else path
 
 
-def _known_under(store: Store, source: bytes) -> list[FileLocation]:
+def _files_under(store: Store, source: bytes) -> list[FileLocation]:
     inside, values = at_or_below(source)
     rows = store.database.all(f"SELECT path, member FROM files WHERE {inside} ORDER BY path, member", values)
     return [(bytes(path), member) for path, member in rows]
 
 
-def _look_for(places: list[FileLocation], source: bytes, target: bytes) -> tuple[int, int]:
-    """How many files were looked for in the new folder, and how many are there."""
-    paths = sorted({path for path, _ in places})
+def _check_sample(files: list[FileLocation], source: bytes, target: bytes) -> tuple[int, int]:
+    """Return the size of a sample of the files, and the number of them that exist under the new path."""
+    paths = sorted({path for path, _ in files})
+    # Evenly spaced in sorted order, so that every large subfolder is represented.
     sample = paths[:: max(1, len(paths) // SAMPLE)]
-    still = [path for path in sample if os.path.lexists(path)]
-    if any(not _is_same_file(path, _moved(path, source, target)) for path in still):
+    remaining = [path for path in sample if os.path.lexists(path)]
+    # If the old folder is now a link to the new one, its paths still exist but lead to the same files.
+    if any(not _is_same_file(path, _moved(path, source, target)) for path in remaining):
         raise CatalogError(
-            f"{os.fsdecode(still[0])} is still there: these are copies. To index them too, say "
+            f"{os.fsdecode(remaining[0])} is still there: these are copies. To index them too, say "
             f"diptych index {os.fsdecode(target)}"
         )
-    there = sum(os.path.lexists(_moved(path, source, target)) for path in sample)
-    if not there:
+    existing = sum(os.path.lexists(_moved(path, source, target)) for path in sample)
+    if not existing:
         raise CatalogError(
             f"none of {counted(len(sample), 'file')} that were looked for is in {os.fsdecode(target)}; the "
             f"first would be {os.fsdecode(_moved(sample[0], source, target))}"
         )
-    return len(sample), there
+    return len(sample), existing
 
 
-def _is_same_file(one: bytes, other: bytes) -> bool:
+def _is_same_file(a: bytes, b: bytes) -> bool:
     try:
-        return os.path.samefile(one, other)  # noqa: PTH121 - bytes
+        return os.path.samefile(a, b)  # noqa: PTH121 - bytes
     except OSError:
         return False
 
 
-def _is_known(store: Store, path: bytes, member: str) -> bool:
+def _is_indexed(store: Store, path: bytes, member: str) -> bool:
     return bool(store.database.all("SELECT 1 FROM files WHERE path = ? AND member = ?", (path, member)))
 
 
 def _rewrite(store: Store, table: str, source: bytes, target: bytes) -> None:
-    """New paths in one table; where a row of the new path is there already, the older row goes."""
-    database = store.database
+    """Change the paths in a table; of two rows that would get the same key, the old path's is removed."""
+    # Path by path, not in one UPDATE: a prefix of bytes is replaced, for which the two databases share no
+    # function.
+    database, columns = store.database, _KEYS[table]
     inside, values = at_or_below(source)
-    key = "path, member" if table == "files" else "path, hash" if table == "set_aside" else "path"
-    rows = database.all(f"SELECT DISTINCT {key} FROM {table} WHERE {inside}", values)
-    where = " AND ".join(f"{column} = ?" for column in key.split(", "))
-    if table in ("archives", "roots", "forgotten"):
+    rows = database.all(f"SELECT DISTINCT {', '.join(columns)} FROM {table} WHERE {inside}", values)
+    is_row = " AND ".join(f"{column} = ?" for column in columns)
+    if columns == ("path",):
         inside, values = at_or_below(target)
         taken = {bytes(row[0]) for row in database.all(f"SELECT path FROM {table} WHERE {inside}", values)}
         doubled = [row for row in rows if _moved(bytes(row[0]), source, target) in taken]
-        database.many(f"DELETE FROM {table} WHERE {where}", doubled)
+        database.many(f"DELETE FROM {table} WHERE {is_row}", doubled)
         rows = [row for row in rows if row not in doubled]
     database.many(
-        f"UPDATE {table} SET path = ? WHERE {where}",
+        f"UPDATE {table} SET path = ? WHERE {is_row}",
         [(_moved(bytes(row[0]), source, target), bytes(row[0]), *row[1:]) for row in rows],
     )
 
 
+def _contains(folder: bytes, path: bytes) -> bool:
+    """Whether a path lies in a folder, at any depth."""
+    low, high = path_range(folder)
+    return low <= path < high
+
+
 def _add_root(store: Store, source: bytes, target: bytes) -> None:
-    """The new folder is indexed from now on, also where the old one was a part of a root."""
+    """Make the new path a root, with the rules of the old one, unless a root contains it."""
+    # If the old path was a root itself, `_rewrite` has moved that root. Here it was only a part of one: /p is
+    # a root, /p/2019 moves to /q/2019, which no run over /p would list any more.
     roots = [bytes(row[0]) for row in store.database.all("SELECT path FROM roots")]
-
-    def above(path: bytes) -> list[bytes]:
-        return [root for root in roots if path == root or path_range(root)[0] <= path < path_range(root)[1]]
-
-    old = sorted(above(source), key=len)
-    if old and not above(target):
+    old_roots = [root for root in roots if source == root or _contains(root, source)]
+    if old_roots and not any(target == root or _contains(root, target) for root in roots):
         store.database.run(
             "INSERT INTO roots (path, exclude, archives, system_folders) "
             "SELECT ?, exclude, archives, system_folders FROM roots WHERE path = ?",
-            (target, old[-1]),
+            (target, max(old_roots, key=len)),
         )
 
 
-def _remember(store: Store, target: bytes) -> None:
-    """What was forgotten at the new path, or above it, is named again by moving something there."""
+def _unforget(store: Store, target: bytes) -> None:
+    """Index the new path again if it, or a folder above it, was removed with --forget."""
     database = store.database
     database.run("DELETE FROM forgotten WHERE path = ?", (target,))
-    rows = database.all("SELECT path FROM forgotten")
-    above = [
-        bytes(row[0]) for row in rows if path_range(bytes(row[0]))[0] <= target < path_range(bytes(row[0]))[1]
-    ]
+    forgotten = [bytes(row[0]) for row in database.all("SELECT path FROM forgotten")]
     roots = {bytes(row[0]) for row in database.all("SELECT path FROM roots")}
-    if above and target not in roots:
+    # A forgotten folder above stays forgotten, as it holds other files; a root below it is listed all the
+    # same.
+    if target not in roots and any(_contains(folder, target) for folder in forgotten):
         database.run("INSERT INTO roots (path) VALUES (?)", (target,))
 
 
@@ -205,11 +225,12 @@ def _own_lists(store: Store) -> Path | None:
 
 
 def _rewrite_undo_lists(folder: Path | None, source: bytes, target: bytes) -> int:
-    """Let the lists that undo moving to the trash name the new paths; how many lists that changed."""
+    """Change the paths in the undo lists of the trash, and return the number of lists that changed."""
     if folder is None:
         return 0
     changed = 0
     for path in sorted(folder.glob("*.jsonl")):
+        # A running process appends to the file that it has open; replacing the file would lose its lines.
         if is_being_written(path):
             raise CatalogError(
                 f"diptych duplicates --trash is at work ({path}): wait for it, then run this again"
@@ -227,7 +248,7 @@ def _rewritten_lines(data: bytes, source: bytes, target: bytes) -> Iterator[byte
         try:
             line = json.loads(text)
         except ValueError:
-            yield text  # cut short, as the last one may be
+            yield text  # incomplete, as the last line of a killed run may be
             continue
         for name in ("from", "to", "kept", "companion_of") if isinstance(line, dict) else ():
             if name in line:

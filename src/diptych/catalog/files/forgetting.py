@@ -49,17 +49,17 @@ def forget_paths(
     """
     canonical = CanonicalPaths(stored_rules(store.database))
     forgotten = [_canonical(path, canonical) for path in paths]
-    kept = [_canonical(path, canonical) for path in keep]
+    kept_paths = [_canonical(path, canonical) for path in keep]
     check_forgettable(store, paths, keep)
     count = 0
     for folder in forgotten:
         # Example: forget /p, keep /p/raw: files of /p/raw stay, and /p/raw becomes a root with /p's rules.
-        name, inside = os.fsencode(folder), [path for path in kept if path.is_relative_to(folder)]
+        name, inside = os.fsencode(folder), [path for path in kept_paths if path.is_relative_to(folder)]
         inside_folder, values = at_or_below(name)
         rows = store.database.all(f"SELECT path, member FROM files WHERE {inside_folder}", values)
-        known = [(bytes(path), member) for path, member in rows if not _is_below(bytes(path), inside)]
-        for start in range(0, len(known), _CHUNK):
-            chunk_changes = store.forget(known[start : start + _CHUNK])
+        files = [(bytes(path), member) for path, member in rows if not _is_below(bytes(path), inside)]
+        for start in range(0, len(files), _CHUNK):
+            chunk_changes = store.forget(files[start : start + _CHUNK])
             if changes is not None:
                 changes.add(chunk_changes)
         rules = stored_rules(store.database)
@@ -68,7 +68,7 @@ def forget_paths(
             store, {path: replace(rules_of(path, rules), base=path) for path in inside if path not in rules}
         )
         _forget_roots(store, name, inside)
-        count += len(known)
+        count += len(files)
     return count
 
 
@@ -76,20 +76,20 @@ def check_forgettable(store: Store, paths: Sequence[str | Path], keep: Collectio
     """Raise InputError for a path that is unknown, or that the same command indexes."""
     roots = stored_rules(store.database)
     canonical = CanonicalPaths(roots)
-    kept = {_canonical(path, canonical) for path in keep}
+    kept_paths = {_canonical(path, canonical) for path in keep}
     for path in paths:
         folder = _canonical(path, canonical)
-        if folder in kept:
+        if folder in kept_paths:
             raise InputError(
                 f"{name_of(path)} is both to be indexed and to be forgotten: leave out one of them"
             )
         inside, values = at_or_below(os.fsencode(folder))
-        known = any(
+        is_known = any(
             store.database.all(f"SELECT 1 FROM {table} WHERE {inside} LIMIT 1", values)
             for table in ("files", "roots", "forgotten")
         )
         # An existing path that a run would index may be forgotten in advance.
-        if known or (os.path.lexists(folder) and not roots.keys().isdisjoint(folder.parents)):
+        if is_known or (os.path.lexists(folder) and not roots.keys().isdisjoint(folder.parents)):
             continue
         similar = _similar_paths(store, folder)
         hint = f"; did you mean {' or '.join(map(str, similar))}?" if similar else ""

@@ -38,7 +38,7 @@ def deleted_files(
     device 10 was listed: not deleted. `/media/me/B/y.jpg` had device 11, of which `B/z.jpg` was listed, in
     the same folder: deleted.
     """
-    known = {
+    device_by_file = {
         (bytes(path), member): device
         for path, member, device in store.database.all(
             "SELECT g.path, g.member, f.device FROM gone g "
@@ -65,7 +65,7 @@ def deleted_files(
         if member and os.path.lexists(path):
             return is_readable(path)
         folder = nearest_existing(Path(os.fsdecode(path)).parent)
-        device = known.get((path, member), 0)
+        device = device_by_file.get((path, member), 0)
         on_missing_drive = device == MISSING_DEVICE or (
             device not in devices and device not in (0, device_of(folder))
         )

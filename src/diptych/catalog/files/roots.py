@@ -46,8 +46,10 @@ class RuleOverrides:
         """Override the given rules of `rules`; with `add`, patterns are added to those of `rules`."""
         patterns = rules.exclude
         if self.exclude is not None:
-            wanted = tuple(dict.fromkeys(pattern for pattern in self.exclude if pattern))
-            patterns = tuple(dict.fromkeys((*patterns, *wanted))) if add and wanted else wanted
+            new_patterns = tuple(dict.fromkeys(pattern for pattern in self.exclude if pattern))
+            patterns = (
+                tuple(dict.fromkeys((*patterns, *new_patterns))) if add and new_patterns else new_patterns
+            )
         archives = rules.archives if self.archives is None else self.archives
         system = rules.system_folders if self.system_folders is None else self.system_folders
         return replace(rules, exclude=patterns, archives=archives, system_folders=system)
@@ -154,9 +156,9 @@ def plan_run(
     CatalogError
         No path is given, and there are no roots.
     """
-    known = stored_rules(store.database)
-    canonical, plan = CanonicalPaths(known), IndexPlan()
-    doubles = {root: stored for root in known if (stored := canonical.of(root)) != root}
+    roots = stored_rules(store.database)
+    canonical, plan = CanonicalPaths(roots), IndexPlan()
+    doubles = {root: stored for root in roots if (stored := canonical.of(root)) != root}
     for path in paths or known_roots(store):
         stored = canonical.of(path)
         if stored != path and path not in doubles:
@@ -164,7 +166,7 @@ def plan_run(
         plan.rules.setdefault(stored, FolderRules(stored))
     # From here on only the stored spellings are used.
     plan.named = list(plan.rules)
-    root_index = PathIndex(known)
+    root_index = PathIndex(roots)
     plan.forgotten = frozenset(forgotten_paths(store.database)).difference(plan.named if remember else ())
     forgotten_index = PathIndex(plan.forgotten)
     for path in plan.named if paths and remember else ():
@@ -174,11 +176,11 @@ def plan_run(
             if os.path.lexists(forgotten)
         ]
     for path in plan.named:
-        inherited = rules_of(path, known)
+        inherited = rules_of(path, roots)
         # A named path becomes a root with a copy of the rules above it if it gets rules of its own, or if the
         # walk of the root above would not come to it.
         own = inherited
-        if remember and path not in known and (given or not _is_reached(path, inherited, plan.forgotten)):
+        if remember and path not in roots and (given or not _is_reached(path, inherited, plan.forgotten)):
             own = replace(inherited, base=path)
             if inherited.base != path:
                 plan.notes.append(
@@ -188,10 +190,10 @@ def plan_run(
         # Roots below keep their own rules; patterns given for the path above are added to theirs.
         for inner in (*root_index.of(path), *canonical.inside(path)):
             if inner not in doubles:
-                plan.rules.setdefault(inner, given.over(known[inner], add=True))
+                plan.rules.setdefault(inner, given.over(roots[inner], add=True))
     plan.doubles = {root: stored for root, stored in doubles.items() if stored in plan.rules}
     if remember:
-        plan.is_new = not known.keys() >= set(plan.named)
+        plan.is_new = not roots.keys() >= set(plan.named)
         plan.remembered = {path: rules for path, rules in plan.rules.items() if rules.base == path}
     return plan
 

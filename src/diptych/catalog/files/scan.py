@@ -129,14 +129,15 @@ def known_members(
     )
     if listed and listed[0][:2] == state and not verify:
         rows = store.database.all(f"SELECT {_COLUMNS} FROM files WHERE path = ?", (archive.path,))
-        known = [ListedFile(bytes(path), *rest) for path, *rest in rows]
+        members = [ListedFile(bytes(path), *rest) for path, *rest in rows]
         # A run that was killed after listing the archive may have left members of an older state, or too few.
-        complete = len(known) == listed[0][2] and all(
-            member.modified == archive.modified and member.changed in (0, archive.changed) for member in known
+        complete = len(members) == listed[0][2] and all(
+            member.modified == archive.modified and member.changed in (0, archive.changed)
+            for member in members
         )
         # A row without a member is the archive itself, which could not be read.
-        if complete and not (retry and any(member.member == "" for member in known)):
-            for member in known:
+        if complete and not (retry and any(member.member == "" for member in members)):
+            for member in members:
                 yield replace(member, device=archive.device, inode=archive.inode, changed=archive.changed)
             return
     count = 0
@@ -262,8 +263,8 @@ def _update_identities(store: Store) -> None:
 
 def _select_pending(store: Store, space: Space, *, retry: bool, verify: bool) -> None:
     """Fill the table `pending`: files that are new, changed, or without an embedding in this space."""
-    again = "OR f.error IS NOT NULL OR c.error IS NOT NULL" if retry else ""
-    again += " OR 1 = 1" if verify else ""
+    reread = "OR f.error IS NOT NULL OR c.error IS NOT NULL" if retry else ""
+    reread += " OR 1 = 1" if verify else ""
     store.database.run(
         f"INSERT INTO pending ({_COLUMNS}, verify) SELECT {_OF_FOUND}, {int(verify)} FROM found n "
         "LEFT JOIN files f ON f.path = n.path AND f.member = n.member "
@@ -272,7 +273,7 @@ def _select_pending(store: Store, space: Space, *, retry: bool, verify: bool) ->
         f"WHERE f.path IS NULL OR NOT ({_SAME} AND {_UNCHANGED}) "
         # A file that cannot be read keeps its content, see `Store.save_images`: retry it at each run.
         "OR (f.error IS NOT NULL AND f.content IS NOT NULL) "
-        f"OR (v.row IS NULL AND f.error IS NULL AND c.error IS NULL) {again} "
+        f"OR (v.row IS NULL AND f.error IS NULL AND c.error IS NULL) {reread} "
         "ORDER BY n.path, n.member",
         (space.info.id,),
     )

@@ -73,9 +73,9 @@ class IndexOutcome:
         Files renamed, removed from the catalogue, unchanged.
     left_out : int
         Those of the removed files that exist on disk but are left out by the present rules.
-    kept : int
+    retained : int
         Files that are not on disk but stay in the catalogue, as their drive may be missing.
-    kept_below : list of path
+    retained_below : list of path
         The missing or empty folders of these files.
     unlisted : list of (path, reason)
         Folders that could not be listed.
@@ -100,8 +100,8 @@ class IndexOutcome:
     removed: int = 0
     same: int = 0
     left_out: int = 0
-    kept: int = 0
-    kept_below: list[Path] = field(default_factory=list)
+    retained: int = 0
+    retained_below: list[Path] = field(default_factory=list)
     unlisted: list[tuple[Path, str]] = field(default_factory=list)
     lacking: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -183,10 +183,10 @@ class _Intake:
                 self._add(ImageRecord([read.record]))
             elif key in self.in_flight:  # a copy of an image that is being embedded
                 self.in_flight[key].files.append(read.record)
-            elif read.hash in (known := self._known(read.hash)):
-                error = known[read.hash]
+            elif read.hash in (results := self._stored_results(read.hash)):
+                error = results[read.hash]
                 self._add(
-                    ImageRecord([read.record], read.hash, known=True, details=read.details, error=error)
+                    ImageRecord([read.record], read.hash, stored=True, details=read.details, error=error)
                 )
             else:
                 read.files.append(read.record)
@@ -236,12 +236,12 @@ class _Intake:
         if self.committed:
             self.committed()
 
-    def _known(self, content_hash: bytes) -> dict[bytes, str | None]:
+    def _stored_results(self, content_hash: bytes) -> dict[bytes, str | None]:
         """Return hash -> error (None if embedded) if these bytes need not be decoded, otherwise {}."""
         if content_hash in self.finished_errors:
             return self.finished_errors
-        known = self.store.known([content_hash], self.space)
-        return {} if self.settings.retry and known.get(content_hash) is not None else known
+        results = self.store.stored_results([content_hash], self.space)
+        return {} if self.settings.retry and results.get(content_hash) is not None else results
 
     def _add(self, image: ImageRecord) -> None:
         self.finished.append(image)

@@ -123,21 +123,21 @@ def _jobs(
 
 
 def _archive_jobs(
-    wanted: list[ListedFile], limits: Limits, pool: ThreadPoolExecutor
+    members: list[ListedFile], limits: Limits, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, Future[ReadFile] | ReadFile]]:
     """Yield the same for members of one archive."""
-    path = Path(os.fsdecode(wanted[0].path))
+    path = Path(os.fsdecode(members[0].path))
     try:
         entries = {entry.name: entry for entry in list_archive(path)}
     except ImageError as error:
-        for file in wanted:
+        for file in members:
             yield 0, _failed(file, error)
         return
     if any(entry.offset is None for entry in entries.values()):  # no random access
-        for read in _read_sequentially(path, entries, {file.member: file for file in wanted}, limits):
+        for read in _read_sequentially(path, entries, {file.member: file for file in members}, limits):
             yield len(read.data), read
         return
-    for file in wanted:
+    for file in members:
         if file.member in entries:
             yield file.size, pool.submit(_read_member, path, file, entries[file.member], limits)
         else:
@@ -145,14 +145,14 @@ def _archive_jobs(
 
 
 def _read_sequentially(
-    path: Path, entries: dict[str, ArchiveEntry], wanted: dict[str, ListedFile], limits: Limits
+    path: Path, entries: dict[str, ArchiveEntry], members: dict[str, ListedFile], limits: Limits
 ) -> Iterator[ReadFile]:
     """Read members of a compressed tar, which has no random access: captions and sidecars, then images."""
-    text_names = {text.name for name in wanted if name in entries for text in _texts_of(entries[name])}
-    remaining = dict(wanted)
+    text_names = {text.name for name in members if name in entries for text in _texts_of(entries[name])}
+    remaining = dict(members)
     try:
         texts = dict(iter_members(path, text_names, limits)) if text_names else {}
-        for name, data in iter_members(path, wanted, limits):
+        for name, data in iter_members(path, members, limits):
             file = remaining.pop(name)
             if isinstance(data, ImageError):
                 yield _failed(file, data)

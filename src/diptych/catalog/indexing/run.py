@@ -186,9 +186,9 @@ def _remove_files(
     left_out = {file for file in comparison.gone if plan.leaves_out(file[0], member=bool(file[1]))}
     missing = [file for file in comparison.gone if file not in left_out]
     deleted = missing if remove_gone else deleted_files(store, missing, comparison.devices)
-    kept = set(missing).difference(deleted)
-    mark_drive_missing(store, kept)
-    outcome.kept, outcome.kept_below = len(kept), missing_folders(kept)
+    retained = set(missing).difference(deleted)
+    mark_drive_missing(store, retained)
+    outcome.retained, outcome.retained_below = len(retained), missing_folders(retained)
     outcome.removed = _forget(store, deleted, left_out, outcome.annotations)
     outcome.left_out = len(left_out)
     if plan.doubles:

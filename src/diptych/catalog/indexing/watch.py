@@ -194,11 +194,11 @@ def folders_to_list(
     """
     changed = {Path(path) for path in paths}
     skipped = {os.path.realpath(path) for path in skip}
-    known = set(roots)
+    root_paths = set(roots)
     to_list: set[Path] = set()
     for path in changed:
         # The nearest root decides, as in a listing; a root inside another one is listed by its own rules.
-        root = next((folder for folder in (path, *path.parents) if folder in known), None)
+        root = next((folder for folder in (path, *path.parents) if folder in root_paths), None)
         if root is not None and os.path.isdir(root) and _is_relevant(path, root, roots[root], skipped):  # noqa: PTH112
             to_list.add(_existing_folder(path, root))
     files = (root for root in roots if os.path.isfile(root))  # noqa: PTH113 - never raises

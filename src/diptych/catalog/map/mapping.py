@@ -85,7 +85,7 @@ def make_map(
     words: Sequence[str],
     *,
     regions: int | None = None,
-    where: Filter | None = None,
+    filters: Filter | None = None,
     most: int = MOST,
     seed: int = 0,
     stage: Stage | None = None,
@@ -98,7 +98,7 @@ def make_map(
         Candidate names.
     regions : int, optional
         Number of regions; by default it depends on the number of pictures.
-    where : Filter, optional
+    filters : Filter, optional
         Only these pictures.
     most : int
         Most pictures on the map; of more, a random sample is shown.
@@ -114,7 +114,7 @@ def make_map(
     InputError
         More regions than pictures.
     """
-    rows, total = _rows(searcher, where, most, seed)
+    rows, total = _rows(searcher, filters, most, seed)
     if len(rows) < FEWEST:
         raise CatalogError(f"{counted(len(rows), 'picture')} cannot make a map: expected at least {FEWEST}")
     if regions is not None and not 1 <= regions <= len(rows) // 2:
@@ -158,8 +158,8 @@ def how_many(pictures: int, regions: int | None = None) -> tuple[int, int]:
     return fine, int(np.clip(round(1.3 * fine**0.5), 1, MOST_REGIONS)) if fine > 4 else max(1, fine // 2)
 
 
-def _rows(searcher: Searcher, where: Filter | None, most: int, seed: int) -> tuple[RowNumbers, int]:
-    rows = allowed_rows(searcher.space, where) if where else searcher.space.live_rows()
+def _rows(searcher: Searcher, filters: Filter | None, most: int, seed: int) -> tuple[RowNumbers, int]:
+    rows = allowed_rows(searcher.space, filters)
     total = len(rows)
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

@@ -80,7 +80,7 @@ class SearchOptions:
         Show near-duplicates once.
     """
 
-    where: Filter = field(default_factory=Filter)
+    filters: Filter = field(default_factory=Filter)
     cutoff: float | None = DEFAULT_CUTOFF
     limit: int = 20
     offset: int = 0

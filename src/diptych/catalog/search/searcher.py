@@ -158,20 +158,20 @@ class Searcher:
             # The collection has changed, so its sample and the relevance scales are computed anew.
             self._counts, self._sample, self._scales = counts, None, {}
             if not self._background_is_stored:
-                kept = self.space.background()
-                self._background, self._background_is_stored = kept or self._background, kept is not None
+                stored = self.space.background()
+                self._background, self._background_is_stored = stored or self._background, stored is not None
 
     @property
     def background(self) -> Background:
         """The background texts of `relevance`: those stored by indexing, otherwise encoded at first use."""
         with self._searching:
             if self._background is None:
-                kept = self.space.background()
-                if kept is None:
+                stored = self.space.background()
+                if stored is None:
                     with self._encoding:
                         self._background = Background.of(self.encoder)
                 else:
-                    self._background, self._background_is_stored = kept, True
+                    self._background, self._background_is_stored = stored, True
             return self._background
 
     @property
@@ -204,12 +204,12 @@ class Searcher:
         return self.search_encoded(encoded, options)
 
     def list_pictures(
-        self, where: Filter | None = None, *, sort: ListSort = "date", limit: int = 20, offset: int = 0
+        self, filters: Filter | None = None, *, sort: ListSort = "date", limit: int = 20, offset: int = 0
     ) -> ListingPage:
         """Pictures that pass a filter, without a query; see `diptych.catalog.list_pictures`."""
         # The space is looked up inside the snapshot, which may open another one.
         return self._in_snapshot(
-            lambda: list_pictures(self.space, where, sort=sort, limit=limit, offset=offset)
+            lambda: list_pictures(self.space, filters, sort=sort, limit=limit, offset=offset)
         )
 
     def encode_query(self, terms: Sequence[Term]) -> EncodedQuery:
@@ -238,7 +238,7 @@ class Searcher:
         return self._in_snapshot(self._search, query, chosen)
 
     def _search(self, query: EncodedQuery, options: SearchOptions) -> SearchResult:
-        allowed = allowed_rows(self.space, options.where) if options.where else None
+        allowed = allowed_rows(self.space, options.filters) if options.filters else None
         searched = len(self.space) if allowed is None else len(allowed)
         page = slice(options.offset, options.offset + options.limit)
         size = MOST if options.sort != "likeness" else min(max(LEAST, 2 * page.stop), MOST)
@@ -248,12 +248,12 @@ class Searcher:
             size = min(WIDER * size, WIDEST)
             window = self._window(query, options, size, allowed, searched)
         if (sort := options.sort) == "likeness":
-            hits = self._hits(window, window.groups[page], options.where)
+            hits = self._hits(window, window.groups[page], options.filters)
         else:
-            hits = self._hits(window, window.groups, options.where)
+            hits = self._hits(window, window.groups, options.filters)
             hits.sort(key=lambda hit: entry_key(hit.entry, sort), reverse=sort != "name")
             hits = hits[page]
-        best = self._hits(window, [] if window.best is None else [[window.best]], options.where)
+        best = self._hits(window, [] if window.best is None else [[window.best]], options.filters)
         return SearchResult(
             hits=tuple(hits),
             query=query,
@@ -307,10 +307,10 @@ class Searcher:
             groups.setdefault(first, []).append(position)
         return list(groups.values())
 
-    def _hits(self, window: _Window, groups: Sequence[Sequence[int]], where: Filter) -> list[Hit]:
+    def _hits(self, window: _Window, groups: Sequence[Sequence[int]], filters: Filter) -> list[Hit]:
         contents = [int(window.contents[position]) for group in groups for position in group]
         entries = {
-            entry.content: entry for entry in read_entries(self.store.database, contents, prefer=where)
+            entry.content: entry for entry in read_entries(self.store.database, contents, prefer=filters)
         }
         hits = []
         for group in groups:
@@ -332,8 +332,8 @@ class Searcher:
         return scale.relevance(cosines, embeddings, size=searched)
 
     def _stored(self, content: int) -> FloatArray:
-        known, embeddings = self._in_snapshot(lambda: self.space.vectors([content]))
-        if not known:
+        embedded, embeddings = self._in_snapshot(lambda: self.space.vectors([content]))
+        if not embedded:
             raise CatalogError(
                 f"there is no picture #{content} in this catalogue: diptych search --json lists the numbers"
             )
@@ -356,13 +356,13 @@ def first_alike(hashes: Hashes, embeddings: FloatArray) -> NDArray[np.int64]:
     Examples
     --------
     >>> bits = np.array([0, 2**40 - 1, 1, 3], np.uint64)
-    >>> known = np.array([True, True, True, False])
-    >>> first_alike(Hashes(bits, bits, known), np.ones((4, 1), np.float32)).tolist()
+    >>> valid = np.array([True, True, True, False])
+    >>> first_alike(Hashes(bits, bits, valid), np.ones((4, 1), np.float32)).tolist()
     [0, 1, 0, 3]
     """
     positions = np.arange(len(embeddings))
     firsts, bits, count = np.zeros_like(positions), np.zeros_like(hashes.difference), 0
-    for i in np.flatnonzero(hashes.known):
+    for i in np.flatnonzero(hashes.valid):
         candidates = firsts[:count][hamming(bits[:count], hashes.difference[i]) <= COLLAPSE_BITS]
         same = candidates[embeddings[candidates] @ embeddings[i] >= COLLAPSE_COSINE]
         if len(same):

@@ -47,7 +47,7 @@ class ListingPage:
 
 def list_pictures(
     space: Space,
-    where: Filter | None = None,
+    filters: Filter | None = None,
     *,
     sort: ListSort = "date",
     limit: int = 20,
@@ -79,12 +79,12 @@ def list_pictures(
         )
     with space.database.reading():
         space.refresh()
-        rows = allowed_rows(space, where) if where else space.live_rows()
+        rows = allowed_rows(space, filters)
         contents = list(space.contents_of(rows.tolist()).values())
-        keys = _keys(space.database, contents, where or Filter(), sort)
+        keys = _keys(space.database, contents, filters or Filter(), sort)
         contents.sort(key=lambda content: keys[content], reverse=sort != "name")
         page = contents[offset : offset + limit]
-        entries = read_entries(space.database, page, prefer=where)
+        entries = read_entries(space.database, page, prefer=filters)
         return ListingPage(tuple(entries), len(contents), len(space))
 
 
@@ -97,11 +97,11 @@ def entry_key(entry: CatalogEntry, sort: ListSort) -> tuple[Any, ...]:
 
 
 def _keys(
-    database: Database, contents: Sequence[int], where: Filter, sort: ListSort
+    database: Database, contents: Sequence[int], filters: Filter, sort: ListSort
 ) -> dict[int, tuple[Any, ...]]:
     """Return the sort keys of contents, reading only the columns needed."""
     if sort == "name":
-        return _names(database, contents, where)
+        return _names(database, contents, filters)
     dates = _dates(database, contents)
     if sort == "date":
         return dates
@@ -121,9 +121,9 @@ def _dates(database: Database, contents: Sequence[int]) -> dict[int, tuple[Any, 
     return keys
 
 
-def _names(database: Database, contents: Sequence[int], where: Filter) -> dict[int, tuple[Any, ...]]:
+def _names(database: Database, contents: Sequence[int], filters: Filter) -> dict[int, tuple[Any, ...]]:
     """Return the keys by name, using the first file that passes the filter, which is also the one shown."""
-    condition, values = file_conditions(where, database)
+    condition, values = file_conditions(filters, database)
     keys: dict[int, tuple[Any, ...]] = {}
     sql = (
         f"SELECT f.content, f.path, f.member FROM files f WHERE {condition or '1 = 1'} "

@@ -202,13 +202,13 @@ class Hashes:
     ----------
     difference, perceptual : (N,) uint64
         0 where unknown.
-    known : (N,) bool
+    valid : (N,) bool
         False for images without hashes.
     """
 
     difference: NDArray[np.uint64]
     perceptual: NDArray[np.uint64]
-    known: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
 
 
 def hashes_of(database: Database, contents: Sequence[int]) -> Hashes:
@@ -220,9 +220,9 @@ def hashes_of(database: Database, contents: Sequence[int]) -> Hashes:
     rows = select_in(database, sql, contents)
     hashes = {content: (difference, perceptual) for content, difference, perceptual in rows}
     values = np.array([hashes.get(int(content), (0, 0)) for content in contents], np.int64).reshape(-1, 2)
-    known = np.array([int(content) in hashes for content in contents], bool)
+    valid = np.array([int(content) in hashes for content in contents], bool)
     unsigned = values.astype(np.uint64)  # databases store signed integers; the bits are the same
-    return Hashes(unsigned[:, 0], unsigned[:, 1], known)
+    return Hashes(unsigned[:, 0], unsigned[:, 1], valid)
 
 
 def _path(path: bytes) -> Path:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = 5  # names listed in a message
 
 
-def check_names(database: Database, where: Filter) -> None:
+def check_names(database: Database, filters: Filter) -> None:
     """Reject a filter with a tag, camera or file type that no image has.
 
     The search itself accepts such a filter and returns nothing, as a program may ask for a tag that is not
@@ -27,29 +27,29 @@ def check_names(database: Database, where: Filter) -> None:
     InputError
         The message suggests the most similar existing names.
     """
-    for tag in (*where.tags, *where.any_tags, *where.not_tags):
-        known = _tags(database)
-        if not set(map(caseless, spellings_of(tag))) & set(map(caseless, known)):
-            hint = suggest_names(tag, known, none="no picture has a tag yet: diptych tag adds some")
+    for tag in (*filters.tags, *filters.any_tags, *filters.not_tags):
+        existing = _tags(database)
+        if not set(map(caseless, spellings_of(tag))) & set(map(caseless, existing)):
+            hint = suggest_names(tag, existing, none="no picture has a tag yet: diptych tag adds some")
             raise InputError(f"there is no such tag: {tag!r}; {hint}")
-    for camera in (*([where.camera] if where.camera else ()), *where.not_cameras):
-        known = _values(database, "camera")
-        if not any(caseless(camera) in caseless(name) for name in known):
-            hint = suggest_names(camera, known, none="no picture names its camera")
+    for camera in (*([filters.camera] if filters.camera else ()), *filters.not_cameras):
+        existing = _values(database, "camera")
+        if not any(caseless(camera) in caseless(name) for name in existing):
+            hint = suggest_names(camera, existing, none="no picture names its camera")
             raise InputError(f"there is no such camera: {camera!r}; {hint}")
-    for kind in (*where.formats, *where.not_formats):
-        known = [name.lower() for name in _values(database, "format")]
-        if not set(formats_of(kind)) & set(known):
-            hint = suggest_names(kind.lower(), known, none="there are no pictures")
+    for kind in (*filters.formats, *filters.not_formats):
+        existing = [name.lower() for name in _values(database, "format")]
+        if not set(formats_of(kind)) & set(existing):
+            hint = suggest_names(kind.lower(), existing, none="there are no pictures")
             raise InputError(f"there is no picture of type {kind!r}; {hint}")
 
 
-def suggest_names(name: str, known: Sequence[str], *, none: str) -> str:
+def suggest_names(name: str, existing: Sequence[str], *, none: str) -> str:
     """Suggest existing names for a mistyped one, as the second half of a message.
 
     Parameters
     ----------
-    known : sequence of str
+    existing : sequence of str
         Existing names, most frequent first.
     none : str
         Returned if there are no existing names.
@@ -61,10 +61,10 @@ def suggest_names(name: str, known: Sequence[str], *, none: str) -> str:
     >>> suggest_names("bicycle", ["snow", "sea"], none="no tags")
     'there are snow, sea'
     """
-    if not known:
+    if not existing:
         return none
     # Reversed, so that the most frequent of several names that fold alike overwrites the others.
-    folded = {caseless(spelling): spelling for spelling in reversed(known)}
+    folded = {caseless(spelling): spelling for spelling in reversed(existing)}
     # A camera is one text of maker and model, of which people often type a single word.
     words = {word: spelling for key, spelling in folded.items() for word in key.split()}
     candidates = words | folded
@@ -73,8 +73,8 @@ def suggest_names(name: str, known: Sequence[str], *, none: str) -> str:
     suggestions = list(dict.fromkeys(candidates[key] for key in closest))
     if suggestions:
         return f"did you mean {' or '.join(map(repr, suggestions))}?"
-    more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
-    return f"there are {', '.join(known[:_SHOWN])}{more}"
+    more = f" and {len(existing) - _SHOWN:,} more" if len(existing) > _SHOWN else ""
+    return f"there are {', '.join(existing[:_SHOWN])}{more}"
 
 
 def _tags(database: Database) -> list[str]:

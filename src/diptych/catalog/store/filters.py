@@ -144,52 +144,54 @@ class _Conditions:
         self.parts[-1] = f"NOT ({self.parts[-1]})"
 
 
-def allowed_rows(space: Space, where: Filter) -> RowNumbers:
-    """Return the rows of the images that pass a filter, sorted, (n,) int64.
+def allowed_rows(space: Space, filters: Filter | None) -> RowNumbers:
+    """Return the rows of the images that pass a filter, sorted, (n,) int64; without one, all live rows.
 
     Raises
     ------
     InputError
         The filter is invalid: an unknown folder, coordinates out of range, or an unknown shape.
     """
-    where.check(space.database)
-    conditions = _conditions(where, space.database)
+    if not filters:
+        return space.live_rows()
+    filters.check(space.database)
+    conditions = _conditions(filters, space.database)
     rows = space.database.all(
         "SELECT v.row, c.latitude, c.longitude FROM vectors v JOIN contents c ON c.id = v.content "
         f"WHERE v.space = ? AND {' AND '.join(conditions.parts) or '1 = 1'} ORDER BY v.row",
         (space.info.id, *conditions.values),
     )
-    if where.near is not None and rows:
+    if filters.near is not None and rows:
         locations = np.array([row[1:] for row in rows], np.float64)  # (n, 2): latitude, longitude
-        distances = distance_km(locations[:, 0], locations[:, 1], *where.near[:2])
-        rows = [row for row, km in zip(rows, distances, strict=True) if km <= where.near[2]]
+        distances = distance_km(locations[:, 0], locations[:, 1], *filters.near[:2])
+        rows = [row for row, km in zip(rows, distances, strict=True) if km <= filters.near[2]]
     return np.array([row[0] for row in rows], np.int64)
 
 
-def _conditions(where: Filter, database: Database) -> _Conditions:
+def _conditions(filters: Filter, database: Database) -> _Conditions:
     conditions = _Conditions(database)
-    _dates(where, conditions)
-    _tags(where, conditions)
-    _rating(where, conditions)
-    _formats(where, conditions)
-    if where.camera:
-        conditions.contains("c.camera", where.camera)
-    for camera in where.not_cameras:
+    _dates(filters, conditions)
+    _tags(filters, conditions)
+    _rating(filters, conditions)
+    _formats(filters, conditions)
+    if filters.camera:
+        conditions.contains("c.camera", filters.camera)
+    for camera in filters.not_cameras:
         conditions.lacks("c.camera", camera)
-    for value, sign in ((where.min_bytes, ">="), (where.max_bytes, "<=")):
+    for value, sign in ((filters.min_bytes, ">="), (filters.max_bytes, "<=")):
         if value is not None:
             conditions.add(f"c.bytes {sign} ?", value)
-    if where.min_side is not None:
-        conditions.add("c.width >= ? AND c.height >= ?", where.min_side, where.min_side)
-    if where.shape:
+    if filters.min_side is not None:
+        conditions.add("c.width >= ? AND c.height >= ?", filters.min_side, filters.min_side)
+    if filters.shape:
         # Width and height are those of the upright image, after EXIF orientation.
         signs = {"landscape": ">", "portrait": "<", "square": "="}
-        if where.shape not in signs:
-            raise InputError(f"shape is {where.shape!r}: expected landscape, portrait or square")
-        conditions.add(f"c.width {signs[where.shape]} c.height")
-    if where.near is not None:
-        _near(where.near, conditions)
-    _files(where, conditions)
+        if filters.shape not in signs:
+            raise InputError(f"shape is {filters.shape!r}: expected landscape, portrait or square")
+        conditions.add(f"c.width {signs[filters.shape]} c.height")
+    if filters.near is not None:
+        _near(filters.near, conditions)
+    _files(filters, conditions)
     return conditions
 
 
@@ -205,31 +207,31 @@ def spellings_of(tag: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((stored, stored.replace("/", "|"))))
 
 
-def _tags(where: Filter, conditions: _Conditions) -> None:
+def _tags(filters: Filter, conditions: _Conditions) -> None:
     # Groups of (tags, negation): any_tags are one group, each of `tags` and `not_tags` is a group by itself.
     same_tag = f"{conditions.database.caseless('t.tag')} = {conditions.database.caseless('?')}"
-    groups: list[tuple[tuple[str, ...], str]] = [(where.any_tags, "")] * bool(where.any_tags)
-    groups += [((tag,), "") for tag in where.tags]
-    groups += [((tag,), "NOT ") for tag in where.not_tags]
+    groups: list[tuple[tuple[str, ...], str]] = [(filters.any_tags, "")] * bool(filters.any_tags)
+    groups += [((tag,), "") for tag in filters.tags]
+    groups += [((tag,), "NOT ") for tag in filters.not_tags]
     for tags, negation in groups:
         names = [name for tag in tags for name in spellings_of(tag)]
         one_of = " OR ".join([same_tag] * len(names))
         conditions.add(
             f"{negation}EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id AND ({one_of}))", *names
         )
-    if where.untagged:
+    if filters.untagged:
         conditions.add("NOT EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id)")
 
 
-def _rating(where: Filter, conditions: _Conditions) -> None:
-    if where.rating is not None:
-        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) = ?", where.rating)
-    if where.min_rating is not None:
-        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) >= ?", where.min_rating)
+def _rating(filters: Filter, conditions: _Conditions) -> None:
+    if filters.rating is not None:
+        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) = ?", filters.rating)
+    if filters.min_rating is not None:
+        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) >= ?", filters.min_rating)
 
 
-def _formats(where: Filter, conditions: _Conditions) -> None:
-    for names, negation in ((where.formats, ""), (where.not_formats, "NOT ")):
+def _formats(filters: Filter, conditions: _Conditions) -> None:
+    for names, negation in ((filters.formats, ""), (filters.not_formats, "NOT ")):
         if names:
             formats = sorted({kind for name in names for kind in formats_of(name)})
             placeholders = ", ".join("?" * len(formats))
@@ -248,13 +250,13 @@ def formats_of(name: str) -> tuple[str, ...]:
     return _ALIASES.get(plain, (plain,))
 
 
-def _dates(where: Filter, conditions: _Conditions) -> None:
+def _dates(filters: Filter, conditions: _Conditions) -> None:
     """Compare the metadata's date, as text; without one, the time of the image's oldest file.
 
     A partial date passes if some day of its period would: "May 2013" is both after and before 15 May.
     It is stored as the first day of its period, 2013-05-01, with a mark in `taken_from`.
     """
-    for day, sign in ((where.after, ">="), (where.before, "<")):
+    for day, sign in ((filters.after, ">="), (filters.before, "<")):
         if day is None:
             continue
         edge = datetime(day.year, day.month, day.day)
@@ -289,36 +291,36 @@ def _near(near: tuple[float, float, float], conditions: _Conditions) -> None:
     conditions.add("c.longitude IS NOT NULL")
 
 
-def file_conditions(where: Filter, database: Database) -> tuple[str, list[Any]]:
+def file_conditions(filters: Filter, database: Database) -> tuple[str, list[Any]]:
     """Return the conditions that one and the same file `f` must meet, as SQL and values; "" for none."""
     file = _Conditions(database)
-    if where.folders:
-        inside = [_inside(canonical_path(folder, database)) for folder in where.folders]
+    if filters.folders:
+        inside = [_inside(canonical_path(folder, database)) for folder in filters.folders]
         values = [value for _, some in inside for value in some]
         file.add(f"({' OR '.join(condition for condition, _ in inside)})", *values)
-    for folder in where.not_folders:
+    for folder in filters.not_folders:
         condition, edges = _inside(canonical_path(folder, database))
         file.add(f"NOT {condition}", *edges)
-    if where.caption:
-        file.contains("f.caption", where.caption)
+    if filters.caption:
+        file.contains("f.caption", filters.caption)
     name = f"{database.text_of('f.path')} || '/' || f.member"
-    if where.name:
-        file.contains(name, name_of(where.name))  # bytes that are not UTF-8 are escaped as in the database
-    for part in where.not_names:
+    if filters.name:
+        file.contains(name, name_of(filters.name))  # bytes that are not UTF-8 are escaped as in the database
+    for part in filters.not_names:
         file.lacks(name, name_of(part))
     return " AND ".join(file.parts), file.values
 
 
-def _files(where: Filter, conditions: _Conditions) -> None:
+def _files(filters: Filter, conditions: _Conditions) -> None:
     """Require that some file of the image meets the conditions on files."""
-    for caption in where.not_captions:
+    for caption in filters.not_captions:
         # No file may have the caption, because any of them may provide the caption that is shown.
         file = _Conditions(conditions.database)
         file.contains("f.caption", caption)
         conditions.add(
             f"NOT EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {file.parts[0]})", *file.values
         )
-    inside, values = file_conditions(where, conditions.database)
+    inside, values = file_conditions(filters, conditions.database)
     if inside:
         conditions.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)
 

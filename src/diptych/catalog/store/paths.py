@@ -48,11 +48,11 @@ def stored_rules(database: Database) -> dict[Path, FolderRules]:
     return rules_by_root
 
 
-def rules_of(path: Path, known: Mapping[Path, FolderRules]) -> FolderRules:
+def rules_of(path: Path, rules_by_root: Mapping[Path, FolderRules]) -> FolderRules:
     """Return the rules of the nearest indexed path at or above this one; the defaults if there is none."""
     for folder in (path, *path.parents):
-        if folder in known:
-            return known[folder]
+        if folder in rules_by_root:
+            return rules_by_root[folder]
     return FolderRules(path)
 
 

@@ -220,7 +220,7 @@ class Store:
             for image in images:
                 content = save_content(self.database, image, created)
                 if content is not None and image.details is not None:
-                    keep_details(self.database, content, image.details, known=image.known)
+                    keep_details(self.database, content, image.details, exists=image.stored)
                 if content is not None and image.annotations:
                     annotate(self.database, content, image.annotations)
                 for record in image.files:
@@ -246,9 +246,9 @@ class Store:
             # [(7, 9, a.jpg)]; 9 gets the tags; no other file holds 7, so 7 and its embedding are deleted.
             carried = carry_annotations(self.database, space, replaced, created)
             changes.carried += carried.edits
-            left = {old: location for old, _, location in replaced}
-            changes.set_aside += self._drop_orphans(left, without_set_aside=carried.contents)
-            update_from_sidecars(self.database, left)
+            former_files = {old: location for old, _, location in replaced}
+            changes.set_aside += self._drop_orphans(former_files, without_set_aside=carried.contents)
+            update_from_sidecars(self.database, former_files)
         return changes
 
     def _current(self, space: Space) -> Space:
@@ -271,15 +271,15 @@ class Store:
 
     def forget_within(self, files: Sequence[FileLocation]) -> AnnotationChanges:
         """Remove files as `forget` does, inside the caller's transaction."""
-        left: dict[int, FileLocation] = {}
+        former_files: dict[int, FileLocation] = {}
         for path, member in files:
             rows = self.database.all(
                 "SELECT content FROM files WHERE path = ? AND member = ?", (path, member)
             )
-            left.update((row[0], (path, member)) for row in rows if row[0] is not None)
+            former_files.update((row[0], (path, member)) for row in rows if row[0] is not None)
             self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (path, member))
-        changes = AnnotationChanges(set_aside=self._drop_orphans(left))
-        update_from_sidecars(self.database, left)
+        changes = AnnotationChanges(set_aside=self._drop_orphans(former_files))
+        update_from_sidecars(self.database, former_files)
         return changes
 
     def rename(self, moved: Sequence[tuple[ListedFile, FileLocation]]) -> None:
@@ -294,13 +294,13 @@ class Store:
                 )
 
     def _drop_orphans(
-        self, left: Mapping[int, FileLocation], *, without_set_aside: Collection[int] = ()
+        self, former_files: Mapping[int, FileLocation], *, without_set_aside: Collection[int] = ()
     ) -> list[FileLocation]:
         """Remove those of these contents that no file holds, setting their annotations aside.
 
         Parameters
         ----------
-        left : mapping
+        former_files : mapping
             Content -> a file that held it.
         without_set_aside : collection of int
             Contents whose annotations need not be saved.
@@ -312,13 +312,14 @@ class Store:
         """
         orphans = [
             content
-            for content in left
+            for content in former_files
             if not self.database.all("SELECT 1 FROM files WHERE content = ? LIMIT 1", (content,))
         ]
         if not orphans:
             return []
         annotated = set_aside(
-            self.database, {content: left[content] for content in orphans if content not in without_set_aside}
+            self.database,
+            {content: former_files[content] for content in orphans if content not in without_set_aside},
         )
         # Read the spaces from the database: another process may have created one since `reopen`.
         for state in ("active", "filling"):
@@ -341,8 +342,8 @@ class Store:
         """Number of images that can be searched, which are contents with an embedding."""
         return 0 if self.active is None else len(self.active)
 
-    def known(self, hashes: Sequence[bytes], space: Space) -> dict[bytes, str | None]:
-        """Return the contents that need not be decoded again: hash -> None if embedded, else the error."""
+    def stored_results(self, hashes: Sequence[bytes], space: Space) -> dict[bytes, str | None]:
+        """Map hashes of contents that need not be decoded again: to None if embedded, else to the error."""
         sql = (
             "SELECT c.hash, c.error FROM contents c LEFT JOIN vectors v ON v.content = c.id AND v.space = ? "
             "WHERE (v.row IS NOT NULL OR c.error IS NOT NULL) AND c.hash IN ({})"

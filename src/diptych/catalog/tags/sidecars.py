@@ -1,8 +1,7 @@
-"""The tags of a catalogue's pictures as keywords in XMP sidecars beside them, where other programs look.
+"""Tags of the catalogue as keywords in XMP sidecars beside the images, where other programs read them.
 
-A sidecar says what the store says: whatever tags a picture has here now, from all lists of labels, are its
-keywords beside the person's own. Pictures are never written to. What is inside a sidecar is
-`media.metadata.xmp`'s business.
+The keywords written here are the tags that an image has now, from all lists of labels; keywords that a person
+added to a sidecar stay. Image files are never written to. The format is handled by `media.metadata.xmp`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Literal
 
 from diptych.catalog.annotations.annotations import FILE
 from diptych.catalog.annotations.tags import assigned_tags
+from diptych.catalog.database.database import select_in
 from diptych.catalog.store.filters import Filter, allowed_rows, file_conditions
 from diptych.catalog.store.store import Store
 from diptych.errors import ImageError, InputError, SaveError
@@ -25,19 +25,19 @@ from diptych.media.metadata.xmp import LARGEST, merge_keywords
 Style = Literal["darktable", "adobe"]
 STYLES = ("darktable", "adobe")
 SUFFIX = ".xmp"
-_CHUNK = 256  # files that are noted in one transaction
+_CHUNK = 256  # files whose new sidecar times are stored in one transaction
 
 
 @dataclass
 class SidecarReport:
-    """What came of writing sidecars, in sidecars.
+    """The result of `write_sidecars`, in numbers of sidecars unless stated otherwise.
 
     Attributes
     ----------
     written, unchanged, removed : int
-        Removed ones were made here and held nothing else.
+        A sidecar is removed if it was created here and holds nothing else.
     inside, missing : int
-        Pictures inside archives, and ones that are not there now: these get none.
+        Images inside archives, and images that are not on disk now; they get no sidecar.
     failures : list of (path, reason)
     """
 
@@ -50,13 +50,13 @@ class SidecarReport:
 
 
 def sidecar_of(picture: Path, style: Style) -> Path:
-    """Where a program looks for the sidecar of a picture.
+    """Return the path at which a program looks for the sidecar of an image.
 
     Parameters
     ----------
     style : {"darktable", "adobe"}
-        darktable, digiKam and others write the whole name and one suffix more; Adobe's programs put theirs
-        in the suffix's place, so that a RAW file and its JPEG share one.
+        darktable, digiKam and others append a suffix to the whole name; Adobe's programs replace the suffix,
+        so a RAW file and its JPEG share a sidecar.
 
     Examples
     --------
@@ -74,55 +74,61 @@ def write_sidecars(
     store: Store,
     style: Style = "darktable",
     *,
-    where: Filter | None = None,
+    filters: Filter | None = None,
     undo: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> SidecarReport:
-    """Bring the sidecars of a catalogue's pictures to what the catalogue says.
+    """Write the tags of the catalogue to sidecars.
 
     Parameters
     ----------
     style : {"darktable", "adobe"}
         How sidecars are named, see `sidecar_of`.
-    where : Filter, optional
-        Only of these pictures' files; one that several share says what all of them have.
+    filters : Filter, optional
+        Only sidecars of these images; one that several images share gets the tags of all of them.
     undo : bool
-        Take every keyword out again that was written here, whatever the catalogue says.
+        Remove every keyword that was written here.
     progress : callable, optional
-        Told how many pictures are done.
+        Called with the number of further images that are done.
 
     Notes
     -----
-    Some programs read a sidecar's keywords in place of the picture's own, so those are written there too.
+    Some programs read the keywords of a sidecar instead of those in the image, so the image's own keywords
+    are written to the sidecar as well.
     """
     outcome = SidecarReport()
     shifts: dict[bytes, int] = {}
-    for sidecar, pictures in _sidecars(store, style, where, outcome).items():
+    for sidecar, pictures in _sidecars(store, style, filters, outcome).items():
         contents = [content for _, content in pictures]
         keywords = [] if undo else _keywords(store, contents)
         if not any(os.path.lexists(path) for path, _ in pictures):
             outcome.missing += len(pictures)
         else:
-            before = _changed(sidecar)
+            before = _modified(sidecar)
             try:
-                _bring(sidecar, keywords, outcome)
+                _update(sidecar, keywords, outcome)
             except (ImageError, SaveError) as error:
                 outcome.failures.append((sidecar, str(error)))
-            if shift := _changed(sidecar) - before:
+            if shift := _modified(sidecar) - before:
                 shifts.update((os.fsencode(path), shift) for path, _ in pictures)
         if len(shifts) >= _CHUNK:
-            _take_note(store, shifts)
+            _store_shifts(store, shifts)
         if progress:
             progress(len(pictures))
-    _take_note(store, shifts)
+    _store_shifts(store, shifts)
     return outcome
 
 
-def _take_note(store: Store, shifts: dict[bytes, int]) -> None:
-    """Let the catalogue know when sidecars were written here: that is no change to read pictures again for.
+def _store_shifts(store: Store, shifts: dict[bytes, int]) -> None:
+    """Add the changes of modification times to the sums that the catalogue stores, and clear `shifts`.
 
-    Where another program has changed one since the last index, the sum is wrong, and that is seen.
+    Otherwise the next indexing would read every image again whose sidecar was written here.
     """
+    # `files.sidecar` is the sum of the times of all files beside an image (`ListedFile.sidecar`). Only the
+    # difference is added, so a change by another program since the last indexing is still noticed. E.g.
+    # stored 100 + 200; another program sets the caption file to 250, and the sidecar goes from 100 to 300
+    # here: 300 + 200 is stored, while the next listing finds 300 + 250 and reads the image again. A kill
+    # before this commit is harmless: images are read once more than needed.
     with store.database.writing():
         for path, shift in shifts.items():
             for (times,) in store.database.all(
@@ -130,12 +136,12 @@ def _take_note(store: Store, shifts: dict[bytes, int]) -> None:
             ):
                 store.database.run(
                     "UPDATE files SET sidecar = ? WHERE path = ? AND member = ''",
-                    ((times + shift) & (2**63 - 1), path),
+                    ((times + shift) & (2**63 - 1), path),  # 63 bits, as `listing` stores the sum
                 )
     shifts.clear()
 
 
-def _changed(sidecar: Path) -> int:
+def _modified(sidecar: Path) -> int:
     try:
         return sidecar.stat().st_mtime_ns
     except OSError:
@@ -143,74 +149,75 @@ def _changed(sidecar: Path) -> int:
 
 
 def _sidecars(
-    store: Store, style: Style, where: Filter | None, outcome: SidecarReport
+    store: Store, style: Style, filters: Filter | None, outcome: SidecarReport
 ) -> dict[Path, list[tuple[Path, int]]]:
-    """Sidecar -> all the pictures it belongs to, as (path, content), of those that an asked one has."""
-    found: dict[Path, list[tuple[Path, int]]] = {}
-    wanted: set[Path] = set()
-    for path, member, content, asked in _files(store, where or Filter()):
+    """Map each sidecar of an image that passes the filter to all its images, as (path, content)."""
+    pictures_of: dict[Path, list[tuple[Path, int]]] = {}
+    selected: set[Path] = set()
+    for path, member, content, passes in _files(store, filters or Filter()):
         if member:
-            outcome.inside += asked
+            outcome.inside += passes
             continue
         picture = Path(os.fsdecode(path))
         sidecar = sidecar_of(picture, style)
-        found.setdefault(sidecar, []).append((picture, content))
-        if asked:
-            wanted.add(sidecar)
-    return {sidecar: pictures for sidecar, pictures in found.items() if sidecar in wanted}
+        # Images that do not pass are listed too: a shared sidecar must keep their keywords. E.g. a filter on
+        # *.jpg with the style "adobe": b.xmp of b.jpg is also that of b.nef, whose tags stay in it.
+        pictures_of.setdefault(sidecar, []).append((picture, content))
+        if passes:
+            selected.add(sidecar)
+    return {sidecar: pictures for sidecar, pictures in pictures_of.items() if sidecar in selected}
 
 
-def _files(store: Store, where: Filter) -> Iterator[tuple[bytes, str, int, bool]]:
-    """(path, member, content, whether it is asked for) of every file."""
-    among: set[int] | None = None
-    if where and store.active is not None:
-        rows = allowed_rows(store.active, where).tolist()
-        among = set(store.active.contents_of(rows).values())
-    of_file, values = file_conditions(where, store.database)
-    for path, member, content, fits in store.database.all(
-        f"SELECT f.path, f.member, f.content, CASE WHEN {of_file or '1 = 1'} THEN 1 ELSE 0 END FROM files f "
-        "WHERE f.content IS NOT NULL ORDER BY f.path, f.member",
+def _files(store: Store, filters: Filter) -> Iterator[tuple[bytes, str, int, bool]]:
+    """Yield (path, member, content, whether it passes the filter) of every file."""
+    contents: set[int] | None = None
+    if filters and store.active is not None:
+        rows = allowed_rows(store.active, filters).tolist()
+        contents = set(store.active.contents_of(rows).values())
+    # An image passes if some file of it does; of its files, only those that pass themselves count here.
+    condition, values = file_conditions(filters, store.database)
+    for path, member, content, passes in store.database.all(
+        f"SELECT f.path, f.member, f.content, CASE WHEN {condition or '1 = 1'} THEN 1 ELSE 0 END "
+        "FROM files f WHERE f.content IS NOT NULL ORDER BY f.path, f.member",
         values,
     ):
-        yield bytes(path), member, content, bool(fits) and (among is None or content in among)
+        yield bytes(path), member, content, bool(passes) and (contents is None or content in contents)
 
 
 def _keywords(store: Store, contents: Sequence[int]) -> list[str]:
-    """What was given here, then the picture's own; nothing where nothing was given."""
-    given = [tag for tags in assigned_tags(store.database, contents).values() for tag in tags]
-    if not given:
-        return []
-    marks = ", ".join("?" * len(contents))
-    own = store.database.all(
-        f"SELECT tag FROM tags WHERE origin = ? AND content IN ({marks}) ORDER BY tag", (FILE, *contents)
-    )
-    return list(dict.fromkeys([*given, *(row[0] for row in own)]))
+    """Return the tags given here, then the images' own keywords; empty if no tag was given here."""
+    assigned = [tag for tags in assigned_tags(store.database, contents).values() for tag in tags]
+    if not assigned:
+        return []  # a sidecar with nothing but the image's own keywords would be of no use
+    sql = "SELECT tag FROM tags WHERE origin = ? AND content IN ({}) ORDER BY tag"
+    own_keywords = [row[0] for row in select_in(store.database, sql, contents, FILE)]
+    return list(dict.fromkeys([*assigned, *own_keywords]))
 
 
-def _bring(sidecar: Path, keywords: Sequence[str], outcome: SidecarReport) -> None:
-    """One sidecar to what it should say."""
-    sidecar = Path(os.path.realpath(sidecar))  # a link stays one, whatever it leads to
-    old = _read(sidecar)
-    if old is None and not keywords:
+def _update(sidecar: Path, keywords: Sequence[str], outcome: SidecarReport) -> None:
+    sidecar = Path(os.path.realpath(sidecar))  # write through a link instead of replacing it by a file
+    old_data = _read(sidecar)
+    if old_data is None and not keywords:
         return
-    new = merge_keywords(old, keywords)
-    if new == old:
+    new_data = merge_keywords(old_data, keywords)
+    if new_data == old_data:
         outcome.unchanged += 1
-    elif new is None:
+    elif new_data is None:
         with saving(sidecar):
             sidecar.unlink()
         outcome.removed += 1
     else:
-        _write(sidecar, new, old is not None)
+        _write(sidecar, new_data, replaces=old_data is not None)
         outcome.written += 1
 
 
-def _write(sidecar: Path, data: bytes, replaces: bool) -> None:
-    """Whole or not at all; who may read the old one may read the new one, and nobody else."""
+def _write(sidecar: Path, data: bytes, *, replaces: bool) -> None:
+    """Write a sidecar by renaming a temporary file over it, with the permissions of the old one."""
     with saving(sidecar):
         mode = stat.S_IMODE(sidecar.stat().st_mode) if replaces else None
-        temporary = write_temporary(sidecar, lambda part: part.write_bytes(data))
+        temporary = write_temporary(sidecar, lambda path: path.write_bytes(data))
         try:
+            # Before the rename: afterwards, others could read a private sidecar for a moment.
             if mode is not None:
                 temporary.chmod(mode)
             temporary.replace(sidecar)
@@ -222,7 +229,7 @@ def _write(sidecar: Path, data: bytes, replaces: bool) -> None:
 def _read(sidecar: Path) -> bytes | None:
     try:
         with sidecar.open("rb") as file:
-            return file.read(LARGEST + 1)
+            return file.read(LARGEST + 1)  # one byte more, so that `merge_keywords` notices a file too large
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -1,11 +1,11 @@
-"""Tags from words: every picture of a catalogue judged by zero-shot labels, from the vectors it has.
+"""Zero-shot tags: every image of a catalogue is classified from its stored embedding, without opening files.
 
-No picture is opened. Each label is judged by itself, against texts about nothing in particular, as the
-classifier does for several labels: a tag says "this fits", and not "this is the least wrong of the labels",
-which is all that a softmax over labels can say. Labels compete only where one a picture is wanted.
+Each label is judged by itself, against neutral texts, as a multi-label classifier does: a tag means "this
+label fits". A softmax over the labels would only say which label fits least badly. Labels compete only if a
+rule asks for a single label per image.
 
-The cut-off of a search is no measure here. It asks whether the best of all pictures is more than luck, which
-few pictures of a dog can pass in an album of dogs; a tag asks it of each picture alone.
+The cut-off of a search is no measure here. It asks whether the best of all images is more than luck, a test
+that few images of dogs can pass in an album of dogs; a tag is decided for each image alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LEAST = 0.9
 """Probability of a tag: 57 % right and 21 % found with the default model (`benchmarks/tags.py`)."""
 
-BLOCK_ROWS = 4096  # judged and committed at a time
+BLOCK_ROWS = 4096  # classified and committed at a time
 EXAMPLES = 3
 
 
@@ -44,16 +44,16 @@ class TagRule:
     Attributes
     ----------
     least : float
-        The probability a label must have beside texts about nothing in particular.
+        Minimum probability of a label against neutral texts.
     top : int, optional
-        At most so many labels a picture, the best ones.
-    one : bool
-        Labels exclude each other: a picture gets the one that is nearest, if that fits.
+        At most this number of labels per image, the most probable ones.
+    exclusive : bool
+        Labels exclude each other: an image gets only the label with the largest cosine, if that fits.
     """
 
     least: float = LEAST
     top: int | None = None
-    one: bool = False
+    exclusive: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.least <= 1:
@@ -64,16 +64,16 @@ class TagRule:
 
 @dataclass
 class TaggingReport:
-    """What came of tagging.
+    """The result of `tag_pictures`.
 
     Attributes
     ----------
     judged, tagged, changed : int
-        Pictures that were looked at, that have a tag now, and whose tags or scores are others than before.
+        Number of images that were classified, that have a tag now, and whose tags or scores changed.
     counts : dict
-        Tag -> pictures; labels that fit none have 0.
+        Tag -> number of images, 0 for labels that fit none.
     examples : dict
-        Tag -> (score, content) of the best pictures, at most three.
+        Tag -> (score, content) of the best images, at most three.
     """
 
     judged: int = 0
@@ -90,45 +90,46 @@ def tag_pictures(
     rule: TagRule | None = None,
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
-    where: Filter | None = None,
+    filters: Filter | None = None,
     write: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> TaggingReport:
-    """Give the pictures of a catalogue the labels that fit as tags.
+    """Tag the images of a catalogue with the labels that fit.
 
-    What these pictures had from this origin is replaced, block by block, each in one transaction; running it
-    again finishes what was interrupted, and tags what was indexed since.
+    The tags that these images had from this origin are replaced, block by block, each in one transaction. An
+    interrupted run is completed by running it again, which also tags images that were indexed since.
 
     Parameters
     ----------
     classifier : ZeroShotClassifier
         Fitted, with the searcher's encoder and `multi_label`; its classes are the tags.
     origin : str
-        The name of the list of labels.
+        Name of the list of labels.
     groups : mapping, optional
-        Further tags and the labels each of them stands for: a picture with one of these has it too.
-    where : Filter, optional
-        Only these pictures.
+        Further tags and the labels that imply them: an image with one of these labels gets the tag, too.
+    filters : Filter, optional
+        Only these images.
     write : bool
-        False counts only.
+        False only counts.
     progress : callable, optional
-        Told how many pictures each block had.
+        Called with the number of images of each block.
 
     Raises
     ------
     InputError
-        An origin that cannot be one, or a classifier whose labels compete.
+        An invalid origin, or a classifier whose labels compete.
     CatalogError
-        The encoder no longer makes the catalogue's vectors.
+        The encoder no longer makes the embeddings of the catalogue.
     """
     origin, rule = check_origin(origin), rule or TagRule()
     if not classifier.multi_label:
         raise InputError("the labels of this classifier compete: make it with multi_label=True")
+    # The classifier's texts are compared with embeddings of an earlier day: another encoder, or the same one
+    # on a changed runtime, would tag at random without any error.
     encode_checked(searcher.encoder, [], searcher.space.info.golden)
-    judge = _Judge(searcher, classifier, rule, groups or {})
-    rows = _rows(searcher, where)
-    outcome = TaggingReport(counts=dict.fromkeys(judge.tags, 0), examples={tag: [] for tag in judge.tags})
-    for contents, tags in judge.blocks(rows):
+    tagger = _Tagger(searcher, classifier, rule, groups or {})
+    outcome = TaggingReport(counts=dict.fromkeys(tagger.tags, 0), examples={tag: [] for tag in tagger.tags})
+    for contents, tags in tagger.blocks(allowed_rows(searcher.space, filters)):
         if write:
             outcome.changed += set_tags(
                 searcher.store.database, origin, dict(zip(contents, tags, strict=True))
@@ -140,7 +141,7 @@ def tag_pictures(
 
 
 def group_members(names: Any) -> dict[str, list[str]]:
-    """Group -> the labels in it, of labels that form a hierarchy; empty for a list.
+    """Map each group of hierarchical labels to the labels in it; empty for a plain list of labels.
 
     Examples
     --------
@@ -151,32 +152,27 @@ def group_members(names: Any) -> dict[str, list[str]]:
     """
     members: dict[str, list[str]] = {}
     labels = read_labels(names)
-    for label, name in zip(labels, full_names(labels), strict=True):  # as the classifier calls them
+    for label, name in zip(labels, full_names(labels), strict=True):  # the names that the classifier uses
         for group in label.groups:
             members.setdefault(group, []).append(name)
     return members
 
 
-def _rows(searcher: Searcher, where: Filter | None) -> RowNumbers:
-    if where:
-        return allowed_rows(searcher.space, where)
-    return searcher.space.live_rows()
-
-
 def _count(outcome: TaggingReport, contents: Sequence[int], tags: Sequence[Mapping[str, float]]) -> None:
     outcome.judged += len(contents)
-    for content, given in zip(contents, tags, strict=True):
-        outcome.tagged += bool(given)
-        for tag, score in given.items():
+    for content, scores in zip(contents, tags, strict=True):
+        outcome.tagged += bool(scores)
+        for tag, score in scores.items():
             outcome.counts[tag] += 1
             best = outcome.examples[tag]
             best.append((score, content))
-            best.sort(key=lambda one: (-one[0], one[1]))
+            # Equal scores in order of the content number, so that a run can be repeated with equal examples.
+            best.sort(key=lambda example: (-example[0], example[1]))
             del best[EXAMPLES:]
 
 
-class _Judge:
-    """The labels of a classifier, ready to be held against rows."""
+class _Tagger:
+    """A classifier with a rule and groups, applied to rows of a space."""
 
     def __init__(
         self,
@@ -186,45 +182,49 @@ class _Judge:
         groups: Mapping[str, Sequence[str]],
     ) -> None:
         self.searcher, self.classifier, self.rule = searcher, classifier, rule
-        names: list[str] = [str(name) for name in classifier.classes_]
-        self.names = names
+        self.names = [str(name) for name in classifier.classes_]
         self.columns = {
-            tag: [names.index(label) for label in labels]
+            tag: [self.names.index(label) for label in labels]
             for tag, labels in groups.items()
-            if tag not in names  # a label of its own says more than what is below it
+            if tag not in self.names  # a group that is a label, too, is classified like any label
         }
-        self.tags = [*dict.fromkeys(names), *self.columns]
+        self.tags = [*dict.fromkeys(self.names), *self.columns]
 
     def blocks(self, rows: RowNumbers) -> Iterator[tuple[list[int], list[dict[str, float]]]]:
-        """Contents and their tags with scores, some thousand at a time."""
+        """Yield contents and their tags with scores, in blocks."""
         for start in range(0, len(rows), BLOCK_ROWS):
-            part = rows[start : start + BLOCK_ROWS]
-            owners = self.searcher.space.contents_of(part.tolist())
-            part = np.array([row for row in part.tolist() if row in owners], np.int64)
-            vectors = self.searcher.space.gather(part)  # (n, dim)
-            yield [owners[row] for row in part.tolist()], self._tags(vectors)
+            block = rows[start : start + BLOCK_ROWS]
+            # Read anew for each block: an index that runs meanwhile may have removed images.
+            owners = self.searcher.space.contents_of(block.tolist())
+            block = np.array([row for row in block.tolist() if row in owners], np.int64)
+            vectors = self.searcher.space.gather(block)  # (n, dim)
+            yield [owners[row] for row in block.tolist()], self._tags(vectors)
 
     def _tags(self, vectors: FloatArray) -> list[dict[str, float]]:
         if not len(vectors):
             return []
-        fit = self.classifier.predict_proba(vectors)  # (n, L)
-        given = fit >= self.rule.least
-        if self.rule.one:
+        probabilities = self.classifier.predict_proba(vectors)  # (n, L)
+        mask = probabilities >= self.rule.least
+        if self.rule.exclusive:
+            # By cosine: probabilities against neutral texts saturate, and several labels may have 1.0.
             nearest = self.classifier.cosines(vectors).argmax(axis=1)
-            given &= np.arange(fit.shape[1]) == nearest[:, None]
-        elif self.rule.top is not None and self.rule.top < fit.shape[1]:
-            order = np.argsort(-fit, axis=1, kind="stable")
-            given &= np.argsort(order, axis=1, kind="stable") < self.rule.top
-        return [self._named(scores, mask) for scores, mask in zip(fit, given, strict=True)]
+            mask &= np.arange(mask.shape[1]) == nearest[:, None]
+        elif self.rule.top is not None and self.rule.top < mask.shape[1]:
+            # The argsort of an argsort is the rank. E.g. probabilities [0.2, 0.9, 0.5]: order [1, 2, 0],
+            # ranks [2, 0, 1]; top = 2 keeps the ranks 0 and 1, the labels 1 and 2.
+            order = np.argsort(-probabilities, axis=1, kind="stable")
+            mask &= np.argsort(order, axis=1, kind="stable") < self.rule.top
+        return [self._scores(*row) for row in zip(probabilities, mask, strict=True)]
 
-    def _named(self, scores: FloatArray, given: NDArray[np.bool_]) -> dict[str, float]:
-        named = {self.names[column]: _rounded(scores[column]) for column in np.flatnonzero(given)}
+    def _scores(self, probabilities: FloatArray, mask: NDArray[np.bool_]) -> dict[str, float]:
+        """Return the tags of one image; a group has the score of its best label."""
+        scores = {self.names[column]: _rounded(probabilities[column]) for column in np.flatnonzero(mask)}
         for tag, columns in self.columns.items():
-            if given[columns].any():
-                named[tag] = _rounded(scores[columns][given[columns]].max())
-        return named
+            if mask[columns].any():
+                scores[tag] = _rounded(probabilities[columns][mask[columns]].max())
+        return scores
 
 
 def _rounded(score: float) -> float:
-    """Four digits: a score that changes less than that is the same, and nothing is written."""
+    """Round to four digits, so that a run on another number of threads does not rewrite all scores."""
     return round(float(score), 4)

@@ -218,7 +218,7 @@ def _print_import(done: ImportReport, name: str, pictures: int, seconds: float, 
         summary = {"catalog": name, "pictures": pictures, **dataclasses.asdict(done)}
         typer.echo(jsonlib.dumps(summary | {"seconds": round(seconds, 3)}))
         return
-    parts = [f"{done.added:,} added", f"{done.known:,} known"]
+    parts = [f"{done.added:,} added", f"{done.existing:,} known"]
     if done.unreachable:
         parts.append(f"{done.unreachable:,} without a file, by name only")
     if done.compared:
@@ -275,7 +275,7 @@ def export(
     picture_filter = filters.filter()
     with catalogs.open_catalog(catalog) as store:
         check_filter(picture_filter, store.database)
-        rows = export_vectors(store, to, dtype=dtype, where=picture_filter, stage=output.stage("pictures"))
+        rows = export_vectors(store, to, dtype=dtype, filters=picture_filter, stage=output.stage("pictures"))
     summary = clean(f"{counted(rows, 'picture')} in {to}")
     typer.echo(jsonlib.dumps({"to": str(to), "rows": rows}) if output.json else summary)
 

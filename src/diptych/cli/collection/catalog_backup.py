@@ -48,13 +48,13 @@ def move(
 
     with catalogs.open_catalog(catalog) as store:
         done = relocate(store, old, new, dry_run=dry_run, lists=catalogs.undo_folder(store))
-    missing = done.looked_for - done.there
+    missing = done.sampled - done.existing
     if json:
         summary = {
             "files": done.files,
-            "known_before": done.known,
-            "looked_for": done.looked_for,
-            "there": done.there,
+            "known_before": done.doubled,
+            "looked_for": done.sampled,
+            "there": done.existing,
             "undo_lists": done.undo_lists,
             "dry_run": dry_run,
         }
@@ -62,13 +62,13 @@ def move(
     else:
         verb = "would have" if dry_run else "have" if done.files != 1 else "has"
         typer.echo(clean(f"{counted(done.files, 'file')} {verb} a new path in {new}"))
-        if done.known:
-            note(f"{counted(done.known, 'file')} in {new} already indexed before")
+        if done.doubled:
+            note(f"{counted(done.doubled, 'file')} in {new} already indexed before")
         note_annotation_changes(done.annotations)
     if missing:
         print_message(
             "missing",
-            f"{missing:,} of {counted(done.looked_for, 'file')} not in {new}; the next diptych index removes "
+            f"{missing:,} of {counted(done.sampled, 'file')} not in {new}; the next diptych index removes "
             "missing files from the catalogue",
         )
         raise typer.Exit(1)

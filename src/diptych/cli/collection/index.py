@@ -258,13 +258,13 @@ def _print_outcome(store: Store, outcome: IndexOutcome, seconds: float, output: 
 
 def _print_removals(outcome: IndexOutcome) -> None:
     """Print missing files that stay, files that were removed, and files replaced unnoticed."""
-    if outcome.kept:
-        folders = ", ".join(str(path) for path in outcome.kept_below[:SHOWN_FOLDERS])
-        hidden = len(outcome.kept_below) - SHOWN_FOLDERS
+    if outcome.retained:
+        folders = ", ".join(str(path) for path in outcome.retained_below[:SHOWN_FOLDERS])
+        hidden = len(outcome.retained_below) - SHOWN_FOLDERS
         more = f" and {hidden} more" if hidden > 0 else ""
         print_message(
             "note",
-            f"{counted(outcome.kept, 'file')} missing in {folders}{more}: is a drive unplugged? They stay in "
+            f"{counted(outcome.retained, 'file')} missing in {folders}{more}: is a drive unplugged? They stay in "
             "the catalogue; --remove-gone removes them",
         )
     if outcome.left_out:
@@ -331,7 +331,7 @@ def _to_json(
         "checked": outcome.checked,
         "differing": [{"path": str(path), "member": member} for path, member in outcome.differing],
         "left_out": outcome.left_out,
-        "gone_but_kept": outcome.kept,
+        "gone_but_kept": outcome.retained,
         "notes": outcome.notes,
         "failed": [
             {"path": str(path), "member": member, "reason": reason} for path, member, reason in broken

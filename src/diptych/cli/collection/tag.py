@@ -279,7 +279,7 @@ class _Tagging:
                 self.origin,
                 self.rule,
                 groups=group_members(self.labels),
-                where=picture_filter,
+                filters=picture_filter,
                 write=not self.dry_run,
                 progress=advance,
             )
@@ -320,7 +320,7 @@ def _write_sidecars(
         outcome = write_sidecars(
             store,
             sidecars.xmp_style,  # type: ignore[arg-type]  # checked by the callee
-            where=picture_filter,
+            filters=picture_filter,
             undo=sidecars.xmp_undo,
             progress=advance,
         )

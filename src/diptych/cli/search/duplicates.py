@@ -199,7 +199,7 @@ def _find(
         tiers=tiers,
         rules=parse_rules(keep),
         folders=picture_filter.folders,
-        where=without_folders,
+        filters=without_folders,
         stage=output.stage("pictures"),
     )
 
@@ -240,7 +240,7 @@ def _print_moved(moved: TrashReport, output: Output) -> None:
     if moved.annotated:
         output.note(f"{counted(moved.annotated, 'kept picture')} got tags or ratings of moved copies")
     output.note(f"to move them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}")
-    for path, reason in moved.left[:MOST_REFUSED]:
+    for path, reason in moved.unmoved[:MOST_REFUSED]:
         print_message("stayed", f"{path}, which belongs to a moved picture: {reason}")
     for file, reason in moved.refused[:MOST_REFUSED]:
         print_message("stayed", f"{file.name}: {reason}")

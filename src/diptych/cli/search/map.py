@@ -108,7 +108,7 @@ def map_(
             searcher,
             vocabulary,
             regions=regions,
-            where=picture_filter,
+            filters=picture_filter,
             most=drawing.limit,
             seed=drawing.seed,
             stage=output.stage("steps"),

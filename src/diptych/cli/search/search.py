@@ -165,7 +165,7 @@ def search(
         images = load_images(page.hits) if output.images else []
     else:
         search_options = SearchOptions(
-            where=picture_filter,
+            filters=picture_filter,
             cutoff=results.effective_cutoff(),
             limit=results.top,
             offset=results.offset,
