@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.catalog.annotations.annotations import Annotations, read_annotations
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.store.entries import CatalogEntry, digests_of
+from diptych.catalog.store.entries import CatalogEntry, digests_of, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
 from diptych.catalog.store.store import Store
 from diptych.embedding import Manifest, write_manifest, write_part
@@ -149,7 +149,9 @@ def _batches(
             block = rows[start : start + size].tolist()
             owners = space.contents_of(block)
             contents = [owners[row] for row in block if row in owners]
-            entries = {}
+            entries = {
+                entry.content: entry for entry in read_entries(store.database, contents, prefer=filters)
+            }
             embedded, vectors = space.vectors([content for content in contents if content in entries])
             hashes = digests_of(store.database, embedded)
             annotations = read_annotations(store.database, embedded)
