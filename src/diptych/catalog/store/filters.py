@@ -172,7 +172,9 @@ def _conditions(filters: Filter, database: Database) -> _Conditions:
     conditions = _Conditions(database)
     _dates(filters, conditions)
     _tags(filters, conditions)
-    _rating(filters, conditions)
+    for rating, sign in ((filters.rating, "="), (filters.min_rating, ">=")):
+        if rating is not None:
+            conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) {sign} ?", rating)
     _formats(filters, conditions)
     if filters.camera:
         conditions.contains("c.camera", filters.camera)
@@ -221,13 +223,6 @@ def _tags(filters: Filter, conditions: _Conditions) -> None:
         )
     if filters.untagged:
         conditions.add("NOT EXISTS (SELECT 1 FROM tags t WHERE t.content = c.id)")
-
-
-def _rating(filters: Filter, conditions: _Conditions) -> None:
-    if filters.rating is not None:
-        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) = ?", filters.rating)
-    if filters.min_rating is not None:
-        conditions.add(f"COALESCE({EFFECTIVE_RATING}, 0) >= ?", filters.min_rating)
 
 
 def _formats(filters: Filter, conditions: _Conditions) -> None:
@@ -337,16 +332,7 @@ def _is_indexed(folder: Path, database: Database) -> bool:
 
 
 def contents_at(path: Path, database: Database) -> list[int]:
-    """Return the contents of a file, an archive or a folder, in any spelling of its path.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from diptych.catalog.store.store import Store
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     contents_at(Path("elsewhere.jpg"), Store.create(folder).database)
-    []
-    """
+    """Return the contents of a file, an archive or a folder, in any spelling of its path."""
     for candidate in dict.fromkeys((canonical_path(path, database), Path(os.path.realpath(path)))):
         inside, values = _inside(candidate)
         rows = database.all(
