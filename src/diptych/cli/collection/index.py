@@ -264,8 +264,8 @@ def _print_removals(outcome: IndexOutcome) -> None:
         more = f" and {hidden} more" if hidden > 0 else ""
         print_message(
             "note",
-            f"{counted(outcome.retained, 'file')} missing in {folders}{more}: is a drive unplugged? They stay in "
-            "the catalogue; --remove-gone removes them",
+            f"{counted(outcome.retained, 'file')} missing in {folders}{more}: is a drive unplugged? They "
+            "stay in the catalogue; --remove-gone removes them",
         )
     if outcome.left_out:
         verb = "was" if outcome.left_out == 1 else "were"
