@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from diptych.errors import InputError, TextError, WeightsError
 from diptych.inputs import LongTextWarning, TokenizerConfig, counted_long_texts, load_tokenizer
-from diptych.inputs.cleaning import fix_text
+from diptych.inputs.tokenizer import fix_text
 
 SMALL = TokenizerConfig(vocab_size=1024, context_length=16)
 ASCII = st.text(st.characters(max_codepoint=127), max_size=40)

@@ -12,8 +12,7 @@ from diptych.errors import TrainingError
 from diptych.training import Run, train
 from diptych.training.distributed.world import World
 from diptych.training.loop import trainable_model
-from diptych.training.loop.optimizer_step import apply_gradients
-from diptych.training.loop.scaling import GROW_AFTER, INITIAL, LossScaler
+from diptych.training.loop.optimizer_step import GROW_AFTER, INITIAL, LossScaler, apply_gradients
 from diptych.training.loop.trainable_model import TrainableModel
 from tests.training.make_runs import TINY_VIT, config_of, weights, write_pairs
 

@@ -8,15 +8,18 @@ decoder's own scaling on request.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from diptych.errors import ImageError
 from diptych.media.decoding.colours import to_rgb
-from diptych.media.decoding.fallbacks import read_by_vips
 from diptych.media.decoding.formats import open_image
 from diptych.media.decoding.layouts.lazy import LayoutError
 from diptych.media.decoding.pillow import pillow_limits_off
@@ -108,7 +111,7 @@ def _load(source: Source, name: str, target: int | None, limits: Limits, srgb: b
         with _large if image.width * image.height > _LARGE else contextlib.nullcontext():
             return _upright(_decoded(image, data, target), srgb)
     except LayoutError as error:
-        return read_by_vips(data, error, limits.check_size)
+        return _read_by_vips(data, error, limits.check_size)
 
 
 def _decoded(image: Image.Image, data: bytes, target: int | None) -> Image.Image:
@@ -156,3 +159,39 @@ def load_file(path: Path, member: str = "", *, target: int | None = None) -> Ima
     source = io.BytesIO(read_member(path, member))
     source.name = member  # its suffix identifies camera RAW
     return load_image(source, target=target)
+
+
+def _read_by_vips(data: bytes, refusal: LayoutError, check: Callable[[int, int], None]) -> Image.Image:
+    """Decode an image by libvips, in sRGB and upright.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    refusal : LayoutError
+        The error of the other decoders.
+    check : callable
+        Called with width and height before any pixel is decoded; raises to refuse.
+
+    Raises
+    ------
+    ImageError
+        libvips is not installed, or cannot read the file either; the message begins with `refusal`.
+    """
+    try:
+        vips: Any = importlib.import_module("pyvips")
+    except (ImportError, OSError):  # OSError: the shared library is missing
+        raise ImageError(f"{refusal}; libvips may: pip install 'diptych[vips]'") from refusal
+    try:
+        image = vips.Image.new_from_buffer(data, "")
+        check(image.width, image.height)
+        image = image.autorot().colourspace("srgb")
+        if image.hasalpha():
+            image = image.flatten(background=[255, 255, 255])
+        pixels = np.asarray(image.cast("uchar").numpy())
+    except vips.Error as error:
+        reason = " ".join(str(error).split())
+        raise ImageError(f"{refusal}; nor does libvips: {reason}") from error
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    return Image.fromarray(np.ascontiguousarray(pixels[..., :3] if pixels.ndim == 3 else pixels))

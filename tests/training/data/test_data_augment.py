@@ -11,11 +11,11 @@ from diptych.training.data.augment import (
     adjust_colours,
     crop,
     crop_boxes,
+    crop_pairs,
     drop_words_of,
 )
 from diptych.training.data.image_cache import decode, side_for
 from diptych.training.data.order import hash_keys, uniforms
-from diptych.training.data.prepare import crop_pairs
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 NUMBERS = hash_keys(str(n) for n in range(4000))

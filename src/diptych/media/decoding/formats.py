@@ -11,14 +11,13 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from PIL import Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin, PcxImagePlugin
 
 from diptych.errors import ImageError, MissingExtraError
 from diptych.extras import require
-from diptych.media.decoding.layouts.avif import open_avif
 from diptych.media.decoding.layouts.bmp import open_bmp, open_ico
-from diptych.media.decoding.layouts.jpeg2000 import open_jpeg2000
-from diptych.media.decoding.layouts.pcx import open_pcx
+from diptych.media.decoding.layouts.iso_media import open_avif, open_jpeg2000
+from diptych.media.decoding.layouts.lazy import LazyImage
 from diptych.media.decoding.layouts.psd import open_psd
 from diptych.media.decoding.layouts.tiff import open_tiff
 from diptych.media.decoding.pillow import pillow_limits_off, quiet_pillow
@@ -35,18 +34,6 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _HEAD = 512  # bytes that are read to detect the format
-
-# Formats of which Pillow decodes some files wrongly or not at all.
-_OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
-    "PNG": open_png,
-    "TIFF": open_tiff,
-    "BMP": open_bmp,
-    "ICO": open_ico,
-    "PSD": open_psd,
-    "PCX": open_pcx,
-    "AVIF": open_avif,
-    "JPEG2000": open_jpeg2000,
-}
 
 
 def open_image(file: BinaryIO, name: str, check: CheckSize, target: int | None = None) -> Image.Image:
@@ -156,6 +143,28 @@ def _open_jpeg_xl(file: BinaryIO, name: str) -> Image.Image:
         raise ImageError(f"JPEG XL, truncated or damaged: {error} (pillow_jxl)") from error
 
 
+def _open_pcx(file: BinaryIO, name: str) -> Image.Image:
+    """PCX of one bit with the two palette colours of its header, which Pillow ignores.
+
+    If both colours are equal, the program wrote no palette: the image is black and white, as in GIMP.
+    """
+    file.seek(0)
+    head = file.read(128)
+    file.seek(0)
+    image = PcxImagePlugin.PcxImageFile(file, name)
+    zero, first = head[16:19], head[19:22]
+    if image.mode != "1" or zero == first or len(first) < 3:
+        return image
+
+    def decode() -> Image.Image:
+        image.load()
+        indices = image.convert("L").point([0] * 128 + [1] * 128)
+        indices.putpalette(zero + first + bytes(762))
+        return indices.convert("RGB")
+
+    return LazyImage("PCX", image.size, decode, image.info)
+
+
 def _heif_library() -> Any:
     """pi_heif, which only decodes and has no encoders under the GPL; otherwise pillow_heif."""
     try:
@@ -193,3 +202,16 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start > _HEAD - 12  # a truncated character at the end
     return all(c.isprintable() or c.isspace() for c in text)
+
+
+# Formats of which Pillow decodes some files wrongly or not at all.
+_OPENERS: dict[str, Callable[[BinaryIO, str], Image.Image]] = {
+    "PNG": open_png,
+    "TIFF": open_tiff,
+    "BMP": open_bmp,
+    "ICO": open_ico,
+    "PSD": open_psd,
+    "PCX": _open_pcx,
+    "AVIF": open_avif,
+    "JPEG2000": open_jpeg2000,
+}

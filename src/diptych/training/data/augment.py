@@ -1,4 +1,4 @@
-"""Training augmentation: crops of uint8 images, colours of whole batches.
+"""Training augmentation: crops of uint8 images and choice of captions in workers, colours of whole batches.
 
 Shapes: B images, S side in pixels. No global random state is read: `order.uniforms` gives each visit a row of
 random numbers, so an image's augmentation depends only on seed, epoch and key. Preprocessing for evaluation
@@ -268,3 +268,45 @@ def _rotate(images: Tensor, degrees: Floats) -> Tensor:
 
 def _between(uniform: Floats, low: float, high: float) -> Floats:
     return low + (high - low) * uniform
+
+
+DecodedPair = tuple[Pixels, tuple[str, ...]]  # a decoded image and its captions, at least one
+
+
+def crop_pairs(
+    pairs: Sequence[DecodedPair], numbers: UInts, augment: AugmentConfig | None, side: int
+) -> tuple[Tensor, list[str], list[str]]:
+    """Crop images and choose captions.
+
+    Parameters
+    ----------
+    pairs : sequence of B DecodedPair
+    numbers : (B,) uint64
+        Visit numbers.
+    augment : AugmentConfig or None
+        None takes the centre crop and the first caption.
+    side : int
+        Of the crops, in pixels.
+
+    Returns
+    -------
+    crops : (B, 3, side, side) uint8
+    captions : list of str
+        With words dropped, for the model.
+    full_captions : list of str
+        The same captions with all words, by which equal captions are recognised.
+    """
+    pixels = [image for image, _ in pairs]
+    random = uniforms(numbers, COLUMNS)  # (B, COLUMNS): the columns are named in `augment.py`
+    sizes = np.array([image.shape[:2] for image in pixels], np.int64).reshape(-1, 2)
+    mirrored = random[:, FLIP] < (0.0 if augment is None else augment.flip)
+    chosen = [
+        captions[0 if augment is None else int(value * len(captions))]
+        for (_, captions), value in zip(pairs, random[:, CAPTION].tolist(), strict=True)
+    ]
+    shortened = chosen
+    if augment is not None and augment.drop_words:
+        shortened = [
+            drop_words_of(caption, numbers[n : n + 1], augment.drop_words) for n, caption in enumerate(chosen)
+        ]
+    return crop(pixels, crop_boxes(sizes, random, augment), side, mirrored), shortened, chosen

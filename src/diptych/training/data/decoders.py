@@ -1,7 +1,7 @@
 """Worker processes that decode streamed records; one that dies is replaced and its request repeated.
 
 Processes and not threads: a stream caches no images, so each is decoded in every epoch, and with many workers
-training would wait for the interpreter lock. Workers only turn bytes into crops (`prepare.py`): order and
+training would wait for the interpreter lock. Workers only turn bytes into crops (`augment.py`): order and
 random numbers are decided before, so the result does not depend on their number.
 """
 
@@ -23,10 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from diptych.errors import DataError, ImageError
-from diptych.training.data.augment import AugmentConfig
+from diptych.training.data.augment import AugmentConfig, DecodedPair, crop_pairs
 from diptych.training.data.image_cache import decode
 from diptych.training.data.order import UInts
-from diptych.training.data.prepare import DecodedPair, crop_pairs
 
 TRIES = 3  # of a request whose worker dies, before the run ends with an error
 

@@ -20,7 +20,7 @@ import numpy as np
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
 from diptych.prefetch import map_ahead, worker_threads
-from diptych.training.data.augment import AugmentConfig
+from diptych.training.data.augment import AugmentConfig, crop_pairs
 from diptych.training.data.batch import (
     Batch,
     Batcher,
@@ -33,7 +33,6 @@ from diptych.training.data.batch import (
 from diptych.training.data.hard_negatives import Negatives
 from diptych.training.data.image_cache import side_for
 from diptych.training.data.order import Order, Visits
-from diptych.training.data.prepare import crop_pairs
 from diptych.training.data.reader import PairReader, SkippedRecords
 from diptych.training.data.sources.records import Description, Source
 

@@ -29,8 +29,7 @@ from diptych.training.distributed.world import World
 from diptych.training.loop.gradients import cached_gradients, chunk_seed
 from diptych.training.loop.meter import first_bad_layer
 from diptych.training.loop.optim import AveragedModel, adamw_state, optimizer
-from diptych.training.loop.optimizer_step import apply_gradients
-from diptych.training.loop.scaling import MAX_SKIPPED, LossScaler
+from diptych.training.loop.optimizer_step import MAX_SKIPPED, LossScaler, apply_gradients
 from diptych.training.objectives.build import build_objective, load_teacher, materialise
 from diptych.training.objectives.objective import Objective
 from diptych.training.objectives.tuning import frozen_modules, merge_low_rank, split_low_rank

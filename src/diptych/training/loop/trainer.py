@@ -29,10 +29,9 @@ from diptych.training.distributed.accelerator import Accelerator, pick_accelerat
 from diptych.training.distributed.joining import join
 from diptych.training.distributed.world import World
 from diptych.training.loop.listener import Listener, RunSummary
-from diptych.training.loop.loading import no_batch_error, open_loader
+from diptych.training.loop.loading import no_batch_error, open_loader, prefetch_pinned
 from diptych.training.loop.meter import Diagnosis, Meter
 from diptych.training.loop.optim import scheduled_rate
-from diptych.training.loop.prefetch import prefetch_pinned
 from diptych.training.loop.signals import STATUS, StopRequest, stop_requests
 from diptych.training.loop.trainable_model import TrainableModel
 from diptych.training.objectives.build import refuse_other_inputs

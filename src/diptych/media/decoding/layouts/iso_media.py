@@ -1,8 +1,8 @@
-"""AVIF with clean aperture (crop rectangle) and colour numbers, which Pillow ignores.
+"""AVIF and JPEG 2000, whose files are boxes of ISO media (14496-12), with what Pillow ignores of them.
 
-Both are properties of the primary item in the box "meta" (ISO 14496-12, 23008-12): "clap" is a rectangle
-given by its size and the offset of its centre from the image's centre, "colr" of kind "nclx" holds numbers of
-ITU-T H.273.
+Of AVIF the clean aperture (crop rectangle) and the colour numbers: properties of the primary item in the box
+"meta" (ISO 23008-12). "clap" is a rectangle given by its size and the offset of its centre from the image's
+centre, "colr" of kind "nclx" holds numbers of ITU-T H.273. Of JPEG 2000 the ICC profile of its header.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, Image, Jpeg2KImagePlugin
 
-from diptych.media.decoding.layouts.boxes import MOST_BOXES, boxes
 from diptych.media.decoding.layouts.lazy import LazyImage
 
 _LARGEST = 2**22  # bytes read of the box "meta"
@@ -121,3 +120,47 @@ def _property_numbers(ipma: bytes, item: int) -> Iterator[int]:
             if number == item:
                 yield struct.unpack_from(">H", ipma, at)[0] & 0x7FFF if wide else ipma[at] & 0x7F
             at += 2 if wide else 1
+
+
+_HEAD = 2**24  # bytes in which the header must be
+_PROFILES = (2, 3)  # methods of the box "colr": restricted and unrestricted ICC profile
+
+
+def open_jpeg2000(file: BinaryIO, name: str) -> Image.Image:
+    """Open a JPEG 2000; no pixels are decoded."""
+    file.seek(0)
+    profile = next(_profiles(file.read(_HEAD)), None)
+    file.seek(0)
+    image = Jpeg2KImagePlugin.Jpeg2KImageFile(file, name)
+    if profile:
+        image.info.setdefault("icc_profile", profile)
+    return image
+
+
+def _profiles(data: bytes) -> Iterator[bytes]:
+    for kind, content in boxes(data):
+        if kind == b"jp2h":
+            for inner, colours in boxes(content):
+                if inner == b"colr" and colours[:1] and colours[0] in _PROFILES:
+                    yield colours[3:]
+
+
+MOST_BOXES = 10_000  # read from one file
+
+
+def boxes(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    r"""Yield (kind, content) of consecutive boxes; stops at an invalid size.
+
+    Examples
+    --------
+    >>> list(boxes(b"\0\0\0\x0aabcdxy" + b"\0\0\0\x08efgh"))
+    [(b'abcd', b'xy'), (b'efgh', b'')]
+    """
+    for _ in range(MOST_BOXES):
+        if at + 8 > len(data):
+            return
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if size < 8:
+            return
+        yield kind, data[at + 8 : at + size]
+        at += size
