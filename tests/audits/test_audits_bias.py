@@ -185,7 +185,7 @@ def test_without_two_groups_of_enough_people_nothing_is_said(tmp_path: Path) -> 
     people = everyone()
     found = audited(tmp_path, people, [truly(one) for one in people], minimum=len(people))
     assert found.tests == 0
-    head = next(one for one in found.sections() if one.title == "What differs").text[0]
+    head = next(one for one in found._sections() if one.title == "What differs").text[0]
     assert head.startswith("Not enough to say whether anything differs between groups: nothing was tested")
 
 

@@ -237,7 +237,7 @@ def test_words_that_are_known_and_words_that_are_not(colours) -> None:
     assert found.families["sentence"] == (1.0, 1.0, 1.0)
     # The plain phrasing is above chance, which does not make it better than itself.
     assert found.verdicts["a photo of a {}."] == "above"
-    assert "better than the plain one" not in " ".join(found.sections()[0].text)
+    assert "better than the plain one" not in " ".join(found._sections()[0].text)
     assert found.worded[0].moved == found.worded[0].change.value == 0.0
     assert found.failures[0].key == "red/3.png"
     assert sum(count for kind, count in encoder.calls if kind == "images") == 59  # once, whatever is said

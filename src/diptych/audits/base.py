@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from diptych.embedding.batches import Failed
 from diptych.evaluation.protocols.settings import sampled_data
-from diptych.reports import Estimate, Gallery, Report, Section
-from diptych.stats.significance import NOT_ENOUGH, Verdict
+from diptych.reports import Bars, Estimate, Gallery, Report, Section
+from diptych.stats.significance import NOT_ENOUGH, Verdict, beside_chance
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audit:
-    """Result of one audit. Subclasses add their figures as fields and describe them in `sections`.
+    """Result of one audit. Subclasses add their figures as fields and describe them in `_sections`.
 
     Attributes
     ----------
@@ -41,11 +41,11 @@ class Audit:
     sheet_columns: ClassVar[int] = 5
 
     @property
-    def title(self) -> str:
+    def _title(self) -> str:
         """Title of the report."""
         raise NotImplementedError
 
-    def sections(self) -> list[Section]:
+    def _sections(self) -> list[Section]:
         """Statements, tables and plots of the report."""
         raise NotImplementedError
 
@@ -63,7 +63,7 @@ class Audit:
     def report(self) -> Report:
         """Report with statements, tables, plots and a page."""
         sections = [Section("Read this first", self.failed_controls)] if self.failed_controls else []
-        sections += self.sections()
+        sections += self._sections()
         if self.failures:
             first, count = self.failures[0], len(self.failures)
             were = "pictures were" if count > 1 else "picture was"
@@ -80,7 +80,44 @@ class Audit:
             sections.append(
                 Section("Samples", [caption], plots={"samples": Gallery(self.samples, self.sheet_columns)})
             )
-        return Report(self.title, sections, self.to_dict(), self.facts)
+        return Report(self._title, sections, self.to_dict(), self.facts)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OrderedAudit(Audit):
+    """Result of an audit whose answers have an order, such as numbers; see `prompt_scores.ordered_figures`.
+
+    Attributes
+    ----------
+    accuracy : Estimate
+        With the mean embedding of all prompts of each answer.
+    error, error_chance : Estimate and float
+        Mean absolute error; that of random answers.
+    correlation : Estimate or None
+        Pearson correlation of truth and answer, 0 at chance; None if all answers are the same.
+    confusion : sequence of sequences of float
+        Share of each answer (column) among pictures of each true one (row).
+    """
+
+    dataset: str
+    accuracy: Estimate
+    error: Estimate
+    error_chance: float
+    correlation: Estimate | None
+    confusion: Sequence[Sequence[float]]
+
+    def _figures(
+        self, head: Mapping[Verdict, str], chance: float, quantity: str, unit: str = ""
+    ) -> list[str]:
+        """The sentence for the verdict with the accuracy, and one on the size of the errors."""
+        verdict = self.verdicts["accuracy"]
+        correlation = "none, all answers are the same" if self.correlation is None else str(self.correlation)
+        return [
+            f"{head[verdict]} Accuracy {beside_chance(self.accuracy, chance, verdict)}, on "
+            f"{self.accuracy.n:,} pictures.",
+            f"Answers are off by {self.error}{unit} on average; random answers would be off by "
+            f"{self.error_chance:.2f}. Correlation of answer and {quantity}: {correlation}.",
+        ]
 
 
 def verdict_cell(verdict: Verdict) -> str:
@@ -92,6 +129,11 @@ def verdict_cell(verdict: Verdict) -> str:
     ('at chance', 'not enough to say')
     """
     return verdict if verdict == NOT_ENOUGH else f"{verdict} chance"
+
+
+def accuracy_bars(figures: Mapping[str, Estimate], chance: float) -> Bars:
+    """Plot accuracies, one bar for each name, beside chance."""
+    return Bars(values=estimate_bars(figures), x="accuracy", levels={"chance": chance})
 
 
 def estimate_bars(figures: Mapping[str, Estimate]) -> dict[str, tuple[float, float | None, float | None]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.embedding.batches import embed_texts
 from diptych.encoder import Encoder
+from diptych.reports import Estimate
+from diptych.stats.intervals import bounded_mean, correlation, proportion
 from diptych.stats.metrics import ROUNDING
+from diptych.zeroshot import expand
 from diptych.zeroshot.scoring import sphere_mean
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -30,6 +33,11 @@ def answer_embeddings(encoder: Encoder, answers: Sequence[Sequence[str]]) -> Emb
     return sphere_mean(embeddings[indices], starts)
 
 
+def class_embeddings(encoder: Encoder, names: Sequence[str], templates: str | Sequence[str]) -> Embeddings:
+    """One unit embedding per class, the spherical mean over its prompts, (C, dim)."""
+    return answer_embeddings(encoder, [expand([name], templates) for name in names])
+
+
 def answer_probabilities(scores: NDArray[np.floating]) -> Floats:
     """Probability of each answer, (N, C): 1 for the highest score, equal parts where several tie.
 
@@ -47,6 +55,41 @@ def top1_hits(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Floa
     """Probability that the top-1 answer is correct, (N,)."""
     hits: Floats = answer_probabilities(scores)[np.arange(len(labels)), labels]
     return hits
+
+
+def accuracy_by_answer(
+    probabilities: Floats, labels: NDArray[np.integer], names: Sequence[object]
+) -> dict[str, Estimate]:
+    """Accuracy on the images of each class, by its name; classes without images are left out."""
+    return {
+        str(name): proportion(probabilities[labels == index, index])
+        for index, name in enumerate(names)
+        if (labels == index).any()
+    }
+
+
+def ordered_figures(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], values: Sequence[int]
+) -> dict[str, Any]:
+    """Figures of answers that have an order, as fields of `OrderedAudit`.
+
+    Parameters
+    ----------
+    scores : (N, C)
+    labels : (N,)
+        Index of the true answer.
+    values : C integers
+        Size of each answer, in ascending order.
+    """
+    probabilities, sizes = answer_probabilities(scores), np.asarray(values)
+    distance = abs(np.subtract.outer(sizes, sizes))
+    return {
+        "accuracy": proportion(top1_hits(scores, labels)),
+        "error": bounded_mean((probabilities * distance[labels]).sum(axis=1), float(distance.max())),
+        "error_chance": float(distance[labels].mean()),
+        "correlation": correlation(probabilities @ sizes, sizes[labels]),
+        "confusion": confusion(probabilities, labels),
+    }
 
 
 def confusion(probabilities: Floats, labels: NDArray[np.integer]) -> list[list[float]]:

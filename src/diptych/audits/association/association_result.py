@@ -104,8 +104,7 @@ class AssociationAudit(Audit):
     trouble: Sequence[str]
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Association: {self.dataset}" if self.dataset else "Association of texts"
 
     @property
@@ -130,8 +129,7 @@ class AssociationAudit(Audit):
             if effect.control and (effect.p > self.level or effect.d.value <= 0)
         ]
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         sections = [self._effects("texts"), self._effects("pictures"), self._distances()]
         untested = [
             f"Not tested, fewer than {self.minimum} pictures, by {attribute}: {', '.join(names)}."

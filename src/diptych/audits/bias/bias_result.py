@@ -141,8 +141,7 @@ class BiasAudit(Audit):
     trouble: Sequence[str]
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Bias: {self.dataset}"
 
     @property
@@ -155,8 +154,7 @@ class BiasAudit(Audit):
         """Whether anything differs significantly between groups."""
         return bool(self.label_findings) or any(disparity.findings for disparity in self.disparities)
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         sections = [self._findings(), self._harm(), self._added(), self._accuracy(), self._labels()]
         return [section for section in sections if section is not None] + [self._how()]
 

@@ -105,8 +105,7 @@ class ClassDesignAudit(Audit):
     moves: Sequence[LabelChange]
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Class design: {len(self.labels)} labels"
 
     @property
@@ -114,8 +113,7 @@ class ClassDesignAudit(Audit):
         """Warnings that should be resolved before the labels are used."""
         return [warning for warning in self.warned if warning.severity == "serious"]
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         sections = [self._warnings(), self._figures(), self._near(), self._moves()]
         return [section for section in sections if section is not None]
 

@@ -77,8 +77,7 @@ class WordingAudit(Audit):
     families: Mapping[str, tuple[float, float, float]]
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Wording: {self.dataset}"
 
     @property
@@ -91,8 +90,7 @@ class WordingAudit(Audit):
         """The phrasing with the lowest accuracy."""
         return min(self.worded, key=lambda result: result.accuracy.value)
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         rows: list[list[Cell]] = [
             [result.name, result.accuracy, result.change, result.moved] for result in self.worded
         ]

@@ -6,28 +6,24 @@ property and one without; chance is one half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.base import Audit, verdict_cell
+from diptych.audits.base import verdict_cell
 from diptych.audits.limits import scenes
 from diptych.audits.limits.scene_pairs import (
-    PairAccuracy,
+    PairAudit,
     ScenePair,
-    pair_images,
-    score_pairs,
+    measure_pairs,
     sentence_bars,
-    sentence_verdicts,
     verdict_table,
 )
 from diptych.audits.limits.scenes import Scene, SceneObject
 from diptych.encoder import Encoder
-from diptych.errors import InputError
 from diptych.evaluation import Settings
-from diptych.evaluation.protocols.settings import Setup
 from diptych.reports import Section
 from diptych.stats.significance import NOT_ENOUGH
 
@@ -63,25 +59,14 @@ QUESTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AbstractAudit(Audit):
-    """Result of the audit of abstract properties.
-
-    Attributes
-    ----------
-    judged : mapping of task to PairAccuracy
-        Tasks as in `SENTENCES`.
-    """
-
-    judged: Mapping[str, PairAccuracy]
-    sheet_columns = 4
+class AbstractAudit(PairAudit):
+    """Result of the audit of abstract properties; kinds are the tasks of `SENTENCES`."""
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return "Abstract properties of drawings"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         plot = sentence_bars({QUESTIONS[task]: accuracy for task, accuracy in self.judged.items()})
         ends = {"above": ".", NOT_ENOUGH: "."}
         statements = [
@@ -125,25 +110,18 @@ def audit_abstract(
     InputError
         A task is unknown, or there are no pairs.
     """
-    unknown = sorted(set(tasks) - set(SENTENCES))
-    if unknown or not tasks or each < 1:
-        raise InputError(f"{each} pairs of {unknown or 'no task'}: the tasks are {', '.join(SENTENCES)}")
-    pairs = [puzzle_pair(task, index, seed) for task in dict.fromkeys(tasks) for index in range(each)]
-    setup = Setup.of(**settings)
-    pictures = pair_images(pairs, "drawn puzzles", f"seed {seed} {each} of {','.join(tasks)}")
-    judged = score_pairs(encoder, pairs, pictures, setup)
-    samples = [
-        (text, scenes.draw(scene))
-        for start in range(0, len(pairs), each)
-        for pair in pairs[start : start + 2]
-        for text, scene in ((pair.first_texts[0], pair.first), (pair.second_texts[0], pair.second))
-    ]
-    return AbstractAudit(
-        facts=setup.facts(encoder, pictures),
-        samples=samples,
-        judged=judged,
-        verdicts=sentence_verdicts(judged),
+    fields = measure_pairs(
+        encoder,
+        puzzle_pair,
+        tasks,
+        SENTENCES,
+        each=each,
+        seed=seed,
+        name="drawn puzzles",
+        settings=settings,
+        shown=2,
     )
+    return AbstractAudit(**fields)
 
 
 def puzzle_pair(task: str, index: int, seed: int) -> ScenePair:

@@ -13,18 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from diptych.audits.base import Audit, estimate_bars, verdict_cell
+from diptych.audits.base import OrderedAudit, accuracy_bars, verdict_cell
 from diptych.audits.limits import scenes
 from diptych.audits.limits.count_scenes import conditions, draw_counts, parse_number, plural, prompt, scene
-from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, confusion, top1_hits
+from diptych.audits.prompt_scores import (
+    Floats,
+    accuracy_by_answer,
+    answer_embeddings,
+    answer_probabilities,
+    ordered_figures,
+    top1_hits,
+)
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
-from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
-from diptych.stats.intervals import bounded_mean, correlation, proportion
-from diptych.stats.significance import NOT_ENOUGH, against_chance, beside_chance, decide
+from diptych.reports import Cell, Estimate, Heatmap, Section, Table
+from diptych.stats.intervals import proportion
+from diptych.stats.significance import NOT_ENOUGH, Verdict, against_chance, decide
 
 TEMPLATES = (
     "a photo of {n} {things}.",
@@ -41,40 +48,26 @@ _SKILL = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CountingAudit(Audit):
+class CountingAudit(OrderedAudit):
     """Result of the counting audit.
 
     Attributes
     ----------
     numbers : sequence of int
         Possible answers.
-    accuracy : Estimate
-        With the mean embedding of all prompts of each answer.
-    error, error_chance : Estimate and float
-        Mean absolute error; that of random answers.
-    correlation : Estimate or None
-        Pearson correlation of truth and answer, 0 at chance; None if all answers are the same.
     templates : mapping of str to Estimate
         Accuracy of each prompt template alone.
     ranges : mapping of str to (Estimate, float)
         "1-3" -> accuracy with images and answers restricted to 1 to 3, and its chance.
     drawn : mapping of str to Estimate
         Drawing condition -> accuracy; empty for data sets that are not generated.
-    confusion : sequence of sequences of float
-        Share of each answer (column) among pictures of each number (row).
     """
 
-    dataset: str
     numbers: Sequence[int]
-    accuracy: Estimate
-    error: Estimate
-    error_chance: float
-    correlation: Estimate | None
     templates: Mapping[str, Estimate]
     by_number: Mapping[str, Estimate]
     ranges: Mapping[str, tuple[Estimate, float]]
     drawn: Mapping[str, Estimate]
-    confusion: Sequence[Sequence[float]]
 
     @property
     def chance(self) -> float:
@@ -82,20 +75,18 @@ class CountingAudit(Audit):
         return 1 / len(self.numbers)
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Counting: {self.dataset}"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         names = [str(number) for number in self.numbers]
         heat = Heatmap(
             rows=names, columns=names, values=self.confusion, x="answer", y="objects in the picture"
         )
-        each = Bars(values=estimate_bars(self.by_number), x="accuracy", levels={"chance": self.chance})
+        bars = accuracy_bars(self.by_number, self.chance)
         return [
             Section("Does it count?", self._statements(), {"ranges": self._ranges()}),
-            Section("By prompt and by picture", [], {"ways": self._ways()}, {"by_number": each}),
+            Section("By prompt and by picture", [], {"ways": self._ways()}, {"by_number": bars}),
             Section(
                 "Which answer for which number",
                 ["Correct answers are on the diagonal; a full column is an answer that is always preferred."],
@@ -104,21 +95,16 @@ class CountingAudit(Audit):
         ]
 
     def _statements(self) -> list[str]:
-        verdict = self.verdicts["accuracy"]
-        plain = {
+        head: dict[Verdict, str] = {
             "at": "At chance: this model does not count.",
             "below": "Below chance: this model does not count; something else decides its answers.",
             "above": "Above chance: the number of objects changes the answer.",
             NOT_ENOUGH: "Not enough to say whether this model counts.",
-        }[verdict]
-        correlation = "none, all answers are the same" if self.correlation is None else str(self.correlation)
-        return [
-            f"{plain} Accuracy {beside_chance(self.accuracy, self.chance, verdict)}, on "
-            f"{self.accuracy.n:,} pictures.",
-            f"Answers are off by {self.error} on average; random answers would be off by "
-            f"{self.error_chance:.2f}. Correlation of answer and number: {correlation}.",
-            *([trend(self.ranges)] if len(self.ranges) > 1 and verdict != NOT_ENOUGH else []),
-        ]
+        }
+        statements = self._figures(head, self.chance, "number")
+        if len(self.ranges) > 1 and self.verdicts["accuracy"] != NOT_ENOUGH:
+            statements.append(trend(self.ranges))
+        return statements
 
     def _ranges(self) -> Table:
         rows: list[list[Cell]] = [
@@ -222,14 +208,13 @@ def audit_counting(
     # One table (N, C) for each template, then one for the mean of all.
     scores = [np.einsum("nd,ncd->nc", embedded.embeddings, item[noun_indices]) for item in text_embeddings]
     labels = np.array([numbers.index(class_numbers[data.labels[position]]) for position in positions])
-    probabilities = answer_probabilities(scores[-1])
-    distance = abs(np.subtract.outer(numbers, numbers))
-    accuracies = [proportion(top1_hits(table, labels)) for table in scores]
-    accuracy, prompts = accuracies[-1], dict(zip(templates, accuracies, strict=False))
+    figures = ordered_figures(scores[-1], labels, numbers)
+    accuracies = [proportion(top1_hits(table, labels)) for table in scores[:-1]]
+    prompts = dict(zip(templates, accuracies, strict=True))
     ranges = _range_accuracies(scores[-1], labels, numbers)
     by_condition = _by_condition(top1_hits(scores[-1], labels), drawn_as)
     chances = {f"numbers {name}": pair for name, pair in ranges.items()}
-    overall = {"accuracy": accuracy, **prompts, **by_condition}
+    overall = {"accuracy": figures["accuracy"], **prompts, **by_condition}
     chances |= {name: (item, 1 / len(numbers)) for name, item in overall.items()}
     return CountingAudit(
         facts=setup.facts(encoder, data),
@@ -238,19 +223,11 @@ def audit_counting(
         dataset=data.name,
         numbers=numbers,
         verdicts=decide({name: against_chance(*pair) for name, pair in chances.items()}),
-        accuracy=accuracy,
-        error=bounded_mean((probabilities * distance[labels]).sum(axis=1), float(distance.max())),
-        error_chance=float(distance[labels].mean()),
-        correlation=correlation(probabilities @ np.array(numbers), np.array(numbers)[labels]),
         templates=prompts,
-        by_number={
-            str(number): proportion(probabilities[labels == index, index])
-            for index, number in enumerate(numbers)
-            if (labels == index).any()
-        },
+        by_number=accuracy_by_answer(answer_probabilities(scores[-1]), labels, numbers),
         ranges=ranges,
         drawn=by_condition,
-        confusion=confusion(probabilities, labels),
+        **figures,
     )
 
 

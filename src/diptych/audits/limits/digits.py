@@ -15,19 +15,26 @@ from typing import Unpack
 import numpy as np
 from PIL import Image
 
-from diptych.audits.base import Audit, estimate_bars, verdict_cell
+from diptych.audits.base import Audit, accuracy_bars, verdict_cell
 from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits.count_scenes import WORDS, parse_number
 from diptych.audits.limits.scenes import SIDE
 from diptych.audits.limits.text_overlay import font, text_image
-from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, confusion, top1_hits
+from diptych.audits.prompt_scores import (
+    Floats,
+    accuracy_by_answer,
+    answer_probabilities,
+    class_embeddings,
+    confusion,
+    top1_hits,
+)
 from diptych.datasets import ImageDataset
 from diptych.embedding.batches import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
-from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
+from diptych.reports import Cell, Estimate, Heatmap, Section, Table
 from diptych.stats.differences import difference
 from diptych.stats.intervals import proportion
 from diptych.stats.significance import (
@@ -39,7 +46,6 @@ from diptych.stats.significance import (
     decide,
     independent_claim,
 )
-from diptych.zeroshot import expand
 
 CHANCE = 0.1
 _DIGITS = tuple("0123456789")
@@ -100,19 +106,17 @@ class DigitAudit(Audit):
     words: bool
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return "Digits, handwritten and rendered"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         kinds = {"handwritten": self.handwritten} if self.handwritten else {}
         rows: list[list[Cell]] = [
             [name, accuracy, verdict_cell(self.verdicts[name])]
             for name, accuracy in {**kinds, "rendered, all": self.rendered, **self.ways}.items()
         ]
         table = Table(["digits", "accuracy", "verdict"], rows, _CAPTION)
-        plot = Bars(values=estimate_bars({**kinds, **self.ways}), x="accuracy", levels={"chance": CHANCE})
+        plot = accuracy_bars({**kinds, **self.ways}, CHANCE)
         heats = {"confusion_rendered": _heat(self.confusion_rendered, "rendered")}
         if self.handwritten:
             heats["confusion_handwritten"] = _heat(self.confusion_handwritten, "handwritten")
@@ -175,7 +179,7 @@ def audit_digits(
         font(10, file)
     setup = Setup.of(**settings)
     names = [WORDS[int(digit)] if words else digit for digit in _DIGITS]
-    weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
+    weights = class_embeddings(encoder, names, templates)
     styles = render_styles(fonts)
     rendered_data = _rendered_dataset(styles)
     scores = setup.embed(encoder, rendered_data).embeddings @ weights.T
@@ -198,7 +202,7 @@ def audit_digits(
     return DigitAudit(
         facts={
             **setup.facts(encoder, *datasets),
-            "Fonts": ", ".join(dict.fromkeys(_font_name(w) for w in styles)),
+            "Fonts": ", ".join(dict.fromkeys(_font_label(style.file) for style in styles)),
         },
         failures=failures,
         samples=[
@@ -212,11 +216,7 @@ def audit_digits(
         verdicts=decide(_claims(handwritten_accuracy, rendered, by_condition)),
         rendered=rendered,
         ways=by_condition,
-        by_digit={
-            digit: proportion(probabilities[labels == index, index])
-            for index, digit in enumerate(_DIGITS)
-            if (labels == index).any()
-        },
+        by_digit=accuracy_by_answer(probabilities, labels, _DIGITS),
         confusion_handwritten=[] if handwritten is None else confusion(probabilities, labels),
         confusion_rendered=confusion(answer_probabilities(scores), rendered_data.labels),
         words=words,
@@ -283,10 +283,6 @@ def _matplotlib_fonts() -> list[Path]:
 
 def _font_label(file: str | None) -> str:
     return "plain font" if file is None else Path(file).stem
-
-
-def _font_name(way: RenderStyle) -> str:
-    return _font_label(way.file)
 
 
 def _by_condition(styles: Sequence[RenderStyle], hits: Floats) -> dict[str, Estimate]:

@@ -12,20 +12,23 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.base import Audit, estimate_bars
+from diptych.audits.base import OrderedAudit, accuracy_bars
 from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits import scenes
 from diptych.audits.limits.scenes import Scene, SceneObject
-from diptych.audits.prompt_scores import answer_embeddings, answer_probabilities, confusion, top1_hits
+from diptych.audits.prompt_scores import (
+    accuracy_by_answer,
+    answer_probabilities,
+    class_embeddings,
+    ordered_figures,
+)
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
-from diptych.reports import Bars, Estimate, Heatmap, Section
-from diptych.stats.intervals import bounded_mean, correlation, proportion
-from diptych.stats.significance import NOT_ENOUGH, against_chance, beside_chance, decide
-from diptych.zeroshot import expand
+from diptych.reports import Estimate, Heatmap, Section
+from diptych.stats.significance import NOT_ENOUGH, Verdict, against_chance, decide
 
 WORDS = ("very near", "near", "at medium distance", "far away", "very far away")
 TEMPLATES = ("a photo of a thing that is {}.", "the nearest object is {}.", "objects {}.")
@@ -38,60 +41,36 @@ _SIZE = 0.6  # of every object, metres
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DistanceAudit(Audit):
-    """Result of the distance audit.
+class DistanceAudit(OrderedAudit):
+    """Result of the distance audit; errors are in steps.
 
     Attributes
     ----------
     steps : sequence of str
         The answers, from near to far.
-    accuracy, chance : Estimate and float
-    error, error_chance : Estimate and float
-        Mean absolute error in steps; that of random answers.
-    correlation : Estimate or None
-        Pearson correlation of step and answer; None if all answers are the same.
-    confusion : sequence of sequences of float
-        Share of each answer (column) among pictures of each step (row).
     """
 
-    dataset: str
     steps: Sequence[str]
-    accuracy: Estimate
     chance: float
-    error: Estimate
-    error_chance: float
-    correlation: Estimate | None
     by_step: Mapping[str, Estimate]
-    confusion: Sequence[Sequence[float]]
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Distance of the nearest object: {self.dataset}"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
-        verdict = self.verdicts["accuracy"]
-        plain = {
+    def _sections(self) -> list[Section]:
+        head: dict[Verdict, str] = {
             "at": "At chance: this model does not recognise distance.",
             "below": "Below chance: this model does not recognise distance; something else decides.",
             "above": "Above chance: the distance of objects changes the answer.",
             NOT_ENOUGH: "Not enough to say whether this model recognises distance.",
-        }[verdict]
-        along = "none, all answers are the same" if self.correlation is None else str(self.correlation)
-        statements = [
-            f"{plain} Accuracy {beside_chance(self.accuracy, self.chance, verdict)}, on "
-            f"{self.accuracy.n:,} pictures.",
-            f"Answers are off by {self.error} steps on average; random answers would be off by "
-            f"{self.error_chance:.2f}. Correlation of answer and step: {along}.",
-        ]
-        by_step = Bars(values=estimate_bars(self.by_step), x="accuracy", levels={"chance": self.chance})
+        }
+        bars = accuracy_bars(self.by_step, self.chance)
         heat = Heatmap(
             rows=self.steps, columns=self.steps, values=self.confusion, x="answer", y="nearest object"
         )
-        return [
-            Section("Does it recognise distance?", statements, {}, {"by_step": by_step, "confusion": heat})
-        ]
+        statements = self._figures(head, self.chance, "step", " steps")
+        return [Section("Does it recognise distance?", statements, {}, {"by_step": bars, "confusion": heat})]
 
 
 def audit_distance(
@@ -129,33 +108,22 @@ def audit_distance(
         raise InputError(f"{data.name} has {len(steps)} step of distance: expected at least two")
     embedded = setup.embed(encoder, data)
     labels = data.labels[embedded.positions]
-    scores = embedded.embeddings @ answer_embeddings(encoder, [expand([step], templates) for step in steps]).T
-    probabilities = answer_probabilities(scores)
-    indices = np.arange(len(steps))
-    step_distance = abs(np.subtract.outer(indices, indices))
+    scores = embedded.embeddings @ class_embeddings(encoder, steps, templates).T
+    figures = ordered_figures(scores, labels, range(len(steps)))
     samples = [
         (steps[int(data.labels[index])], scenes.draw(scene(index, seed)))
         for index in range(min(len(data), 4 * len(steps)))
     ]
-    accuracy = proportion(top1_hits(scores, labels))
     return DistanceAudit(
         facts=setup.facts(encoder, data),
         failures=embedded.failures,
         samples=samples if dataset is None else (),
         dataset=data.name,
         steps=steps,
-        verdicts=decide({"accuracy": against_chance(accuracy, 1 / len(steps))}),
-        accuracy=accuracy,
+        verdicts=decide({"accuracy": against_chance(figures["accuracy"], 1 / len(steps))}),
         chance=1 / len(steps),
-        error=bounded_mean((probabilities * step_distance[labels]).sum(axis=1), float(step_distance.max())),
-        error_chance=float(step_distance[labels].mean()),
-        correlation=correlation(probabilities @ indices, labels),
-        by_step={
-            step: proportion(probabilities[labels == index, index])
-            for index, step in enumerate(steps)
-            if index in labels
-        },
-        confusion=confusion(probabilities, labels),
+        by_step=accuracy_by_answer(answer_probabilities(scores), labels, steps),
+        **figures,
     )
 
 

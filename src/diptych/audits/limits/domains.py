@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diptych.audits.base import Audit, estimate_bars
+from diptych.audits.base import Audit, accuracy_bars
 from diptych.audits.labels.phrasings import with_article
-from diptych.audits.prompt_scores import Floats, answer_embeddings, top1_hits
+from diptych.audits.prompt_scores import Floats, class_embeddings, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.embedding.batches import Failed
 from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
-from diptych.reports import Bars, Cell, Estimate, Heatmap, Section, Table
+from diptych.reports import Cell, Estimate, Heatmap, Section, Table
 from diptych.stats.differences import difference
 from diptych.stats.disparity import disparities
 from diptych.stats.intervals import proportion
@@ -38,7 +37,6 @@ from diptych.stats.significance import (
     decide,
     paired_claim,
 )
-from diptych.zeroshot import expand
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,10 @@ class DomainAudit(Audit):
     best: str
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Domains: {self.dataset}"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         rows: list[list[Cell]] = [
             [name, result.accuracy, result.gap, result.gained] for name, result in self.domains.items()
         ]
@@ -109,17 +105,13 @@ class DomainAudit(Audit):
             ],
             title="accuracy within each class",
         )
-        plot = Bars(
-            values=estimate_bars({name: result.accuracy for name, result in self.domains.items()}),
-            x="accuracy",
-            levels={"chance": self.chance},
-        )
+        accuracies = {name: result.accuracy for name, result in self.domains.items()}
         return [
             Section(
                 "Does accuracy hold outside photographs?",
                 self._statements(),
                 {"domains": Table(["domain", "accuracy", "gap", "naming"], rows, caption)},
-                {"domains": plot, "classes": heat},
+                {"domains": accuracy_bars(accuracies, self.chance), "classes": heat},
             )
         ]
 
@@ -191,7 +183,7 @@ def audit_domains(
         raise InputError(f"{len(domains)} domain in {name}: expected at least two to compare")
     setup = Setup.of(**settings)
     classes = list(dict.fromkeys(class_name for data in domains.values() for class_name in data.class_names))
-    plain = _class_embeddings(encoder, classes, templates)
+    plain = class_embeddings(encoder, classes, templates)
     plain_hits: dict[str, Floats] = {}
     named_hits: dict[str, Floats] = {}
     recalls: dict[str, dict[str, float]] = {}
@@ -201,7 +193,7 @@ def audit_domains(
         failures += embedded.failures
         class_indices = np.array([classes.index(class_name) for class_name in data.class_names])
         labels = class_indices[data.labels[embedded.positions]]
-        named = _class_embeddings(encoder, classes, domain_prompt(domain))
+        named = class_embeddings(encoder, classes, domain_prompt(domain))
         plain_hits[domain] = top1_hits(embedded.embeddings @ plain.T, labels)
         named_hits[domain] = top1_hits(embedded.embeddings @ named.T, labels)
         means = class_means(plain_hits[domain], labels, len(classes))
@@ -237,13 +229,6 @@ def audit_domains(
         },
         best=best,
     )
-
-
-def _class_embeddings(
-    encoder: Encoder, classes: Sequence[str], templates: str | Sequence[str]
-) -> NDArray[np.float32]:
-    """Text embedding of each class, (C, dim)."""
-    return answer_embeddings(encoder, [expand([class_name], templates) for class_name in classes])
 
 
 def _gaps(

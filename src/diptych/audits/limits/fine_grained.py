@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diptych.audits.base import Audit, estimate_bars, verdict_cell
 from diptych.audits.labels.class_groups import class_indices, group_similar_classes
-from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities, top1_hits
+from diptych.audits.prompt_scores import Floats, answer_probabilities, class_embeddings, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -26,7 +26,6 @@ from diptych.reports import Bars, Cell, Estimate, Section, Table
 from diptych.stats.intervals import proportion
 from diptych.stats.metrics import confusions
 from diptych.stats.significance import NOT_ENOUGH, against_chance, beside_chance, decide, paired_claim
-from diptych.zeroshot import expand
 
 _REPEATS = 20  # random sets of distant classes for each image
 _MOST_CONFUSED = 20
@@ -77,12 +76,10 @@ class FineGrainedAudit(Audit):
     confused: Sequence[tuple[str, str, int, float]]
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Near and distant classes: {self.dataset}"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         rows: list[list[Cell]] = [
             ["all classes", self.everything, self.everything_chance],
             ["the right group", self.group_right, self.group_chance],
@@ -191,7 +188,7 @@ def audit_fine_grained(
         A group has an unknown class.
     """
     names = dataset.class_names
-    weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
+    weights = class_embeddings(encoder, names, templates)
     group_indices = _group_indices(weights, names, groups, count)
     setup, rng = Setup.of(**settings), np.random.default_rng([seed, 500])
     embedded = setup.embed(encoder, dataset)

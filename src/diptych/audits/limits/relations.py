@@ -13,22 +13,17 @@ from typing import Unpack
 
 import numpy as np
 
-from diptych.audits.base import Audit
 from diptych.audits.limits import scenes
 from diptych.audits.limits.scene_pairs import (
-    PairAccuracy,
+    PairAudit,
     ScenePair,
-    pair_images,
-    score_pairs,
+    measure_pairs,
     sentence_bars,
-    sentence_verdicts,
     verdict_table,
 )
 from diptych.audits.limits.scenes import Scene, SceneObject
 from diptych.encoder import Encoder
-from diptych.errors import InputError
 from diptych.evaluation import Settings
-from diptych.evaluation.protocols.settings import Setup
 from diptych.reports import Section
 from diptych.stats.significance import NOT_ENOUGH, Verdict
 
@@ -61,25 +56,14 @@ QUESTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RelationAudit(Audit):
-    """Result of the audit of relations.
-
-    Attributes
-    ----------
-    judged : mapping of kind to PairAccuracy
-        Kinds as in `SENTENCES`.
-    """
-
-    judged: Mapping[str, PairAccuracy]
-    sheet_columns = 4
+class RelationAudit(PairAudit):
+    """Result of the audit of relations; kinds as in `SENTENCES`."""
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return "Relations between objects"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         plot = sentence_bars({QUESTIONS[kind]: accuracy for kind, accuracy in self.judged.items()})
         return [
             Section(
@@ -152,24 +136,18 @@ def audit_relations(
     InputError
         A kind is unknown, or there are no pairs.
     """
-    unknown = sorted(set(kinds) - set(SENTENCES))
-    if unknown or not kinds or each < 1:
-        raise InputError(f"{each} pairs of {unknown or 'no kind'}: the kinds are {', '.join(SENTENCES)}")
-    pairs = [relation_pair(kind, index, seed) for kind in dict.fromkeys(kinds) for index in range(each)]
-    setup = Setup.of(**settings)
-    pictures = pair_images(pairs, "drawn relations", f"seed {seed} {each} of {','.join(kinds)}")
-    judged = score_pairs(encoder, pairs, pictures, setup)
-    samples = [
-        (text, scenes.draw(scene))
-        for pair in pairs[::each]
-        for text, scene in ((pair.first_texts[0], pair.first), (pair.second_texts[0], pair.second))
-    ]
-    return RelationAudit(
-        facts=setup.facts(encoder, pictures),
-        samples=samples,
-        judged=judged,
-        verdicts=sentence_verdicts(judged, CONTROLS),
+    fields = measure_pairs(
+        encoder,
+        relation_pair,
+        kinds,
+        SENTENCES,
+        each=each,
+        seed=seed,
+        name="drawn relations",
+        settings=settings,
+        controls=CONTROLS,
     )
+    return RelationAudit(**fields)
 
 
 def relation_pair(kind: str, index: int, seed: int) -> ScenePair:

@@ -7,19 +7,21 @@ a model that prefers one sentence for every image.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.audits.base import estimate_bars
+from diptych.audits.base import Audit, estimate_bars
 from diptych.audits.generated_images import GeneratedDataset, generated_dataset
 from diptych.audits.limits import scenes
 from diptych.audits.prompt_scores import Floats, answer_embeddings, top1_hits
 from diptych.encoder import Encoder
-from diptych.evaluation.protocols.settings import Setup
+from diptych.errors import InputError
+from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.reports import Bars, Cell, Estimate, Table
 from diptych.stats.intervals import proportion
 from diptych.stats.metrics import ROUNDING
@@ -65,6 +67,55 @@ class PairAccuracy:
     sentence: Estimate
     picture: Estimate
     both: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairAudit(Audit):
+    """Result of an audit with pairs of scenes.
+
+    Attributes
+    ----------
+    judged : mapping of kind to PairAccuracy
+    """
+
+    judged: Mapping[str, PairAccuracy]
+    sheet_columns = 4
+
+
+def measure_pairs(
+    encoder: Encoder,
+    pair_of: Callable[[str, int, int], ScenePair],
+    kinds: Sequence[str],
+    known: Collection[str],
+    *,
+    each: int,
+    seed: int,
+    name: str,
+    settings: Settings,
+    controls: Collection[str] = (),
+    shown: int = 1,
+) -> dict[str, Any]:
+    """Measure accuracy on `each` generated pairs of some kinds; returns the fields of a `PairAudit`.
+
+    `pair_of` makes a pair from a kind, an index and the seed; `shown` pairs of each kind become samples. For
+    the `controls` see `sentence_verdicts`. Raises InputError for an unknown kind, or without pairs.
+    """
+    unknown = sorted(set(kinds) - set(known))
+    if unknown or not kinds or each < 1:
+        raise InputError(f"{each} pairs of {unknown or 'no kind'}: the kinds are {', '.join(known)}")
+    pairs = [pair_of(kind, index, seed) for kind in dict.fromkeys(kinds) for index in range(each)]
+    setup = Setup.of(**settings)
+    pictures = pair_images(pairs, name, f"seed {seed} {each} of {','.join(kinds)}")
+    judged = score_pairs(encoder, pairs, pictures, setup)
+    samples = [
+        (text, scenes.draw(scene))
+        for start in range(0, len(pairs), each)
+        for pair in pairs[start : start + shown]
+        for text, scene in ((pair.first_texts[0], pair.first), (pair.second_texts[0], pair.second))
+    ]
+    verdicts = sentence_verdicts(judged, controls)
+    facts = setup.facts(encoder, pictures)
+    return {"facts": facts, "samples": samples, "judged": judged, "verdicts": verdicts}
 
 
 def pair_images(pairs: Sequence[ScenePair], name: str, made: str) -> GeneratedDataset:

@@ -8,7 +8,7 @@ positions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 
 from diptych.audits.base import Audit
 from diptych.audits.limits.text_overlay import POSITIONS, OverlaidDataset, random_letters
-from diptych.audits.prompt_scores import Floats, answer_embeddings, answer_probabilities
+from diptych.audits.prompt_scores import Floats, answer_probabilities, class_embeddings
 from diptych.datasets import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import InputError
@@ -27,7 +27,6 @@ from diptych.reports import Cell, Curve, Curves, Estimate, Section, Table
 from diptych.stats.differences import paired_difference
 from diptych.stats.intervals import proportion
 from diptych.stats.significance import NOT_ENOUGH, against_chance, decide, paired_claim
-from diptych.zeroshot import expand
 
 KINDS = ("wrong name", "random letters", "right name")
 SIZES = (0.08, 0.16, 0.3)
@@ -79,12 +78,10 @@ class TypographicAudit(Audit):
     sheet_columns = 6
 
     @property
-    def title(self) -> str:
-        """Title of the report."""
+    def _title(self) -> str:
         return f"Typographic attack: {self.dataset}"
 
-    def sections(self) -> list[Section]:
-        """Statements, tables and plots of the report."""
+    def _sections(self) -> list[Section]:
         rows: list[list[Cell]] = [
             [f"{kind.split()[0]} {size:.0%}", result.accuracy, result.change, result.follows]
             for kind, sizes in self.attacks.items()
@@ -199,7 +196,7 @@ def audit_typographic(
     setup = Setup.of(**settings)
     data = dataset if limit is None else dataset.sample(limit, seed)
     names, count = data.class_names, len(data)
-    weights = answer_embeddings(encoder, [expand([name], templates) for name in names])
+    weights = class_embeddings(encoder, names, templates)
     rng = np.random.default_rng([seed, 400])
     wrong_labels = (data.labels + rng.integers(1, len(names), count)) % len(names)
     texts = _texts(data, wrong_labels, rng)
@@ -303,17 +300,10 @@ def _samples(sets: Sequence[OverlaidDataset], readable: NDArray[np.intp]) -> lis
     samples = []
     for position in (int(readable[len(readable) // 4]), int(readable[len(readable) * 3 // 4])):
         for overlaid in sets:
-            alone = replace(
-                overlaid,
-                entries=overlaid.entries[position : position + 1],
-                labels=overlaid.labels[position : position + 1],
-                texts=overlaid.texts[position : position + 1],
-                positions=overlaid.positions[position : position + 1],
-            )
             label = overlaid.class_names[overlaid.labels[position]]
             samples += [
                 (f"{label}, says {overlaid.texts[position]}", picture)
-                for _, picture in alone
+                for _, picture in overlaid.take([position])
                 if isinstance(picture, Image.Image)
             ]
     return samples
