@@ -31,6 +31,7 @@ BOILERPLATE = (
     "Processed with MOLDIV",
     "Made with ezgif.com",
     "File written by Adobe Photoshop® 4.0",
+    "File written by Adobe Photoshop? 4.0",  # as Latin-1 programs lose the trademark sign
     "File written by Adobe Photoshop 5.0",
     "CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90",
     "LEAD Technologies Inc. V1.01",

@@ -64,9 +64,10 @@ _UNMISTAKABLE = (
     r"(?:adobe )?lightroom|"
     r"google photos|microsoft paint"
 )
-# Possessive repeats avoid exponential backtracking on words that match in two ways.
+# Possessive repeats avoid exponential backtracking on words that match in two ways. A question mark before a
+# number stands for a trademark sign that was lost: "Photoshop? 5.0".
 _VERSION = (
-    r"(?>[\s,;:()®™©/-]++(?:v(?:er(?:sion)?)?\.?\s*)?(?:\w+ preset|\d[\w.]*|cs\d?|cc|pro|beta|release|build|"
+    r"(?:\?(?=\s\d))?(?>[\s,;:()®™©/-]++(?:v(?:er(?:sion)?)?\.?\s*)?(?:\w+ preset|\d[\w.]*|cs\d?|cc|pro|beta|release|build|"
     r"x\d+|with|preset|for|on an?|the|by|in|at|mac(?:intosh|os)?|os|x|windows|win\d*|linux|android|ios|"
     r"software|app|www\.\S+|https?:\S+|quality|[qQ]\s*=\s*\d+))*+[\s.!)®™©]*"
 )
