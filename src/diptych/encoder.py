@@ -13,10 +13,25 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from PIL.Image import Image
 
     FloatArray: TypeAlias = NDArray[np.float32]
+
+
+def normalize(rows: ArrayLike) -> FloatArray:
+    """Scale rows, (..., dim), to length one in float32; rows of zeros stay zeros.
+
+    Examples
+    --------
+    >>> normalize([[3, 4], [0, 0]]).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    import numpy as np  # here: the command line loads the protocols before it needs NumPy
+
+    full = np.asarray(rows, np.float32)
+    lengths = np.linalg.norm(full, axis=-1, keepdims=True)
+    return np.asarray(full / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import difflib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from diptych.encoder import Encoder
 from diptych.errors import ChecksumError, InputError, NotFittedError, TextError, WeightsError
 from diptych.progress import Progress
-from diptych.zeroshot import scoring, settings, storage
+from diptych.zeroshot import scoring
 from diptych.zeroshot.labels import Label, Names, full_names, read_labels, warn_repeats
 from diptych.zeroshot.pictures import Pictures, image_embeddings
-from diptych.zeroshot.scoring import Floats
 from diptych.zeroshot.templates import resolve
-from diptych.zeroshot.weights import ClassWeights, compute_weights
+from diptych.zeroshot.weights import ClassWeights, compute_weights, load_weights, save_weights
+
+if TYPE_CHECKING:
+    from diptych.encoder import FloatArray
 
 Answers: TypeAlias = NDArray[np.object_]
 
@@ -199,7 +201,7 @@ class ZeroShotClassifier:
         """
         if cutoff is not None:
             classes = len(self._fitted().labels)
-            cutoff = settings.check_cutoff(cutoff, self._method, classes, multi_label=self.multi_label)
+            cutoff = scoring.check_cutoff(cutoff, self._method, classes, multi_label=self.multi_label)
         self.none_cutoff_ = cutoff
         return self
 
@@ -209,7 +211,7 @@ class ZeroShotClassifier:
         return np.array(full_names(self._fitted().labels), dtype=object)
 
     @property
-    def weights_(self) -> Floats:
+    def weights_(self) -> FloatArray:
         """One unit vector per class, (C, dim): the normalised mean over texts and templates."""
         return self._fitted().class_embeddings
 
@@ -218,19 +220,19 @@ class ZeroShotClassifier:
         """Groups of a hierarchy, outer before inner; empty without one."""
         return tuple(self._group_columns())
 
-    def cosines(self, images: Pictures) -> Floats:
+    def cosines(self, images: Pictures) -> FloatArray:
         """Cosine of each image with each class, (N, C)."""
         return self._fitted().cosines(self._embeddings(images))
 
-    def predict_proba(self, images: Pictures) -> Floats:
+    def predict_proba(self, images: Pictures) -> FloatArray:
         """Probability of each class, (N, C); rows sum to one, except with sigmoids or `multi_label`."""
         return self._probabilities(self._logits(self._embeddings(images)))
 
-    def scores(self, images: Pictures) -> Floats:
+    def scores(self, images: Pictures) -> FloatArray:
         """Scores from 0 to 100, (N, C): 100 times the probabilities."""
         return 100 * self.predict_proba(images)
 
-    def group_proba(self, images: Pictures) -> Floats:
+    def group_proba(self, images: Pictures) -> FloatArray:
         """Probability of each group of a hierarchy, (N, len(groups_)).
 
         The sum over the classes of the group; with sigmoids or `multi_label`, their maximum.
@@ -240,7 +242,7 @@ class ZeroShotClassifier:
         groups = [combine(probabilities[:, columns], axis=1) for columns in self._group_columns().values()]
         return np.stack(groups, axis=1) if groups else np.zeros((len(probabilities), 0), np.float32)
 
-    def confidence(self, images: Pictures) -> Floats:
+    def confidence(self, images: Pictures) -> FloatArray:
         """Confidence of the best class, (N,): see `none_method`."""
         return scoring.confidence(self.cosines(images), self._method)
 
@@ -281,10 +283,10 @@ class ZeroShotClassifier:
         SaveError
             No space, no such folder, no permission.
         """
-        saved = {name: getattr(self, name) for name in settings.SAVED}
+        saved = {name: getattr(self, name) for name in scoring.SAVED}
         saved["templates"] = None if self.templates is None else resolve(self.templates)
         header = {"identity": self.encoder.identity, "settings": saved, "none_cutoff_": self.none_cutoff_}
-        storage.save(Path(path), header, self._fitted())
+        save_weights(Path(path), header, self._fitted())
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder, *, batch_size: int = 32, exact: bool = False) -> Self:
@@ -297,7 +299,7 @@ class ZeroShotClassifier:
         WeightsError
             The file is missing, or not a saved classifier.
         """
-        header, weights = storage.load(Path(path))
+        header, weights = load_weights(Path(path))
         saved_identity = header.get("identity")
         if saved_identity != encoder.identity:
             raise ChecksumError(
@@ -336,7 +338,7 @@ class ZeroShotClassifier:
             return self.none_method
         return "cosine" if self._sigmoid or len(self._fitted().labels) == 1 else "mcm"
 
-    def _logits(self, embeddings: Floats) -> Floats:
+    def _logits(self, embeddings: FloatArray) -> FloatArray:
         """Logits of the classes, (N, C)."""
         weights = self._fitted().check_negatives(self._uses_negatives)
         cosines = weights.cosines(embeddings)
@@ -347,7 +349,7 @@ class ZeroShotClassifier:
             cosines = cosines - embeddings @ weights.negatives.T
         return self.encoder.logit_scale * cosines
 
-    def _probabilities(self, logits: Floats) -> Floats:
+    def _probabilities(self, logits: FloatArray) -> FloatArray:
         return scoring.sigmoid(logits) if self._independent else scoring.softmax(logits)
 
     def _class_weights(self, labels: tuple[Label, ...], progress: Progress | None = None) -> ClassWeights:
@@ -361,7 +363,7 @@ class ZeroShotClassifier:
             raise NotFittedError("this classifier has no classes yet: call fit with class names first")
         return weights
 
-    def _embeddings(self, images: Pictures) -> Floats:
+    def _embeddings(self, images: Pictures) -> FloatArray:
         return image_embeddings(self.encoder, images, batch_size=self.batch_size, exact=self.exact)
 
     def _group_columns(self) -> dict[str, list[int]]:
@@ -394,4 +396,4 @@ class ZeroShotClassifier:
             )
 
     def _check_settings(self) -> None:
-        settings.check({name: getattr(self, name) for name in settings.SAVED}, self.encoder.logit_bias)
+        scoring.check_settings({name: getattr(self, name) for name in scoring.SAVED}, self.encoder.logit_bias)

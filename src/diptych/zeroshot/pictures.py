@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from diptych.embedding.batches import collect, embed_images
-from diptych.encoder import Encoder
+from diptych.encoder import Encoder, normalize
 from diptych.errors import InputError
 from diptych.media import Source
-from diptych.zeroshot.scoring import Floats, unit
+
+if TYPE_CHECKING:
+    from diptych.encoder import FloatArray
 
 Pictures: TypeAlias = Source | Iterable[Source] | NDArray[np.floating]
 
 
-def image_embeddings(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool) -> Floats:
+def image_embeddings(encoder: Encoder, images: Pictures, *, batch_size: int, exact: bool) -> FloatArray:
     """Normalised embeddings of images, (N, dim); an array is taken as embeddings.
 
     Raises
@@ -50,7 +52,7 @@ def _is_single(images: object) -> TypeGuard[Source]:
     return isinstance(images, str | Path | bytes | Image) or hasattr(images, "read")
 
 
-def _normalised(array: NDArray[np.floating], dim: int) -> Floats:
+def _normalised(array: NDArray[np.floating], dim: int) -> FloatArray:
     if array.ndim not in (1, 2) or array.shape[-1] != dim or not np.issubdtype(array.dtype, np.floating):
         raise InputError(
             f"an array of shape {array.shape} and type {array.dtype}: expected vectors of this encoder, "
@@ -58,4 +60,4 @@ def _normalised(array: NDArray[np.floating], dim: int) -> Floats:
         )
     if not np.isfinite(array).all():
         raise InputError("the vectors contain NaN or infinity: expected finite numbers")
-    return unit(np.atleast_2d(array))
+    return normalize(np.atleast_2d(array))

@@ -1,4 +1,4 @@
-"""Class weights of a zero-shot classifier, computed from prompts.
+"""Class weights of a zero-shot classifier: computed from prompts, and in the file of a saved classifier.
 
 Legend: C classes, R text embeddings that are compared with images (C, or one per text with synonyms="max"),
 dim the width of embeddings.
@@ -6,26 +6,37 @@ dim the width of embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
 
 from diptych.embedding.batches import embed_texts
 from diptych.encoder import Encoder
-from diptych.errors import InputError
+from diptych.errors import InputError, WeightsError
+from diptych.files.disk import write_bytes
 from diptych.progress import Progress
 from diptych.zeroshot.labels import Label
-from diptych.zeroshot.scoring import Floats, sphere_mean
+from diptych.zeroshot.scoring import sphere_mean
 from diptych.zeroshot.templates import expand
+
+if TYPE_CHECKING:
+    from diptych.encoder import FloatArray
 
 # Negative prompts of multi-label classification. The background is the default, because CLIP mostly ignores
 # negation: the embedding of "no people" is close to that of "people".
 BACKGROUND = ("a photo.", "a picture.", "an image.", "a photo of something.", "a photo of something else.")
 PROMPTS = 4096  # encoded at once: a few seconds for a small model, which encodes common prefixes once
 NEGATION = ("a photo without {}.", "a photo with no {}.")
+
+_HEADER_KEY = "diptych.classifier"
+_FILE_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +57,10 @@ class ClassWeights:
     """
 
     labels: tuple[Label, ...]
-    text_embeddings: Floats
+    text_embeddings: FloatArray
     counts: NDArray[np.intp]
-    class_embeddings: Floats
-    negatives: Floats
+    class_embeddings: FloatArray
+    negatives: FloatArray
 
     def concatenate(self, other: ClassWeights) -> Self:
         """Append the classes of another object."""
@@ -77,13 +88,13 @@ class ClassWeights:
             self.negatives[mask] if len(self.negatives) else self.negatives,
         )
 
-    def cosines(self, embeddings: Floats) -> Floats:
+    def cosines(self, embeddings: FloatArray) -> FloatArray:
         """Cosine of each embedding with each class, (N, C): the largest over the texts of the class.
 
         For example 2 classes with counts [2, 1]: of the columns 0, 1, 2 of texts the first class takes the
         maximum of 0 and 1, from `np.maximum.reduceat` with the starts [0, 2].
         """
-        cosines: Floats = embeddings @ self.text_embeddings.T  # (N, R)
+        cosines: FloatArray = embeddings @ self.text_embeddings.T  # (N, R)
         if (self.counts == 1).all():
             return cosines
         return np.maximum.reduceat(cosines, _starts(self.counts), axis=1)
@@ -150,3 +161,68 @@ def _negative_prompts(
 def _starts(counts: NDArray[np.intp]) -> NDArray[np.intp]:
     """Index of the first row of each group of consecutive rows: [2, 1, 3] -> [0, 2, 3]."""
     return np.concatenate([np.zeros(1, np.intp), np.cumsum(counts)[:-1]])
+
+
+def save_weights(path: Path, header: Mapping[str, Any], weights: ClassWeights) -> None:
+    """Write the file of a classifier atomically: safetensors, and JSON in its header.
+
+    Raises
+    ------
+    SaveError
+        There is no space or no permission.
+    """
+    labels = [asdict(label) for label in weights.labels]
+    values = {"version": _FILE_VERSION, **header, "labels": labels, "counts": weights.counts.tolist()}
+    # The file format has its own names for the arrays.
+    arrays = {
+        "rows": weights.text_embeddings,
+        "means": weights.class_embeddings,
+        "opponents": weights.negatives,
+    }
+    # safetensors writes the raw memory: a transposed or sliced view would be stored in the wrong order.
+    whole = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    data = safetensors_numpy.save(whole, metadata={_HEADER_KEY: json.dumps(values)})
+    write_bytes(path, data)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Any], ClassWeights]:
+    """Read header and weights; nothing is executed.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, or not a complete saved classifier.
+    """
+    try:
+        data = path.read_bytes()
+        arrays = safetensors_numpy.load(data)
+        length = int.from_bytes(data[:8], "little")  # of the header; safetensors checked it while loading
+        header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_HEADER_KEY])
+        if header["version"] != _FILE_VERSION:
+            raise ValueError(f"version {header['version']}, expected {_FILE_VERSION}: fit and save it again")
+        return header, _weights_of(header, arrays)
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{path} is not there: expected a classifier saved by ZeroShotClassifier.save"
+        ) from None
+    except (OSError, SafetensorError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path} is not a saved classifier ({type(error).__name__}: {error})") from error
+
+
+def _weights_of(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> ClassWeights:
+    """Class weights from the arrays of a file; ValueError if their shapes contradict each other."""
+    labels = tuple(
+        Label(label["name"], tuple(label["texts"]), tuple(label["groups"])) for label in header["labels"]
+    )
+    counts = np.array(header["counts"], dtype=np.intp)
+    weights = ClassWeights(labels, arrays["rows"], counts, arrays["means"], arrays["opponents"])
+    width = weights.class_embeddings.shape[1]
+    fits = len(counts) == len(weights.class_embeddings) == len(labels) > 0 and (counts > 0).all()
+    texts_shape = weights.text_embeddings.shape
+    if not fits or texts_shape != (counts.sum(), width) or weights.negatives.shape[1] != width:
+        raise ValueError(
+            f"{texts_shape} rows and {weights.class_embeddings.shape} means for {len(labels)} labels"
+        )
+    if len(weights.negatives) not in (0, len(labels)):
+        raise ValueError(f"{len(weights.negatives)} opponents for {len(labels)} labels")
+    return weights

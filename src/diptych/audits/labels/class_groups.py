@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.encoder import normalize
 from diptych.errors import DataError, InputError
 from diptych.files.disk import write_bytes
 from diptych.files.text_files import read_text_file
@@ -42,8 +43,7 @@ def group_similar_classes(embeddings: NDArray[np.float32], count: int) -> list[l
     """
     if not 1 <= count <= len(embeddings):
         raise InputError(f"{count} groups of {len(embeddings)} classes: expected 1 to {len(embeddings)}")
-    centred = embeddings - embeddings.mean(axis=0)
-    centred = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    centred = normalize(embeddings - embeddings.mean(axis=0))
     similarity = (centred @ centred.T).astype(np.float64)
     np.fill_diagonal(similarity, -np.inf)
     groups: list[list[int]] = [[index] for index in range(len(embeddings))]

@@ -21,6 +21,7 @@ from diptych.backends.exported.finding import read_released
 from diptych.backends.exported.folder import Golden, is_exported, read_export, read_golden, tower_file
 from diptych.backends.exported.released import ReleasedModel
 from diptych.backends.exported.towers import PRECISIONS, RUNTIMES, Tower, is_installed, open_tower
+from diptych.encoder import normalize
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
 from diptych.inputs import (
@@ -168,7 +169,7 @@ class ExportedEncoder:
         for start in range(0, len(prepared), self.batch_size):
             pixels = np.stack(prepared[start : start + self.batch_size])  # (B, 3, S, S)
             embeddings[start : start + len(pixels)] = self._check_rows(self._tower("image")(pixels))
-        return _normalize(embeddings)
+        return normalize(embeddings)  # those of a graph in half precision are slightly off
 
     def encode_images(self, images: Sequence[Image]) -> FloatArray:
         """Embed decoded RGB images, (N, dim) float32, normalised."""
@@ -239,7 +240,7 @@ class ExportedEncoder:
             batch = images[start : start + self.batch_size]
             pixels = preprocess_batch(batch, self.spec.preprocess, threads=self.threads)  # (B, 3, S, S)
             embeddings[start : start + len(batch)] = self._check_rows(tower(pixels))
-        return _normalize(embeddings)
+        return normalize(embeddings)  # those of a graph in half precision are slightly off
 
     def _encode_texts(self, texts: Sequence[str], tower: Tower, on_long: OnLong) -> FloatArray:
         embeddings = np.empty((len(texts), self.dim), np.float32)
@@ -250,7 +251,7 @@ class ExportedEncoder:
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             embeddings[batch] = self._check_rows(tower(tokens[batch, : lengths[batch].max()]))
-        return _normalize(embeddings)
+        return normalize(embeddings)  # those of a graph in half precision are slightly off
 
     def _check_rows(self, rows: FloatArray) -> FloatArray:
         if rows.shape[1:] != (self.dim,):
@@ -329,9 +330,3 @@ def _first_installed() -> str:
             return runtime
     require("onnxruntime", extra="onnx", purpose="run exported models")
     raise AssertionError("onnxruntime can be imported but has no module specification")
-
-
-def _normalize(embeddings: FloatArray) -> FloatArray:
-    """Scale embeddings to length one: those of a graph in half precision are slightly off."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return np.asarray(embeddings / np.maximum(lengths, 1e-12), np.float32)

@@ -37,7 +37,7 @@ from diptych.catalog.store.store import Store
 from diptych.embedding import EmbeddingPart, read_manifest, read_parts
 from diptych.embedding.batches import embed_texts
 from diptych.embedding.one_file import facts_of, read_file
-from diptych.encoder import Encoder
+from diptych.encoder import Encoder, normalize
 from diptych.errors import CatalogError, DataError, ImageError, MissingExtraError
 from diptych.files.moving import HASH_BYTES
 from diptych.files.patterns import is_remote
@@ -147,7 +147,7 @@ def import_vectors(
             rows = part.metadata.to_pylist()
             for positions in chunks_of(rows):
                 chunk = [rows[position] for position in positions]
-                items = list(_import_rows(chunk, _unit(vectors[positions]), base))
+                items = list(_import_rows(chunk, _normalized(vectors[positions]), base))
                 _store_rows(store, space, items, limits, report)
                 advance(len(items))
     report.built = improve(store, stage)
@@ -174,13 +174,12 @@ def _fitting(part: EmbeddingPart, source: Path, encoder: Encoder) -> FloatArray:
     return part.image_embeddings
 
 
-def _unit(rows: FloatArray) -> FloatArray:
-    """Normalise rows to length one, (n, dim) float32."""
-    full = np.asarray(rows, np.float32)
-    lengths = np.linalg.norm(full, axis=1, keepdims=True)
-    if not (np.isfinite(lengths) & (lengths > 0)).all():
+def _normalized(rows: FloatArray) -> FloatArray:
+    """Scale vectors of a file, (n, dim), to length one; DataError if some have none."""
+    normalized = normalize(rows)
+    if not np.allclose(np.linalg.norm(normalized, axis=1), 1, atol=0.01):  # zeros, NaN or infinite
         raise DataError("some vectors are zero or not finite: they were not made by an encoder that worked")
-    return full / lengths  # type: ignore[no-any-return]
+    return normalized
 
 
 def _import_rows(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterator[_ImportRow]:
@@ -242,10 +241,10 @@ def _cosines(encoder: Encoder, source: Path, base: Path, column: str, limits: Li
         vectors = _fitting(part, source, encoder)
         positions = sample_of(part.metadata.to_pylist())
         rows = part.metadata.take(positions).to_pylist()
-        items = list(_import_rows(rows, _unit(vectors[positions]), base))
+        items = list(_import_rows(rows, _normalized(vectors[positions]), base))
         cosines = _image_cosines(encoder, items, limits)
         if not cosines and part.text_embeddings is not None and part.text_embeddings.shape[1] == encoder.dim:
-            cosines = _text_cosines(encoder, rows, _unit(part.text_embeddings[positions]))
+            cosines = _text_cosines(encoder, rows, _normalized(part.text_embeddings[positions]))
         if cosines:
             return cosines
     return []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diptych.encoder import normalize
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Projection:
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS].astype(np.float32)
             projected[start : start + BLOCK_ROWS] = (block - self.mean) @ self.axes
-        return _unit(projected)
+        return normalize(projected)
 
 
 def k_means(rows: FloatArray, clusters: int, *, seed: int = 0) -> tuple[NDArray[np.intp], FloatArray]:
@@ -131,7 +132,7 @@ def means(rows: FloatArray, members: NDArray[np.intp], clusters: int) -> FloatAr
     filled = counts > 0
     starts = np.concatenate([[0], np.cumsum(counts[filled])[:-1]])
     sums[filled] = np.add.reduceat(rows[order].astype(np.float32), starts, axis=0)
-    return _unit(sums)
+    return normalize(sums)
 
 
 def _first_centres(rows: FloatArray, clusters: int, rng: np.random.Generator) -> FloatArray:
@@ -191,9 +192,3 @@ def join(positions: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray
         active[b] = False
         group[group == b] = a
     return np.unique(group, return_inverse=True)[1]
-
-
-def _unit(rows: FloatArray) -> FloatArray:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: FloatArray = rows / np.maximum(length, np.finfo(np.float32).tiny)
-    return unit

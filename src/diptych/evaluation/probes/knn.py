@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
-from diptych.encoder import Encoder
+from diptych.encoder import Encoder, normalize
 from diptych.errors import InputError, counted
 from diptych.evaluation.probes.transfer import (
     Features,
@@ -129,7 +129,7 @@ def votes(
     [[0.333, 0.667]]
     """
     _check(k, temperature)
-    neighbours, queries = _unit(features), _unit(query_features)
+    neighbours, queries = normalize(features), normalize(query_features)
     k = min(k, len(neighbours))
     vote_shares = np.zeros((len(queries), classes))
     step = max(1, _SCORES // len(neighbours))
@@ -149,13 +149,6 @@ def votes(
         block = np.bincount(class_cell, weight, len(cosines) * classes).reshape(-1, classes)
         vote_shares[start : start + step] = block / block.sum(axis=1, keepdims=True)
     return vote_shares
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalise rows to length one; rows of zeros are kept and have cosine 0 with all others."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return unit
 
 
 def _check(k: int, temperature: float | None) -> None:
