@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.datasets import load_labelled
-from diptych.datasets.formats.pickles import Array, read_pickle
+from diptych.datasets.formats.records import Array, read_pickle
 from diptych.errors import DataError
 from tests.layout_files import noise, python2_batch, write_cifar10
 

@@ -19,8 +19,7 @@ from diptych.inputs import (
     language_mismatch,
     load_tokenizer,
 )
-from diptych.inputs.languages import latin_languages, script_of
-from diptych.inputs.stop_words import ENGLISH, NAMES, STOP_WORDS
+from diptych.inputs.languages import ENGLISH, NAMES, STOP_WORDS, latin_languages, script_of
 
 
 @pytest.fixture(scope="module")

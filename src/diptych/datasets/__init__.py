@@ -23,17 +23,7 @@ from diptych.datasets.formats.class_folders import domains
 from diptych.datasets.multilabel import MultiLabelDataset, load_multi_label
 
 __all__ = [
-    "load_labelled",
-    "load_labelled_shards",
-    "load_captioned",
-    "load_multi_label",
-    "load_compositional",
-    "ImageDataset",
-    "CaptionDataset",
-    "MultiLabelDataset",
-    "CompositionalBenchmark",
-    "domains",
-    "find_dataset",
-    "available_datasets",
-    "DatasetLocation",
-]
+    "load_labelled", "load_labelled_shards", "load_captioned", "load_multi_label", "load_compositional",
+    "ImageDataset", "CaptionDataset", "MultiLabelDataset", "CompositionalBenchmark", "domains",
+    "find_dataset", "available_datasets", "DatasetLocation",
+]  # fmt: skip

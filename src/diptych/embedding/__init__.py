@@ -29,26 +29,10 @@ if TYPE_CHECKING:
     from diptych.embedding.units import UNIT_ROWS, Columns
 
 __all__ = [
-    "embed_images",
-    "embed_texts",
-    "collect",
-    "Embedded",
-    "Failed",
-    "Collected",
-    "embed_to_folder",
-    "EmbeddingSettings",
-    "Columns",
-    "EmbeddingSummary",
-    "UNIT_ROWS",
-    "read_manifest",
-    "read_parts",
-    "is_embeddings",
-    "write_manifest",
-    "write_part",
-    "Manifest",
-    "EmbeddingPart",
-    "PartRecord",
-]
+    "embed_images", "embed_texts", "collect", "Embedded", "Failed", "Collected", "embed_to_folder",
+    "EmbeddingSettings", "Columns", "EmbeddingSummary", "UNIT_ROWS", "read_manifest", "read_parts",
+    "is_embeddings", "write_manifest", "write_part", "Manifest", "EmbeddingPart", "PartRecord",
+]  # fmt: skip
 
 _MODULES = {
     **dict.fromkeys(("embed_images", "embed_texts", "collect", "Embedded", "Failed", "Collected"), "batches"),

@@ -94,10 +94,6 @@ def embed_images(
     progress : callable, optional
         Called after each batch with the number of items just finished, failures included.
 
-    Yields
-    ------
-    Embedded or Failed
-
     Raises
     ------
     InputError

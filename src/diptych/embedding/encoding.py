@@ -118,7 +118,8 @@ def _embed_images(
         else:
             rows.append(row)
             embeddings.append(result.vector)
-    return rows, _stacked(embeddings, encoder.dim), failures + source_failures
+    stacked = np.stack(embeddings) if embeddings else np.zeros((0, encoder.dim), np.float32)
+    return rows, stacked, failures + source_failures
 
 
 def _embed_texts(
@@ -135,7 +136,3 @@ def _embed_texts(
         failures.append((unit.location, str(error)))
     texts = [row["caption"] for row in rows]
     return rows, embed_texts(encoder, texts, batch_size=settings.batch_size, progress=progress), failures
-
-
-def _stacked(embeddings: list[FloatArray], dim: int) -> FloatArray:
-    return np.stack(embeddings) if embeddings else np.zeros((0, dim), np.float32)

@@ -29,6 +29,7 @@ import numpy as np
 from diptych.errors import DataError
 from diptych.extras import require
 from diptych.files.disk import file_inside, write_bytes
+from diptych.files.tables import open_parquet
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
@@ -318,12 +319,8 @@ def _find_unrecorded(folder: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
 
 
 def _combine(number: int, metadata: Path, embeddings: Mapping[str, FloatArray]) -> EmbeddingPart:
-    parquet = require("pyarrow.parquet", extra="embeddings", purpose=_PURPOSE)
-    arrow = require("pyarrow", extra="embeddings", purpose=_PURPOSE)
-    try:
-        table = parquet.read_table(metadata)
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"{metadata} is not a readable Parquet file: {error}") from error
+    with open_parquet(metadata, "embeddings") as file:
+        table = file.read()
     for kind, rows in embeddings.items():
         if len(rows) != table.num_rows:
             raise DataError(

@@ -134,10 +134,6 @@ def embed_to_folder(
         Opens a progress display, see `diptych.progress`; the description is "sources" while the sources are
         listed, then "pictures", "texts" or "archives" while they are embedded.
 
-    Returns
-    -------
-    EmbeddingSummary
-
     Raises
     ------
     InputError

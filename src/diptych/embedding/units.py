@@ -97,11 +97,6 @@ def plan_units(
     unit_rows : int
         Maximum number of files or table rows of a unit. An archive is one unit.
 
-    Returns
-    -------
-    modality : {"pictures", "texts"}
-    units : list of Unit
-
     Raises
     ------
     InputError

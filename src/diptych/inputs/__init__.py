@@ -1,7 +1,7 @@
 """Inputs of the two encoders: texts as token ids, images as normalised arrays. No torch.
 
-`config` describes tokenizers and preprocessing, `cleaning` cleans texts, `vocabulary` holds the token tables
-and `tokenizer` combines the three. `long_texts` handles texts over the context length, `languages` (with
+`config` describes tokenizers and preprocessing, `vocabulary` holds the token tables, `tokenizer` cleans and
+encodes texts. `long_texts` handles texts over the context length, `languages` (with
 `stop_words`) warns about languages that a model does not know, `flores` maps language codes for NLLB's
 tokenizer, and `preprocess` is the evaluation transform. Decoding is in `diptych.media`, training augmentation
 in `diptych.training.data`.
@@ -16,19 +16,7 @@ from diptych.inputs.preprocess import preprocess, preprocess_batch, processors
 from diptych.inputs.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
-    "Tokenizer",
-    "TokenizerConfig",
-    "load_tokenizer",
-    "LongTextWarning",
-    "LongTexts",
-    "OnLong",
-    "counted_long_texts",
-    "language_mismatch",
-    "first_language_mismatch",
-    "PreprocessConfig",
-    "preprocess",
-    "preprocess_batch",
-    "processors",
-    "CLIP_MEAN",
-    "CLIP_STD",
-]
+    "Tokenizer", "TokenizerConfig", "load_tokenizer", "LongTextWarning", "LongTexts", "OnLong",
+    "counted_long_texts", "language_mismatch", "first_language_mismatch", "PreprocessConfig", "preprocess",
+    "preprocess_batch", "processors", "CLIP_MEAN", "CLIP_STD",
+]  # fmt: skip

@@ -70,10 +70,6 @@ def language_mismatch(text: str, tokenizer: Tokenizer, languages: Sequence[str] 
     languages : sequence of str
         Codes of the languages that the model was trained on, if known; "mul" for many.
 
-    Returns
-    -------
-    str or None
-
     Examples
     --------
     >>> from diptych.inputs import load_tokenizer

@@ -40,10 +40,6 @@ def fetch(
     allow_private : bool
         Also allow this machine and private networks. Keep it off for untrusted URLs.
 
-    Returns
-    -------
-    bytes
-
     Raises
     ------
     ImageError

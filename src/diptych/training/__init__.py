@@ -21,20 +21,9 @@ if TYPE_CHECKING:
     from diptych.training.objectives.tuning import fine_tuning_defaults, inputs_of
 
 __all__ = [
-    "train",
-    "refuse_used",
-    "plan",
-    "RunPlan",
-    "Run",
-    "TrainConfig",
-    "fine_tuning_defaults",
-    "inputs_of",
-    "Evaluator",
-    "RunSummary",
-    "Listener",
-    "StepReport",
-    "sample_file",
-]
+    "train", "refuse_used", "plan", "RunPlan", "Run", "TrainConfig", "fine_tuning_defaults", "inputs_of",
+    "Evaluator", "RunSummary", "Listener", "StepReport", "sample_file",
+]  # fmt: skip
 
 _MODULES = {
     "Evaluator": "config",

@@ -16,7 +16,7 @@ from PIL import Image
 from diptych.errors import ImageError
 from diptych.media import load_image, read_details
 from diptych.media.decoding import native, pillow, png
-from diptych.media.metadata import blocks_png
+from diptych.media.metadata import blocks
 
 GREEN = (10, 200, 30)
 
@@ -160,7 +160,7 @@ def test_what_is_left_out_of_a_png_is_counted_as_unpacked(
 ) -> None:
     """A few kilobytes can hold many chunks of 16 MB."""
     monkeypatch.setattr(png, "_ALL_TEXTS", 2**24)  # a quarter of the real limits
-    monkeypatch.setattr(blocks_png, "_MOST_UNPACKED", 2**24)
+    monkeypatch.setattr(blocks, "_MOST_UNPACKED", 2**24)
     data = in_front(encoded(Image.new("RGB", (32, 32), GREEN)), extra * 100)
     for read in (load_image, read_details):  # Pillow unpacks what is kept once more
         with_all = unpacked_by(lambda read=read: read(data), monkeypatch)  # type: ignore[misc]

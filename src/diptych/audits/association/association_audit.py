@@ -75,8 +75,6 @@ def audit_association(
         Minimum number of images of a tested group.
     level : float
         Family-wise error rate: probability of any finding in a model without associations (Holm's rule).
-    **settings
-        See `Settings`.
 
     Raises
     ------

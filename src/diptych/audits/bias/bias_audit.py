@@ -82,8 +82,6 @@ def audit_bias(
         Family-wise error rate: probability of any finding for a model without bias.
     shuffles, seed : int
         Of the permutation tests.
-    **settings
-        See `Settings`.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from diptych.audits.base import Audit
+from diptych.audits.base import Audit, estimate_bars
 from diptych.audits.bias.bias_tables import (
     adjusted_table,
     gap_row,
@@ -228,12 +228,14 @@ class BiasAudit(Audit):
             tables[f"table6-{attribute.replace(' ', '-')}"] = self._share_table(attribute, of_attribute)
         for kind in self.kinds:
             plots[f"table6-{kind}"] = Bars(
-                values={
-                    f"{group} ({estimate.n:,})": (estimate.value, estimate.low, estimate.high)
-                    for disparity in self.disparities
-                    if disparity.measure == kind and disparity.attribute in self.columns
-                    for group, estimate in disparity.shares.items()
-                },
+                values=estimate_bars(
+                    {
+                        f"{group} ({estimate.n:,})": estimate
+                        for disparity in self.disparities
+                        if disparity.measure == kind and disparity.attribute in self.columns
+                        for group, estimate in disparity.shares.items()
+                    }
+                ),
                 x="share of the group's pictures",
                 title=f"Put in a {kind} class",
                 levels={"all pictures": self.overall[kind].value},
@@ -289,12 +291,13 @@ class BiasAudit(Audit):
 
     def _change_plot(self, kind: str) -> Bars:
         values = {
-            f"{change.group}{tail}": (estimate.value, estimate.low, estimate.high)
+            f"{change.group}{tail}": estimate
             for change in self.changes
             if change.kind == kind
             for tail, estimate in (("", change.before), (f" + {self.added[0]}", change.after))
         }
-        return Bars(values=values, x="share of the group's pictures", title=f"{kind}, before and after")
+        title = f"{kind}, before and after"
+        return Bars(values=estimate_bars(values), x="share of the group's pictures", title=title)
 
     def _accuracy(self) -> Section:
         statements = [

@@ -76,8 +76,6 @@ def audit_classes(
         Family-wise error rate: probability that any of many ordinary labels is called an attractor.
     seed : int
         Seed of the generated background.
-    **settings
-        See `Settings`.
 
     Raises
     ------

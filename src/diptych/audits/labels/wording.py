@@ -186,8 +186,6 @@ def audit_wording(
     ----------
     sentences, synonyms, misspellings, seed
         See `phrasings`.
-    **settings
-        See `Settings`.
 
     Raises
     ------

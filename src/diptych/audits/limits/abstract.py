@@ -102,8 +102,6 @@ def audit_abstract(
         Keys of `SENTENCES`.
     each : int
         Pairs of each task, of two images each.
-    **settings
-        See `Settings`.
 
     Raises
     ------

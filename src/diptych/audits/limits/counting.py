@@ -180,8 +180,6 @@ def audit_counting(
         Prompts with {n} (the number in words) or {d} (in digits), and {things}.
     seed : int
         Seed of the generated images.
-    **settings
-        See `Settings`.
 
     Raises
     ------

@@ -167,8 +167,6 @@ def audit_digits(
         Use "three" instead of "3" in the prompts.
     fonts : sequence of paths
         Further fonts, in addition to those of Pillow and of an installed matplotlib.
-    **settings
-        See `Settings`.
 
     Raises
     ------

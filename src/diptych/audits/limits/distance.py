@@ -93,8 +93,6 @@ def audit_distance(
         Prompts with {}, or the name of a set; the mean of their embeddings represents a step.
     each : int
         Generated images of each step.
-    **settings
-        See `Settings`.
 
     Raises
     ------

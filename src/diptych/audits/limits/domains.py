@@ -171,8 +171,6 @@ def audit_domains(
         Name of the whole data set.
     templates : str or sequence of str
         Prompts; those that name a domain use its name instead of "photo".
-    **settings
-        See `Settings`.
 
     Raises
     ------

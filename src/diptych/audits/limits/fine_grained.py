@@ -177,8 +177,6 @@ def audit_fine_grained(
         Number of clusters; by default a third of the classes, so that groups stay small.
     seed : int
         Seed of the distant classes.
-    **settings
-        See `Settings`.
 
     Raises
     ------

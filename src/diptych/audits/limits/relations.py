@@ -128,8 +128,6 @@ def audit_relations(
         Keys of `SENTENCES`.
     each : int
         Pairs of each kind, of two images each.
-    **settings
-        See `Settings`.
 
     Raises
     ------

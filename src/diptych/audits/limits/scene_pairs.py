@@ -140,10 +140,6 @@ def score_pairs(
     pairs : sequence of P pairs
     dataset : GeneratedDataset
         The 2 P images of `pair_images`.
-
-    Returns
-    -------
-    dict of kind to PairAccuracy
     """
     image_embeddings = setup.embed(encoder, dataset).embeddings.reshape(len(pairs), 2, -1)
     text_embeddings = answer_embeddings(

@@ -180,8 +180,6 @@ def audit_typographic(
         text.
     seed : int
         Seed of the sample, the wrong names and the letters.
-    **settings
-        See `Settings`.
 
     Raises
     ------

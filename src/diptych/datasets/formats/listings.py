@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diptych.datasets.formats.archives import ImageEntry
@@ -137,4 +137,4 @@ def _read(folder: Path, listing: PartListing, lists: Sequence[Path]) -> Labelled
     labelled = named(tuple(entries), [names[composed(str(entry.name))] for entry in entries])
     existing = {composed(str(entry.name)) for entry in entries}
     skipped += [(name, f"listed in {list_names} and not there") for name in names if name not in existing]
-    return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=tuple(skipped))
+    return replace(labelled, skipped=tuple(skipped))

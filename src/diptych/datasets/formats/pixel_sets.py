@@ -93,7 +93,7 @@ def _letters(rows: list[list[str]], path: Path) -> tuple[str, ...]:
 def read_cifar(path: Path, part: str) -> Labelled | None:
     """Read CIFAR-10 or CIFAR-100, in pickled or binary batches; None if there are none.
 
-    The pickles are read without executing anything; see `pickles.py`.
+    The pickles are read without executing anything; see `records.py`.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -131,7 +132,7 @@ def _listed(folder: Path, listed: Mapping[str, int], words: str, list_name: str)
     )
     missing = sorted(labels.keys() - {entry.name for entry in entries})
     skipped = tuple((str(name), f"listed in {list_name} and not there") for name in missing)
-    return Labelled(labelled.entries, labelled.labels, labelled.classes, labelled.kind, skipped)
+    return replace(labelled, skipped=skipped)
 
 
 def _matlab(path: Path, name: str) -> Any:
@@ -200,7 +201,7 @@ def _fer_part(path: Path, usage: str) -> Labelled:
     skipped = tuple((str(entry.name), "no emotion") for entry, emotion in rows if not emotion.isdecimal())
     labels = np.array([label for _, label in good], dtype=np.int64)
     labelled = numbered(path, tuple(entry for entry, _ in good), labels, class_names("fer2013"), words=True)
-    return Labelled(labelled.entries, labelled.labels, labelled.classes, labelled.kind, skipped)
+    return replace(labelled, skipped=skipped)
 
 
 # ---- ObjectNet ----

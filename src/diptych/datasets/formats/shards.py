@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,9 +135,7 @@ def read_classes(
     if not entries and skipped:
         raise DataError(f"{where}: no picture has a class; the first: {skipped[0][0]}: {skipped[0][1]}")
     labelled = numbered(where, tuple(entries), np.array(labels, dtype=np.int64), names, words=True)
-    return Labelled(
-        labelled.entries, labelled.labels, labelled.classes, labelled.kind, tuple(skipped), templates
-    )
+    return replace(labelled, skipped=tuple(skipped), templates=templates)
 
 
 def with_file(path: Path, suffix: str, part: str | None = None) -> list[tuple[ImageEntry, bytes]]:

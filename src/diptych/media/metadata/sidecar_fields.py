@@ -67,16 +67,10 @@ class SidecarFields:
         >>> SidecarFields(keywords=("sea",), rating=4).to_json()
         '{"keywords": ["sea"], "rating": 4}'
         """
-        fields = {
-            "keywords": list(self.keywords),
-            "taken": self.taken and self.taken.isoformat(sep=" "),
-            "taken_from": self.taken_from,
-            "latitude": self.latitude,
-            "longitude": self.longitude,
-            "rating": self.rating,
-        }
-        kept = {name: value for name, value in fields.items() if value not in (None, "", [])}
-        return json.dumps(kept, ensure_ascii=False) if kept else ""
+        fields = {name: value for name, value in vars(self).items() if name != "captions"}
+        fields["taken"] = self.taken and self.taken.isoformat(sep=" ")
+        stored = {name: value for name, value in fields.items() if value not in (None, "", ())}
+        return json.dumps(stored, ensure_ascii=False) if stored else ""
 
     @classmethod
     def from_json(cls, text: str) -> SidecarFields:
@@ -88,14 +82,11 @@ class SidecarFields:
         datetime.datetime(2013, 5, 7, 9, 3, 1)
         """
         fields = json.loads(text) if text else {}
-        taken = fields.get("taken")
+        names = ("taken_from", "latitude", "longitude", "rating")
         return cls(
             keywords=tuple(fields.get("keywords", ())),
-            taken=datetime.fromisoformat(taken) if taken else None,
-            taken_from=fields.get("taken_from", ""),
-            latitude=fields.get("latitude"),
-            longitude=fields.get("longitude"),
-            rating=fields.get("rating"),
+            taken=datetime.fromisoformat(fields["taken"]) if fields.get("taken") else None,
+            **{name: fields[name] for name in names if name in fields},
         )
 
 

@@ -18,14 +18,8 @@ _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 LARGEST_PACKET = 2**20  # bytes; usual packets have about 10,000, with thumbnails a little more
 _DATES = (
-    *(
-        "exif:DateTimeOriginal",
-        "photoshop:DateCreated",
-        "exif:DateTimeDigitized",
-        "xmp:CreateDate",
-        "dc:date",
-    ),
-    *("exif:GPSTimeStamp", "tiff:DateTime", "xmp:ModifyDate"),
+    *("exif:DateTimeOriginal", "photoshop:DateCreated", "exif:DateTimeDigitized", "xmp:CreateDate"),
+    *("dc:date", "exif:GPSTimeStamp", "tiff:DateTime", "xmp:ModifyDate"),
 )
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PREFIXES = {

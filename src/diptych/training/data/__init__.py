@@ -27,25 +27,7 @@ from diptych.training.data.sources.sources import (
 from diptych.training.data.streaming import StreamLoader, TarStream, open_pairs
 
 __all__ = [
-    "Mixture",
-    "TarPairs",
-    "TarStream",
-    "LabelledTar",
-    "TablePairs",
-    "Folder",
-    "LabelledFolder",
-    "Once",
-    "Part",
-    "Source",
-    "Description",
-    "describe",
-    "split",
-    "AugmentConfig",
-    "Negatives",
-    "open_pairs",
-    "Loader",
-    "PairLoader",
-    "StreamLoader",
-    "Batch",
-    "RankShard",
-]
+    "Mixture", "TarPairs", "TarStream", "LabelledTar", "TablePairs", "Folder", "LabelledFolder", "Once",
+    "Part", "Source", "Description", "describe", "split", "AugmentConfig", "Negatives", "open_pairs",
+    "Loader", "PairLoader", "StreamLoader", "Batch", "RankShard",
+]  # fmt: skip

@@ -22,16 +22,7 @@ from diptych.training.losses.hard_negatives import hard_negative_loss
 from diptych.training.losses.multi_positive import multi_positive_info_nce_term, multi_positive_sigmoid_term
 
 __all__ = [
-    "info_nce",
-    "sigmoid_loss",
-    "similarity_distillation",
-    "multi_positive_info_nce_term",
-    "multi_positive_sigmoid_term",
-    "hard_negative_loss",
-    "Exchange",
-    "NoExchange",
-    "AllGatherExchange",
-    "RingExchange",
-    "ColumnBlock",
-    "global_mean",
-]
+    "info_nce", "sigmoid_loss", "similarity_distillation", "multi_positive_info_nce_term",
+    "multi_positive_sigmoid_term", "hard_negative_loss", "Exchange", "NoExchange", "AllGatherExchange",
+    "RingExchange", "ColumnBlock", "global_mean",
+]  # fmt: skip

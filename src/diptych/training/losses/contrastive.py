@@ -132,16 +132,10 @@ def sigmoid_loss(
 
     Parameters
     ----------
-    image_features, text_features : Tensor, shape (N, D)
-        Unit length; row i of both belongs to pair i.
+    image_features, text_features, groups, tile, exchange
+        As for `info_nce`.
     scale, bias : Tensor, shape ()
         The logit of a combination is scale times its cosine plus bias.
-    groups : LongTensor, shape (N,), optional
-        Pairs of one group are not each other's negatives.
-    tile : (int, int), optional
-        Rows and columns of a tile.
-    exchange : Exchange, optional
-        With the other processes, as for `info_nce`.
 
     Returns
     -------

@@ -120,10 +120,6 @@ def split(source: Source, fraction: float, seed: int = 0) -> tuple[Source, Sourc
     ----------
     fraction : float
         Share to hold out, from 0 up to below 1.
-
-    Returns
-    -------
-    train, held_out : Source
     """
     if not 0 <= fraction < 1:
         raise DataError(f"the share to hold out is {fraction}: expected 0 or more and less than 1")
