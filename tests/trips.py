@@ -61,6 +61,18 @@ TRIPS = (
         "vectors.exact:nearest_exact",
     ),
     Trip(
+        "A file to its row in the catalogue",
+        "index pairs --catalog new",
+        "cli.collection.index:index",
+        "vectors.segments:Segments.append",
+    ),
+    Trip(
+        "Two pictures to a verdict",
+        "duplicates --catalog catalog",
+        "cli.search.duplicates:duplicates",
+        "matching.verdicts:judge_pair",
+    ),
+    Trip(
         "A batch to the loss",
         "train --pairs pairs --from default --epochs 1 --batch-size 8 --out run",
         "training.loop.trainer:Trainer._step",
@@ -82,7 +94,7 @@ TRIPS = (
 
 
 def furnish(folder: Path) -> None:
-    """Write the files that the commands name: coloured pictures, pairs, and a catalogue of the pictures."""
+    """Write the files that the commands name: coloured pictures, a copy, pairs, and a catalogue."""
     generator = np.random.default_rng(0)
     for number, colour in enumerate(("red", "green", "blue") * 8):
         noise = np.asarray(Image.new("RGB", (48, 48), colour)) ^ generator.integers(
@@ -92,6 +104,10 @@ def furnish(folder: Path) -> None:
             home.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise).save(home / f"{colour}-{number}.png")
         (folder / "pairs" / f"{colour}-{number}.txt").write_text(f"something {colour}, {number}")
+    waves = np.sin(np.arange(128)[:, None] / 9) * np.cos(np.arange(128) / 7)
+    copied = Image.fromarray((127 * (1 + waves)).astype(np.uint8))
+    for suffix in ("png", "jpg"):
+        copied.save(folder / "pictures" / f"waves.{suffix}")
     CliRunner().invoke(app, ["index", "pictures", "--catalog", "catalog"], catch_exceptions=False)
 
 
