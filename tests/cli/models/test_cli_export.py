@@ -11,6 +11,7 @@ from typer.testing import Result
 
 from diptych.backends import runtime_choice
 from diptych.backends.exported import fidelity
+from diptych.embedding import golden
 from diptych.weights import save_checkpoint
 from tests.backends.export_toys import checkpoint, trace_once
 from tests.cli.cli_tools import paint
@@ -71,7 +72,7 @@ def test_pictures_to_calibrate_with(
 ) -> None:
     # Fitted to nine pictures, random weights a few numbers wide lose more to 8 bits than trained ones.
     monkeypatch.setitem(fidelity.MIN_COSINES, "int8", (0.98, 0.95))
-    monkeypatch.setitem(fidelity.MAX_GOLDEN_ERROR, "int8", 1.0)
+    monkeypatch.setitem(golden.MAX_GOLDEN_ERROR, "int8", 1.0)
     few = paint(tmp_path / "few" / "one.png").parent
     done = run("export", fit, "--to", "out", "--calibrate", few)
     assert done.exit_code == 2

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.backends.exported.fidelity import check_golden
 from diptych.backends.exported.finding import read_released
 from diptych.backends.exported.folder import Golden, is_exported, read_export, read_golden, tower_file
 from diptych.backends.exported.released import ReleasedModel
 from diptych.backends.exported.towers import PRECISIONS, RUNTIMES, Tower, is_installed, open_tower
+from diptych.embedding.golden import check_tower
 from diptych.encoder import normalize
 from diptych.errors import InputError, WeightsError
 from diptych.extras import require
@@ -320,7 +320,7 @@ class ExportedEncoder:
                 expected = golden.text_rows
                 actual = self._encode_texts(self.spec.golden_texts, tower, "cut")
         title = f"the {name} tower of {self.spec.name} on {self.runtime} in {self.precision}"
-        check_golden(expected, actual, self.precision, title)
+        check_tower(expected, actual, self.precision, title)
 
 
 def _first_installed() -> str:

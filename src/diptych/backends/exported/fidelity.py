@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.errors import WeightsError
-
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
 
@@ -24,10 +22,6 @@ MIN_COSINES: Mapping[str, tuple[float, float]] = {
     "int8": (0.998, 0.95),
 }
 MIN_RANK_CORRELATION = {"float32": 0.999, "bfloat16": 0.98, "int8": 0.9}  # mean Spearman over queries
-# Largest accepted error of golden embeddings, relative to their spread around the mean. A tower that gives
-# the same vector for every image has error 1 or more, while its cosines may be high: embeddings of many
-# models lie in a narrow cone.
-MAX_GOLDEN_ERROR = {"float32": 0.02, "bfloat16": 0.25, "int8": 0.6}
 
 
 @dataclass(frozen=True)
@@ -135,24 +129,6 @@ def spearman(first_scores: FloatArray, second_scores: FloatArray) -> FloatArray:
     first, second = (rank - rank.mean(1, keepdims=True) for rank in ranks)
     length = np.sqrt((first**2).sum(1) * (second**2).sum(1))
     return np.asarray((first * second).sum(1) / length, np.float32)
-
-
-def check_golden(expected: FloatArray, actual: FloatArray, precision: str, title: str) -> None:
-    """Raise if a tower's embeddings differ from the stored golden ones, relative to the spread of those.
-
-    Raises
-    ------
-    WeightsError
-        The error is too large: the runtime, the files, or the machine are at fault.
-    """
-    spread = float(np.sqrt(((expected - expected.mean(0)) ** 2).sum(1).mean()))
-    error = float(np.sqrt(((expected - actual) ** 2).sum(1).mean())) / max(spread, 1e-6)
-    if not error <= MAX_GOLDEN_ERROR[precision]:
-        raise WeightsError(
-            f"{title}: golden vectors are missed by {error:.2f} of their spread, the maximum is "
-            f"{MAX_GOLDEN_ERROR[precision]}. The files, the runtime's version or the tokenizer are not those "
-            "that it was exported with: export the model again, or load the weights with runtime='torch'"
-        )
 
 
 def _cosines(first: FloatArray, second: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 FORMAT = 3
 
 # {blob}, {serial} and {real} are the column types whose names differ between the two databases.
-# spaces.state: 'active' is searched, 'filling' is to replace it. spaces.golden: see `store.golden`.
+# spaces.state: 'active' is searched, 'filling' is to replace it. spaces.golden: see `embedding.golden`.
 # dead.bits: one bit per row of a segment. own_data: what a header said where a sidecar overrides it (JSON).
 # glances, compared and pairs belong to the search for duplicates.
 TABLES = """

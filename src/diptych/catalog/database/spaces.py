@@ -44,7 +44,7 @@ class SpaceInfo:
     rows : int
         Number of valid rows, including dead ones.
     golden : (4, dim) float32
-        Reference embeddings, see `store.golden`.
+        Reference embeddings, see `embedding.golden`.
     """
 
     id: int

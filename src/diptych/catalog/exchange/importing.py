@@ -32,10 +32,10 @@ from diptych.catalog.exchange.import_rows import (
 from diptych.catalog.files.listing import file_at, list_members
 from diptych.catalog.indexing.reading import ReadFile, read_ahead
 from diptych.catalog.indexing.run import improve, space_for
-from diptych.catalog.store.golden import MIN_EQUAL_COSINE
 from diptych.catalog.store.store import Store
 from diptych.embedding import EmbeddingPart, read_manifest, read_parts
 from diptych.embedding.batches import embed_texts
+from diptych.embedding.golden import MIN_EQUAL_COSINE
 from diptych.embedding.one_file import facts_of, read_file
 from diptych.encoder import Encoder, normalize
 from diptych.errors import CatalogError, DataError, ImageError, MissingExtraError

@@ -31,8 +31,8 @@ from diptych.catalog.indexing.replacing import compact, drop_space, lacking_file
 from diptych.catalog.indexing.runs import registered_run, with_heartbeat
 from diptych.catalog.relevance import Background
 from diptych.catalog.store.folder_rules import RuleUsage, check_patterns
-from diptych.catalog.store.golden import check_image_embeddings, golden_embeddings
 from diptych.catalog.store.store import Store
+from diptych.embedding.golden import check_image_embeddings, golden_embeddings
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError, MissingExtraError
 from diptych.media.folders.archives import is_archive

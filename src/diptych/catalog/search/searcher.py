@@ -20,8 +20,8 @@ from diptych.catalog.search.search_result import Hit, SearchOptions, SearchResul
 from diptych.catalog.store.browsing import ListingPage, ListSort, entry_key, list_pictures
 from diptych.catalog.store.entries import Hashes, hashes_of, read_entries
 from diptych.catalog.store.filters import Filter, allowed_rows
-from diptych.catalog.store.golden import encode_checked
 from diptych.catalog.store.store import Store
+from diptych.embedding.golden import encode_checked
 from diptych.encoder import Encoder
 from diptych.errors import CatalogError
 from diptych.matching.hashes import hamming

@@ -19,7 +19,7 @@ import numpy as np
 from diptych.catalog.annotations.tags import check_origin, set_tags
 from diptych.catalog.search.searcher import Searcher
 from diptych.catalog.store.filters import Filter, allowed_rows
-from diptych.catalog.store.golden import encode_checked
+from diptych.embedding.golden import encode_checked
 from diptych.errors import InputError
 from diptych.zeroshot import ZeroShotClassifier
 from diptych.zeroshot.labels import full_names, read_labels

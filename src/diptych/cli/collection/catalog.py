@@ -107,7 +107,7 @@ def check(
     Exit status: 0 no fault, 1 faults found, 2 there is no catalogue.
     """
     from diptych.catalog import check as check_catalog
-    from diptych.catalog.store.golden import check_image_embeddings
+    from diptych.embedding.golden import check_image_embeddings
     from diptych.errors import CatalogError
 
     with catalogs.open_catalog(catalog) as store:

@@ -1,7 +1,8 @@
-"""Golden embeddings: reference embeddings of fixed images and texts, made when a space is created.
+"""Golden embeddings: those of a few fixed images and texts, recorded once and computed again later.
 
-A catalogue stores them, and whenever an encoder is opened for it they are computed again and compared. So a
-change of weights, preprocessing, driver or runtime is reported at once instead of showing as odd results.
+A change of weights, preprocessing, driver or runtime is so reported at once and not of showing as odd results.
+A catalogue records its own (`golden_embeddings`) when a space is created, and compares cosines. An exported
+model holds its images and texts with the embeddings of the original, and compares errors with their spread.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.encoder import Encoder
-from diptych.errors import CatalogError
+from diptych.errors import CatalogError, WeightsError
 
 if TYPE_CHECKING:
     from diptych.encoder import FloatArray
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 TEXTS = ("a dog on a beach", "two red cars in the snow")
 MAX_DISTINCT_COSINE = 0.9999  # above this for two different images, the encoder does not work
 MIN_EQUAL_COSINE = 0.98  # float16 and 8-bit weights stay above it, another model does not
+
+# Largest accepted error of golden embeddings, relative to their spread around the mean. A tower that gives
+# the same vector for every image has error 1 or more, while its cosines may be high: embeddings of many
+# models lie in a narrow cone.
+MAX_GOLDEN_ERROR = {"float32": 0.02, "bfloat16": 0.25, "int8": 0.6}
 
 
 def golden_images() -> list[Image.Image]:
@@ -82,3 +88,21 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], golden: FloatArray) -
     embeddings = encoder.encode_texts([*texts, *TEXTS])
     check_embeddings(embeddings[len(texts) :], golden[2:], label="vectors of texts")
     return embeddings[: len(texts)]
+
+
+def check_tower(expected: FloatArray, actual: FloatArray, precision: str, title: str) -> None:
+    """Raise if a tower's embeddings differ from the stored golden ones, relative to the spread of those.
+
+    Raises
+    ------
+    WeightsError
+        The error is too large: the runtime, the files, or the machine are at fault.
+    """
+    spread = float(np.sqrt(((expected - expected.mean(0)) ** 2).sum(1).mean()))
+    error = float(np.sqrt(((expected - actual) ** 2).sum(1).mean())) / max(spread, 1e-6)
+    if not error <= MAX_GOLDEN_ERROR[precision]:
+        raise WeightsError(
+            f"{title}: golden vectors are missed by {error:.2f} of their spread, the maximum is "
+            f"{MAX_GOLDEN_ERROR[precision]}. The files, the runtime's version or the tokenizer are not those "
+            "that it was exported with: export the model again, or load the weights with runtime='torch'"
+        )
