@@ -91,6 +91,8 @@ class NearestNeighbours:
             status = (self.folder / HEAD).stat()
         except OSError:
             return False
+        # A header is replaced by renaming a new file over it, so the inode changes even within one tick of
+        # the clock.
         return status.st_ino, status.st_mtime_ns
 
     def needs_rebuild(self, dead: BoolArray | None = None) -> str | None:
@@ -120,6 +122,8 @@ class NearestNeighbours:
         checked, ivf = check_queries(self.segments, queries, k), self._ivf
         allowed = check_rows(self.segments, allowed, dead)
         setting = None if ivf is None else ivf.setting(k)
+        # E.g. a filter that leaves 5,000 of a million rows: they are gathered and scanned, which is exact and
+        # faster than probing many almost empty lists.
         few = allowed is not None and len(allowed) <= self.exact_rows
         if ivf is None or setting is None or few or len(checked) == 0:
             return nearest_exact(self.segments, checked, k, allowed=allowed, dead=dead)

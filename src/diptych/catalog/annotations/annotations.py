@@ -189,6 +189,8 @@ def set_aside(database: Database, leaving: Mapping[int, FileLocation]) -> list[F
     list of (path, member)
         The files of the contents that had annotations.
     """
+    # Before the contents are removed, in the same transaction: a kill leaves either the content with its
+    # annotations, or the annotations here.
     annotated = read_annotations(database, leaving)
     for content, entries in annotated.items():
         database.run(
@@ -224,6 +226,8 @@ def restore_annotations(database: Database, content: int, location: FileLocation
     )
     restored = False
     for content_hash, text, *old, same_bytes in candidates:
+        # Equal bytes need no further evidence. Another image at the old path gets the annotations only if it
+        # is an edit of the former one: `cover.jpg` may be replaced by any image.
         if same_bytes or _is_edit(old, _signature(database, content), cosine=None):
             annotate(database, content, Annotations.from_json(text))
             database.run("DELETE FROM set_aside WHERE hash = ?", (bytes(content_hash),))
@@ -236,6 +240,7 @@ def clear_set_aside(database: Database, origin: str) -> None:
     for content_hash, text in database.all("SELECT hash, annotations FROM set_aside"):
         annotations = Annotations.from_json(text)
         tags = tuple(entry for entry in annotations.tags if entry[0] != origin)
+        # Unchanged rows are not written: usually few of those set aside have tags of this origin.
         if len(tags) == len(annotations.tags):
             continue
         remaining = Annotations(tags, annotations.ratings)

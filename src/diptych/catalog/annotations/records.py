@@ -119,6 +119,7 @@ class ImageRecord:
 
     def decoded(self) -> tuple[object, ...]:
         """Values of the columns `DECODED`, in that order."""
+        # A header that cannot be read gives NULL in all columns, as the decoder's error will say why.
         details, hashes = self.details, self.hashes or (None, None)
         return (
             details and details.format,
@@ -158,9 +159,11 @@ class RereadFiles:
 
 def save_content(database: Database, image: ImageRecord, created: set[int]) -> int | None:
     """Save a content and return its number; add it to `created` if it is new and was decoded."""
+    # The bytes could not be read, so there is no content, only a file with an error.
     if image.hash is None:
         return None
     rows = database.all("SELECT id FROM contents WHERE hash = ?", (image.hash,))
+    # Only the files of this image are new: nothing of the content is written, so copies cost one row.
     if rows and image.stored:
         return int(rows[0][0])
     decoded = image.decoded()
@@ -177,6 +180,7 @@ def save_content(database: Database, image: ImageRecord, created: set[int]) -> i
         f"INSERT INTO contents (hash, bytes, {', '.join(DECODED)}) VALUES ({placeholders})",
         (image.hash, image.size, *decoded),
     )
+    # Read back: RETURNING needs SQLite 3.35, and PostgreSQL has no `lastrowid`.
     content = int(database.all("SELECT id FROM contents WHERE hash = ?", (image.hash,))[0][0])
     if image.error is None:
         created.add(content)
@@ -203,6 +207,8 @@ def save_file(
         (file.path, file.member),
     )
     # The file looks unchanged but was read all the same (`verify`, or its change time differs): compare.
+    # A file whose size or times differ has changed, which is not worth a message; this one should be the
+    # same.
     if before and content is not None and before[0][1:] == (file.size, file.modified, file.sidecar):
         reread.same += before[0][0] == content and not embedded
         if before[0][0] not in (content, None):

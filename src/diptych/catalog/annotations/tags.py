@@ -92,6 +92,8 @@ def set_tags(database: Database, origin: str, scores: Mapping[int, Mapping[str, 
     """
     with database.writing():
         before = _scores(database, origin, list(scores))
+        # Only what differs is written, so that tagging 100,000 images again, with few changes, writes few
+        # rows. Compared inside the transaction: before it, another process could still change the tags.
         changed = [content for content, tags in scores.items() if before.get(content, {}) != tags]
         existing = existing_contents(database, changed)
         for content in existing:
@@ -122,6 +124,7 @@ def add_tags(database: Database, contents: Sequence[int], tags: Sequence[str]) -
     """Add tags by hand and return the number of images that lacked at least one of them."""
     with database.writing():
         before = _scores(database, HAND, contents)
+        # E.g. an image with {"sea"} lacks one of {"sea", "dog"} and is counted; one with both is not.
         new = [content for content in contents if not before.get(content, {}).keys() >= set(tags)]
         database.many(
             "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?) ON CONFLICT DO NOTHING",
@@ -170,6 +173,7 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
         return sum(
             database.run(
                 "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?) "
+                # The WHERE makes the number of changed rows that of ratings that were different before.
                 "ON CONFLICT (content, origin) DO UPDATE SET rating = excluded.rating "
                 "WHERE ratings.rating <> excluded.rating",
                 (content, HAND, rating),
@@ -196,6 +200,7 @@ def ratings_of(database: Database, contents: Sequence[int]) -> dict[int, int]:
 def clear_tags(database: Database, origin: str) -> int:
     """Remove all tags of an origin, also from annotations set aside; return the number removed."""
     with database.writing():
+        # Else the tags would be back as soon as a drive is plugged in again.
         clear_set_aside(database, origin)
         return database.run("DELETE FROM tags WHERE origin = ?", (origin,))
 
@@ -283,6 +288,7 @@ def update_from_sidecars(database: Database, contents: Iterable[int]) -> None:
             batch,
         ):
             fields.setdefault(content, []).append(SidecarFields.from_json(text))
+        # All of them first, as a file or a keyword may have gone; what is still true is inserted again below.
         for table in ("tags", "ratings"):
             database.run(
                 f"DELETE FROM {table} WHERE origin = ? AND content IN ({placeholders})", (SIDECAR, *batch)
@@ -309,14 +315,17 @@ def _apply_sidecars(
             "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)",
             (content, SIDECAR, sidecars.rating),
         )
+    # '' says that no sidecar overrides anything: the columns are the image's own.
     own_values = json.loads(own_data) if own_data else values
     taken, taken_from, latitude, longitude = own_values
     if sidecars.taken and (not taken or source_rank(sidecars.taken_from) < source_rank(taken_from or "")):
         taken, taken_from = sidecars.taken.isoformat(sep=" "), sidecars.taken_from
+    # A location in the image was measured by the camera, one in a sidecar may be of a town.
     if latitude is None:
         latitude, longitude = sidecars.latitude, sidecars.longitude
     new_values = [taken, taken_from, latitude, longitude]
     own_text = "" if new_values == own_values else json.dumps(own_values)
+    # Most images have no sidecar: nothing is written for them.
     if new_values != values or own_text != own_data:
         database.run(
             "UPDATE contents SET taken = ?, taken_from = ?, latitude = ?, longitude = ?, own_data = ? "

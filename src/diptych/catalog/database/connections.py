@@ -63,6 +63,8 @@ class ThreadConnections(Generic[C]):
         self, connect: Callable[[], C], *, name: str, is_open: Callable[[C], bool] = lambda _: True
     ) -> None:
         self._connect, self._name, self._is_open = connect, name, is_open
+        # Dropped when a thread ends, and with it the holder, whose `__del__` closes the connection. So a
+        # server with short-lived threads does not pile up connections.
         self._local = threading.local()
         # Threads keep the holders alive (`_local`). The weak set lets `close` reach those of all threads.
         self._holders: WeakSet[_ConnectionHolder[C]] = WeakSet()

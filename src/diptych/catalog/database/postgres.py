@@ -126,6 +126,8 @@ class Postgres:
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Open a read transaction: all queries in it see one snapshot of the database."""
+        # REPEATABLE READ takes one snapshot at its first query; READ COMMITTED, the default, one for each
+        # query.
         if self._connection.info.transaction_status != self._psycopg.pq.TransactionStatus.IDLE:
             yield  # inside another transaction, which has set its isolation level
             return
@@ -267,6 +269,7 @@ class PostgresSpace(Space):
         """Search the k nearest live rows of each query; see `Space.nearest`."""
         numbers = np.full((len(queries), k), -1, np.int64)
         cosines = np.full((len(queries), k), -np.inf, np.float32)
+        # The table is created with the first row.
         if not self.info.rows and not len(self):
             return numbers, cosines
         for i, query in enumerate(queries):
@@ -306,6 +309,8 @@ class PostgresSpace(Space):
     def improve(self, queries: FloatArray, stage: Stage) -> str | None:
         """Build an HNSW index once there are enough rows; new rows enter it by themselves."""
         rows = len(self)
+        # Fewer rows are scanned, which is exact. Later rows enter the index by themselves, so it is built
+        # once.
         if rows < HNSW_ROWS or self.info.dim > _MAX_INDEX_DIM[self.kind] or self._indexed():
             return None
         exact, _ = self.nearest(queries, 10)

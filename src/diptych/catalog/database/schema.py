@@ -19,6 +19,11 @@ FORMAT = 3
 # spaces.state: 'active' is searched, 'filling' is to replace it. spaces.golden: see `embedding.golden`.
 # dead.bits: one bit per row of a segment. own_data: what a header said where a sidecar overrides it (JSON).
 # glances, compared and pairs belong to the search for duplicates.
+# Indexes beside the keys: `vectors_content` also ensures one row per content and space. `files_content`
+# answers which files hold a content, e.g. whether the last one has gone. `files_sidecar_data` is partial, for
+# the few files with sidecars; a query must repeat its condition to use it. `tags_tag`, `contents_taken` and
+# `set_aside_path` serve filters and returning files. Paths are bytes: a file name need not be valid in any
+# encoding.
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 
@@ -160,6 +165,9 @@ CREATE TABLE runs (id {serial}, beat {real} NOT NULL)
 """
 
 # Statements that migrate a catalogue of format n to format n + 1, by n.
+# A migration repeats statements of `TABLES` on purpose: it must go on making format 3 when `TABLES` makes
+# format 4. DELETE FROM archives lets the next run list their members anew, since this version looks for more
+# files beside them.
 MIGRATIONS: Mapping[int, str] = {
     2: """
 ALTER TABLE contents ADD COLUMN taken_from TEXT;
@@ -190,6 +198,8 @@ DELETE FROM archives
 """
 }
 
+# Temporary tables are not locked by others, and a kill leaves nothing behind. IF NOT EXISTS, because the
+# connection of `index --watch` makes one comparison after another.
 # Temporary tables of one comparison with the disk (`files.scan`); each connection has its own.
 # found: every file listed now; gone: known files that were not listed; pending: files to be read.
 LISTING_TABLES = """

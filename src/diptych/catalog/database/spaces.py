@@ -68,6 +68,8 @@ def read_space(database: Database, state: str) -> SpaceInfo | None:
         "SELECT id, identity, model, dim, segment_rows, row_count, golden FROM spaces WHERE state = ?",
         (state,),
     ):
+        # At most one space is in each state, since `Store.begin_space` looks before it creates one, under the
+        # lock of writers.
         embeddings = np.frombuffer(bytes(golden), np.float32).reshape(-1, dim)
         return SpaceInfo(number, identity, model, dim, segment_rows, state, row_count, embeddings)
     return None
@@ -163,10 +165,14 @@ class Space(ABC):
     def put(self, contents: Sequence[int], rows: FloatArray) -> None:
         """Append the embedding of each content; contents that have one already keep it."""
         self.refresh()  # this transaction excludes other writers: the row count stays valid
+        # Two processes may have embedded the same bytes; the first to come here stays.
         present = set(self.rows_of(contents))
         new = [i for i, content in enumerate(contents) if content not in present]
         if not new:
             return
+        # Crash order: the rows are on the device before the transaction says that they are valid. A kill in
+        # between leaves rows behind `row_count`, which the next writer overwrites. The other way round, the
+        # database would name rows that do not exist.
         first = self._append(rows[new])
         self.database.many(
             "INSERT INTO vectors (space, row, content) VALUES (?, ?, ?)",
@@ -182,6 +188,8 @@ class Space(ABC):
 
     def drop(self, contents: Sequence[int]) -> None:
         """Remove the rows of these contents."""
+        # Marked and without an owner in one transaction: `inspection.check` reports every row that is only
+        # one of both.
         rows = sorted(self.rows_of(contents).values())
         self._mark_dead(rows)
         self.database.many(
@@ -207,6 +215,7 @@ class Space(ABC):
     def background(self) -> Background | None:
         """Read the background distribution; None if none was stored, or by an incompatible version."""
         for (blob,) in self.database.all("SELECT background FROM spaces WHERE id = ?", (self.info.id,)):
+            # Another version may have written it: it is then computed anew, which takes seconds.
             with contextlib.suppress(DataError):
                 return None if blob is None else Background.from_bytes(bytes(blob))
         return None

@@ -57,6 +57,8 @@ def compare_new(
     """
     contents = contents_of(space)
     depth, depths = DEEP[parts], pairs.depths()
+    # As a bit mask: a picture that was compared as a whole only, depth 1, is new for a run with parts (1 & 3
+    # = 1), while one that was compared with parts is not new for a run without (3 & 1 = 1).
     fresh = np.array([depths.get(content, 0) & depth != depth for content in contents], bool)
     if only is not None:
         fresh &= np.isin(contents, list(only))
@@ -92,6 +94,8 @@ class _Comparison:
                     advance(len(chunk))
             self.proposer.index_features(self.cache.local_features(self.contents))
             candidates.append(self.proposer.by_cells(fresh))
+        # The pair is judged in the chunk of its last picture, when both are no longer waiting. E.g. new = [5,
+        # 9]: (5, 9) is listed under 9, and (5, 2), where 2 is old, under 5.
         order = {content: number for number, content in enumerate(new)}
         proposed: dict[int, set[int]] = defaultdict(set)
         for a, b in np.concatenate(candidates).tolist():
@@ -141,6 +145,7 @@ class _Comparison:
         verdicts = self._judge(passed, screenings)
         for (a, b), screening in screenings.items():
             cosine = cosines[a, b]
+            # Only for pairs that may become a result: a cosine reads two rows.
             if cosine is None and ((a, b) in verdicts or screening):
                 cosine = self.proposer.cosine(a, b)
             verdict = self.scenes.verdict(a, b, verdicts.get((a, b)), screening.plain, cosine or 0.0)
@@ -153,6 +158,7 @@ class _Comparison:
     ) -> dict[tuple[int, int], Verdict]:
         """Verdicts by pixels; those of tier "picture" are confirmed at high resolution."""
         verdicts: dict[tuple[int, int], Verdict] = {}
+        # In this order the pairs of one picture are adjacent, so its thumbnail is decoded once.
         for part in chunks(pairs, JUDGED_AT_ONCE):
             thumbnails = self.cache.thumbnails(content for pair in part for content in pair)
             for a, b in part:

@@ -55,12 +55,15 @@ class DuplicateGroups:
 
     def to_remove(self, tiers: Collection[Tier]) -> list[File]:
         """Files that are direct copies of a kept file, each once; never one that is kept in another group."""
+        # A file may be in several groups, e.g. as a copy in one and as the whole of a collage in another.
         kept_files = {group.kept.file for group in self.groups}
         copies: dict[File, None] = {}  # a dict keeps the order
         for group in self.groups:
             for member in group.others:
                 if (
                     member.tier in tiers
+                    # Not direct: a-b and b-c are pairs, a-c is not. If a is kept, c was compared with b only,
+                    # and nobody has seen that c shows what a shows.
                     and member.direct
                     and not member.file.member
                     and member.file not in kept_files
@@ -123,6 +126,8 @@ def find_duplicates(
     pairs, cache = PairStore(store.database, space.info.identity), ThumbnailCache(store.database)
     try:
         if set(tiers) != {"bytes"}:
+            # Restricts the pictures that are compared now, not those that they are compared with: their pairs
+            # are complete, and a later run over everything need not compare them again.
             only = set(files) if folders or filters else None
             compare_new(space, pairs, cache, parts="part" in tiers, only=only, stage=stage or silent)
         groups = make_groups(pairs, files, rules, tiers)
@@ -135,6 +140,8 @@ def _passing(
     store: Store, space: Space, files: Mapping[int, list[File]], filters: Filter
 ) -> dict[int, list[File]]:
     """The files that pass a filter, by content."""
+    # A filter on tags or dates concerns the picture, one on folders or names the file itself: hence both
+    # sets. Any name of a file counts, as `merge_links` has merged them.
     contents = set(space.contents_of(allowed_rows(space, filters).tolist()).values())
     passes, values = file_conditions(filters, store.database)
     sql = f"SELECT f.path, f.member FROM files f WHERE {passes or '1 = 1'}"
@@ -175,6 +182,9 @@ def files_of(store: Store, folders: Sequence[Path] = ()) -> dict[int, list[File]
     picture.
     """
     condition, values = _inside(store, folders)
+    # `annotated`, the first CASE below: 2 for a caption or a sidecar beside this file, which would move into
+    # the trash with it; 1 for tags by hand or a rating, which belong to the content, so identical files share
+    # them.
     files: dict[int, list[tuple[File, FileId]]] = defaultdict(list)
     for path, member, content, modified, device, inode, *picture, has_exif, annotated in store.database.all(
         "SELECT f.path, f.member, c.id, f.modified, f.device, f.inode, c.format, c.width, c.height, c.bytes, "
@@ -205,6 +215,8 @@ def merge_links(files: Sequence[tuple[File, FileId]]) -> list[File]:
     if len(files) == 1:
         return [files[0][0]]
     merged = [file for file, (_, inode) in files if not inode]  # listings on Windows have no inodes
+    # With the member: all members of an archive have its inode. E.g. (42, "a.jpg") and (42, "b.jpg") are two
+    # pictures.
     by_inode: dict[tuple[int, str], list[tuple[File, FileId]]] = defaultdict(list)
     for file, file_id in files:
         if file_id[1]:
@@ -212,8 +224,12 @@ def merge_links(files: Sequence[tuple[File, FileId]]) -> list[File]:
     for same in by_inode.values():
         by_id: dict[FileId, list[File]] = defaultdict(list)
         for file, file_id in same:
+            # A single name, the usual case, is not looked up on disk. Where the file is gone, the stored
+            # number has to do.
             by_id[file_id if len(same) == 1 else _current_id(file.path) or file_id].append(file)
         for links in by_id.values():
+            # Moving a link frees nothing, and moving its target breaks it: the target is the file, the links
+            # are names.
             first = min(links, key=_link_order) if len(links) > 1 else links[0]
             others = tuple(link.path for link in links if link is not first)
             merged.append(replace(first, names=others) if others else first)

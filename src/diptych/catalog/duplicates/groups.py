@@ -86,6 +86,8 @@ class UnionFind:
         root = item
         while self._parents.get(root, root) != root:
             root = self._parents[root]
+        # Path compression: all items on the way now point to the root. E.g. 4 -> 3 -> 2 -> 1 becomes 4 -> 1,
+        # 3 -> 1, 2 -> 1, so the next search takes one step.
         while self._parents.get(item, item) != root:
             self._parents[item], item = root, self._parents[item]
         return root
@@ -124,6 +126,7 @@ def make_groups(
     for pair in same:
         union.join(pair.first, pair.second)
     sets: dict[int, list[int]] = defaultdict(list)
+    # All contents, also those without pairs: identical files of one content are a group by themselves.
     for content in files:
         sets[union.of(content)].append(content)
     links = _links(same)
@@ -149,6 +152,9 @@ def _series(pairs: Sequence[DuplicatePair]) -> list[DuplicatePair]:
     An object that enters the view of a fixed camera looks like an overlay; but such a camera takes several
     pictures, of which others are recognised as another moment.
     """
+    # E.g. frames 1, 2 and 3 of one camera: 1-2 and 2-3 are "another moment", but 1-3 looks "written over", as
+    # a person has come in. 1 and 3 belong to one such pair each, so 1-3 stays a part. Once a frame 4 is
+    # another moment of 3, 3 belongs to two, and 1-3 becomes a scene.
     moments: Counter[int] = Counter()
     for pair in pairs:
         if pair.verdict.change == "another moment":
@@ -201,6 +207,7 @@ def _parts(
     inside: dict[int, dict[int, DuplicatePair]] = defaultdict(dict)
     for pair in pairs:
         a, b = union.of(pair.first), union.of(pair.second)
+        # Equal sets: the picture is a part of its own copy, e.g. one that was cropped by a few pixels.
         if pair.verdict.tier != "part" or a == b:
             continue
         if (
@@ -209,7 +216,10 @@ def _parts(
             first = best_first([heads[a], heads[b]], rules)[0][0]
             whole, part = (a, b) if first is heads[a] else (b, a)
         else:
+            # `whole` 0 is the first of the pair, and `a` is the set of the first.
             whole, part = (a, b) if pair.verdict.whole == 0 else (b, a)
+        # Several copies of the part may lie in several copies of the whole: the clearest pair is the
+        # evidence.
         best = inside[whole].get(part)
         if best is None or pair.verdict.pixels > best.verdict.pixels:
             inside[whole][part] = pair
@@ -236,6 +246,7 @@ def _scenes(
         sets[loose.of(root)].append(root)
     for roots in sets.values():
         ordered, why = best_first([heads[root] for root in roots], rules)
+        # By identity, as `best_first` returns the same objects: hashing a File would hash its eleven fields.
         root_of = {id(heads[root]): root for root in roots}
         head = root_of[id(ordered[0])]
         others = []

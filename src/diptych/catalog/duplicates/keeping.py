@@ -67,6 +67,7 @@ class File:
             return datetime.min
 
 
+# False and True count as 0 and 1.
 Key: TypeAlias = Callable[[File], float]  # the smallest is kept
 
 
@@ -133,6 +134,8 @@ def best_first(files: Sequence[File], rules: Sequence[KeepRule]) -> tuple[list[F
     >>> str(files[0].path), why
     ('copies/a.jpg', 'resolution: 800 x 600 against 400 x 300')
     """
+    # Lists of keys are compared element by element, so the first rule that distinguishes decides. E.g. by
+    # resolution and age, [-480000, 1999] comes before [-120000, 1990].
     all_rules = [_PLAIN, _LINKED, *rules, _PATH]
     ordered = sorted(files, key=lambda file: ([rule.key(file) for rule in all_rules], file.name))
     if len(ordered) < 2:
@@ -159,6 +162,7 @@ def _rule(name: str) -> KeepRule:
 
 
 def _in_folder(name: str, folder: Path) -> KeepRule:
+    # With a slash at the end, so that /originals does not contain /originals-old/a.jpg.
     home = os.path.join(os.path.abspath(folder.expanduser()), "")  # noqa: PTH100, PTH118 - ends in /
     return KeepRule(
         name,
@@ -219,11 +223,14 @@ _RULES = {
         ),
         KeepRule(
             "oldest",
+            # Whole seconds, as archives and many copying programs drop the fraction: a copy must not seem
+            # older than its original by half a second.
             lambda file: file.modified // 10**9 if file.modified else math.inf,  # 0: unknown
             lambda a, b: f"oldest: {_days(a, b)}",
         ),
         KeepRule(
             "newest",
+            # An unknown time, 0, is the largest key and so the last here, too.
             lambda file: -(file.modified // 10**9),
             lambda a, b: f"newest: {_days(a, b)}",
         ),

@@ -59,6 +59,9 @@ class PairStore:
         self._in_memory: list[DuplicatePair] = []
         self._compared: dict[int, int] = {}
         stored = database.all("SELECT value FROM meta WHERE key = 'pairs'")
+        # E.g. stored "2 sha256:ab" and now "3 sha256:ab": another method, so that pairs and features are
+        # computed anew. With "3 sha256:cd" only the encoder differs: the features in `glances` do not depend
+        # on it and stay.
         self._obsolete = bool(stored) and stored[0][0] != self._method  # stored by another method or encoder
         if not database.readonly and (self._obsolete or not stored):
             same_method = bool(stored) and stored[0][0].startswith(f"{METHOD} ")
@@ -76,6 +79,8 @@ class PairStore:
             self._compared.update((content, depth) for content in compared)
             return
         with self.database.writing():
+            # Another process may have removed pictures since they were compared. Their rows must not come
+            # back: numbers are never used again, so nothing would ever delete them.
             named = {content for pair in pairs for content in (pair.first, pair.second)} | set(compared)
             existing = set(existing_contents(self.database, named))
             self.database.many(
@@ -87,6 +92,8 @@ class PairStore:
             self.database.many(
                 "INSERT INTO compared (content, depth) VALUES (?, ?) "
                 "ON CONFLICT (content) DO UPDATE SET depth = excluded.depth",
+                # In the same transaction as the pairs. If it was another one, a kill in between could mark
+                # pictures as compared whose pairs are lost, and they would never be found again.
                 [(content, depth) for content in compared if content in existing],
             )
 

@@ -108,6 +108,8 @@ class SimilarImageSearch:
         ImageError
             The picture cannot be read.
         """
+        # Decoded once, for the thumbnail and for the encoder; as in `ThumbnailCache`, half the side of a
+        # thumbnail is enough of a target.
         image = load_file(path, target=max(SIDE // 2, self.encoder.input_size))
         thumbnail = Thumbnail.of(image)
         grey, features = compute_features(thumbnail)
@@ -119,12 +121,16 @@ class SimilarImageSearch:
             # candidates.
             cosines.setdefault(same, 1.0)
         grey_thumbnails = self.cache.grey_thumbnails(cosines)
+        # Two steps, from cheap to dear: tiny thumbnails, which the database holds, reject most candidates;
+        # only the others are decoded.
         screenings = {content: screen_pair(grey, other) for content, other in grey_thumbnails.items()}
         thumbnails = self.cache.thumbnails(content for content, screening in screenings.items() if screening)
         verdicts: dict[int, Verdict | None] = {}
         for content, screening in screenings.items():
             other = thumbnails.get(content)
+            # The external picture is the first of the pair, so `whole` 0 stands for it.
             verdict = None if other is None else judge_pair(thumbnail, other, screening)
+            # Capture times are not compared, since those of an external picture were never read.
             verdicts[content] = verdict or self.scenes.alike(screening.plain, cosines[content])
         self._confirm(path, verdicts)
         return self._results(cosines, verdicts, same, alike)

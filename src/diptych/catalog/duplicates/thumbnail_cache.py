@@ -87,6 +87,8 @@ class ThumbnailCache:
     def grey_thumbnails(self, contents: Iterable[int]) -> dict[int, GreyThumbnail]:
         """Grey thumbnails from memory, from the database, or decoded and then stored in both."""
         requested = list(dict.fromkeys(contents))
+        # From memory, else from the database, else from the files: each step handles what the previous one
+        # lacks.
         missing = [content for content in requested if content not in self._features]
         columns = "width, height, grey, cells, words"
         for content, width, height, grey, *features in self._stored(columns, missing):
@@ -97,6 +99,9 @@ class ThumbnailCache:
             [content for content in missing if content not in self._features],
         )
         self._features.update(computed)
+        # In a transaction of its own: this is a cache, and after a kill it is computed again. Another process
+        # may have stored the same picture meanwhile, with equal values. The name of the table is part of the
+        # format.
         if computed and not self.database.readonly:
             with self.database.writing():
                 self.database.many(
@@ -132,12 +137,15 @@ class ThumbnailCache:
         """Apply `load` to the pictures in threads; failures are noted in `failed` and not tried again."""
         loaded: list[tuple[int, T]] = []
 
+        # In a thread of the pool. The database is read outside of it, since every thread that uses it opens a
+        # connection of its own.
         def try_load(entry: CatalogEntry) -> T | ReadFailure:
             try:
                 return load(entry)
             except (ImageError, MissingExtraError, OSError) as error:
                 return ReadFailure(error)
 
+        # An unreadable picture may be a candidate for hundreds of others, so it is tried once only.
         entries = read_entries(self.database, [content for content in contents if content not in self.failed])
         for entry, result in zip(entries, self._pool.map(try_load, entries), strict=True):
             if isinstance(result, ReadFailure):
@@ -186,6 +194,8 @@ def _recent(cache: OrderedDict[int, T], requested: Sequence[int], most: int) -> 
 
     All that are requested now stay, even if they are more than `most`.
     """
+    # E.g. most = 2, with a and b in the cache: after a request for c the cache holds b and c, after one for
+    # a, b and c all three, until the next request.
     entries = {content: cache[content] for content in requested if content in cache}
     for content in entries:
         cache.move_to_end(content)

@@ -115,6 +115,7 @@ def move_to_trash(
     roots = [Path(os.fsdecode(bytes(row[0]))) for row in store.database.all("SELECT path FROM roots")]
     target_of = _target_function(roots, trash)
     moved, kept_names = TrashReport(), {group.kept.file.name for group in groups}
+    # Members of archives cannot be moved, and a file that another group keeps must not be.
     todo = [
         (member.file, group.kept.file, member.tier)
         for group in groups
@@ -222,15 +223,20 @@ class _Run:
             if added:
                 receiver = digests_of(database, [keep.content])[keep.content].hex()
                 line |= {"receiver": receiver, "annotations": added.to_json()}
+            # Hard links: the space is freed only when all names have gone.
             for name in names:
                 reason = self._move_name(name, keep, line)
                 if reason is not None:
                     break
                 self.moved.files.append((name, self.target_of(name)))
             gone = [name for name in (file.path, *file.names) if not os.path.lexists(name)]
+            # In the transaction that checked the file. If it cannot be committed, the files are in the trash
+            # and their tags were not passed on; the undo list brings the files back.
             if added and gone:
                 annotate(database, keep.content, added)
                 self.moved.annotated += 1
+        # After the transaction, as it takes the lock again. A kill before it leaves rows of files that do not
+        # exist, which the next indexing removes like those of any deleted file.
         self.store.forget([(os.fsencode(name), "") for name in gone])
         if reason is None:
             with contextlib.suppress(OSError):  # a drive that was disconnected meanwhile
@@ -293,6 +299,7 @@ def _annotations_of(store: Store, file: File, keep: File) -> Annotations:
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:
     """Why a file must not be moved, judged by the files on disk; None if it may be moved."""
+    # From the cheapest check to the dearest: names, inodes, times, and the bytes or pixels at last.
     current, kept_now = (file_at(path, helpers=False) for path in (file.path, keep.path))
     if current is None:
         return "it no longer exists"
@@ -341,6 +348,7 @@ def _still_alike(file: File, keep: File, tier: Tier) -> str | None:
     verdict = judge_pair(thumbnails[0], thumbnails[1], screening)
     if verdict is not None and tier == "picture":
         verdict = confirm_same_image(verdict, *(DetailView.at(each.path, each.member) for each in pair))
+    # `whole` 1: the file to be moved contains the one that is kept, which would lose what lies around it.
     if verdict is None or verdict.tier not in ("picture", tier) or verdict.whole == 1:
         return f"it no longer shows the same as {keep.name}"
     return None

@@ -89,6 +89,8 @@ def undo_list(folder: Path, catalog: str = "") -> Iterator[tuple[Path, Write]]:
         folder.mkdir(parents=True, exist_ok=True)
         path, file = _new(folder)
 
+    # Called before the file is moved, and returns when the line is on the device. So after a kill the list
+    # may name a file that was not moved, which `put_back` recognises, but it never lacks one that was.
     def write(line: dict[str, object]) -> None:
         with saving(path):
             # ASCII escapes preserve file names that are not valid Unicode.
@@ -115,6 +117,8 @@ def _locked(file: BinaryIO) -> bool:
     import fcntl
 
     try:
+        # The system releases the lock when the file is closed, also by a kill: no stale lock has to be
+        # removed.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
@@ -124,6 +128,7 @@ def _locked(file: BinaryIO) -> bool:
 
 
 def _new(folder: Path) -> tuple[Path, BinaryIO]:
+    # "x" below fails if the file exists: two runs in the same second get two lists.
     now, number = f"{datetime.now():%Y%m%d-%H%M%S}", 1
     while True:
         path = folder / (f"{now}.jsonl" if number == 1 else f"{now}-{number}.jsonl")
@@ -144,6 +149,9 @@ def put_back(undo: Path) -> RestoreReport:
     restored = RestoreReport()
     for line in reversed(read_undo(undo)):
         source, target = line.source, line.target
+        # The four states of a file. In the trash only: moved. In both places: killed between making the new
+        # name and removing the old one, or another file has taken the old name. At the old path only: never
+        # moved, or put back before. In neither: lost, by someone else.
         in_trash, is_back = os.path.lexists(target), os.path.lexists(source)
         try:
             if in_trash and not is_back:
@@ -178,11 +186,14 @@ def take_back(store: Store, restored: RestoreReport) -> int:
     if space is None or store.database.readonly:
         return unknown
     with store.database.writing():
+        # Only those that are unchanged: what a person has edited since then is not taken away.
         for line in restored.lines:
             for (content,) in store.database.all(
                 "SELECT id FROM contents WHERE hash = ?", (bytes.fromhex(line.receiver),)
             ):
                 remove_annotations(store.database, content, line.annotations)
+    # A picture whose content is known needs no encoder, only a row in `files`. A content that lost its last
+    # file to the trash was removed with its embedding, so it is unknown now.
     existing = filter(None, map(file_at, restored.files))
     for read in read_ahead(existing, Limits()):
         if read.record.error is None and store.stored_results([read.hash], space):
@@ -218,6 +229,7 @@ def read_undo(path: Path) -> list[UndoLine]:
     """
     lines = _lines_of(path)
     moved: list[UndoLine] = []
+    # Line 0 is the header. The `else` of this loop runs unless the header was another program's (`break`).
     for number, line in enumerate(_parsed(lines)):
         if number == 0 and (line is None or line.get("diptych") != "undo"):
             break

@@ -27,6 +27,8 @@ def chunks_of(rows: Sequence[Row]) -> Iterator[list[int]]:
     inside: dict[str, list[int]] = {}
     for position, row in enumerate(rows):
         inside.setdefault(shard_of(row), []).append(position)
+    # A compressed tar has no random access: reading its members in several transactions would decompress it
+    # from its start each time.
     for shard, positions in inside.items():
         step = len(positions) if shard else ROWS
         yield from (positions[start : start + step] for start in range(0, len(positions), step))
@@ -41,6 +43,7 @@ def shard_of(row: Row) -> str:
 def sample_of(rows: Sequence[Row]) -> list[int]:
     """Positions of rows spread over a part, from at most four archives, since each must be read."""
     chunks = list(chunks_of(rows))
+    # E.g. 1,000 archives: those at 0, 250, 500 and 750 are read, of whose members every n-th is compared.
     archives = [positions for positions in chunks if shard_of(rows[positions[0]])]
     loose = [positions for positions in chunks if not shard_of(rows[positions[0]])]
     chosen = [*archives[:: max(1, len(archives) // 4)][:4], *loose]

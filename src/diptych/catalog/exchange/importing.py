@@ -137,6 +137,8 @@ def import_vectors(
     first = next(_parts(source, column), None)
     if first is None:
         raise DataError(f"{source} holds no vectors: no picture of it could be embedded")
+    # Everything that can be refused is refused before `space_for` creates a space: a wrong model must not
+    # leave an empty catalogue that is bound to it.
     _fitting(first, source, encoder)
     if not trust:
         report.compared = _check_model(encoder, source, base, column, limits)
@@ -145,6 +147,8 @@ def import_vectors(
         for part in _parts(source, column):
             vectors = _fitting(part, source, encoder)
             rows = part.metadata.to_pylist()
+            # Each chunk is one transaction. After a kill, the same command reads the source from its start
+            # and finds the earlier chunks in the catalogue: they are counted as known.
             for positions in chunks_of(rows):
                 chunk = [rows[position] for position in positions]
                 items = list(_import_rows(chunk, _normalized(vectors[positions]), base))
@@ -190,6 +194,8 @@ def _import_rows(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterat
         name = next(
             (str(row[key]) for key in _PATHS if row.get(key)), str(row.get("url") or row.get("key") or "")
         )
+        # E.g. shard "00001.tar" and name "00001.tar/cat.jpg", as our exports write it, or "cat.jpg" alone:
+        # both are the member cat.jpg.
         if shard:
             if shard not in inside:
                 archive = file_at(base / shard)
@@ -197,6 +203,7 @@ def _import_rows(rows: Sequence[Row], vectors: FloatArray, base: Path) -> Iterat
             file = inside[shard].get(name.removeprefix(f"{shard}/"))
         else:
             file = None if is_remote(name) or not name else file_at(base / Path(name).expanduser())
+        # The address stays useful where the downloaded file is gone.
         if file is None and row.get("url"):
             name = str(row["url"])
         yield _ImportRow(name, file, row, vector)
@@ -212,6 +219,7 @@ def _check_model(encoder: Encoder, source: Path, base: Path, column: str, limits
         identity = "" if manifest is None else manifest.identity
     else:
         identity = facts_of(source).get("identity", "") if source.suffix.lower() == ".parquet" else ""
+    # A hash of the weights is better evidence than any comparison, and nothing has to be embedded.
     if identity:
         if identity != encoder.identity:
             raise CatalogError(
@@ -226,6 +234,8 @@ def _check_model(encoder: Encoder, source: Path, base: Path, column: str, limits
             "compare with. Say where they lie (--root), or --trust that it was this model"
         )
     agree = np.mean([cosine >= MIN_EQUAL_COSINE for cosine in cosines])
+    # E.g. 16 pictures, of which 12 have a cosine of 0.98 or more with the vector made here: 0.75, accepted.
+    # Written so that NaN is refused.
     if not agree >= AGREE:
         raise CatalogError(
             f"{source} holds vectors of another model: of {len(cosines)} that were made again {agree:.0%} "
@@ -289,6 +299,8 @@ def _store_rows(
     pictures = []
     for read in read_ahead((item.file for item in by_file.values() if item.file is not None), limits):
         item = by_file[read.record.file.path, read.record.file.member]
+        # Our exports name the hash of the bytes: a file that was edited since then is another picture than
+        # its vector. Other sources give no hash, and the file is trusted.
         if read.record.error is None and item.row.get("hash") in (None, "", read.hash.hex()):
             pictures.append(_from_file(item, read))
         else:
@@ -301,6 +313,8 @@ def _store_rows(
         store.stored_results([picture.hash for picture in [*pictures, *without_file] if picture.hash], space)
     )
     records: list[ImageRecord] = []
+    # A repeated picture is saved without its vector, only to add its files and tags. `existing` grows in the
+    # loop, so that repetitions inside the chunk are noticed too.
     for picture in [*pictures, *without_file]:
         assert picture.hash is not None
         if picture.hash in existing:
@@ -339,6 +353,8 @@ def _from_name(store: Store, item: _ImportRow) -> ImageRecord:
     )
     if rows:
         return ImageRecord([], hash=bytes(rows[0][0]), size=rows[0][1], annotations=annotations_of(item.row))
+    # There are no bytes to hash. The name alone would not do: after another import it may belong to another
+    # picture.
     name_hash = hashlib.blake2b(path + b"\0" + item.vector.astype("<f2").tobytes(), digest_size=HASH_BYTES)
     size, modified = (whole_number(item.row, name, 2**63 - 1) for name in ("bytes", "modified"))
     file = ListedFile(path, "", size, modified, 0, 0, 0)
@@ -366,6 +382,7 @@ def annotations_of(row: Row) -> Annotations:
     listed = row.get("tags")
     names = listed if isinstance(listed, list) else str(listed or "").split(",")
     tags = {name.strip(): None for name in names if isinstance(name, str) and name.strip().isprintable()}
+    # "beach,,sea" has an empty name in its middle.
     tags.pop("", None)
     rating = row.get("rating")
     rated = isinstance(rating, int | float) and rating in RATINGS

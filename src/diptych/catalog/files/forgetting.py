@@ -59,6 +59,8 @@ def forget_paths(
         rows = store.database.all(f"SELECT path, member FROM files WHERE {inside_folder}", values)
         files = [(bytes(path), member) for path, member in rows if not _is_below(bytes(path), inside)]
         for start in range(0, len(files), _CHUNK):
+            # In chunks: one transaction for a whole drive would keep other writers waiting. A kill in between
+            # leaves fewer files; the same command removes the rest.
             chunk_changes = store.forget(files[start : start + _CHUNK])
             if changes is not None:
                 changes.add(chunk_changes)
@@ -124,6 +126,8 @@ def _forget_roots(store: Store, name: bytes, keep: Sequence[Path]) -> None:
 def _similar_paths(store: Store, path: Path) -> list[Path]:
     """Find paths with a similar name: known files and folders beside it, or indexed paths."""
     low, high = path_range(os.fsencode(path.parent))
+    # E.g. /p/Hollidays has depth 3: of the stored /p/Holidays/a/x.jpg the first three parts, /p/Holidays, are
+    # compared.
     depth = len(path.parts)
     siblings = {
         Path(*Path(os.fsdecode(bytes(row[0]))).parts[:depth])

@@ -158,6 +158,7 @@ class _Walk:
         self.base = len(str(rules.base).rstrip("/")) + 1
 
     def files(self) -> Iterator[ListedFile]:
+        # A stack instead of recursion, since folders may be nested more deeply than Python's limit.
         stack = [str(self.root)]  # depth first, in the order of names
         while stack:
             folder = stack.pop()
@@ -168,6 +169,8 @@ class _Walk:
             except OSError as error:
                 self.report.unlisted.append((os.fsencode(folder), error.strerror or str(error)))
                 continue
+            # Captions and sidecars are found among the names that were read already: looking for each of them
+            # on disk would cost several calls per image, which a network drive answers slowly.
             by_name = {entry.name: entry for entry in entries}
             texts, sidecars = Companions(by_name), Sidecars(by_name)
             subfolders: list[str] = []
@@ -195,6 +198,7 @@ class _Walk:
         return False
 
     def _skips(self, path: str, end: str = "") -> bool:
+        # The real path by text, as `os.path.realpath` would ask the disk for every part of every path.
         if self.skip and self.real + path[self.start :] in self.skip:
             return True
         relative = path[self.base :] + end

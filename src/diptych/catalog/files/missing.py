@@ -65,6 +65,8 @@ def deleted_files(
         if member and os.path.lexists(path):
             return is_readable(path)
         folder = nearest_existing(Path(os.fsdecode(path)).parent)
+        # 0 is an unknown device: such a file counts as deleted once its folder holds other images.
+        # MISSING_DEVICE was set by `mark_drive_missing`, and stays until the file is listed again.
         device = device_by_file.get((path, member), 0)
         on_missing_drive = device == MISSING_DEVICE or (
             device not in devices and device not in (0, device_of(folder))
@@ -93,6 +95,7 @@ def mark_drive_missing(store: Store, files: Iterable[tuple[bytes, str]]) -> None
 
 def _nearest_existing(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that exists."""
+    # E.g. /media/me/A/2019 of an unplugged drive: /media/me, which is on the system's own device.
     while not os.path.isdir(folder) and folder != folder.parent:  # noqa: PTH112 - never raises
         folder = folder.parent
     return folder

@@ -65,6 +65,7 @@ def _parsed(line: str) -> Mount | None:
 
 def mounts_below(folders: Iterable[Path], table: Path = TABLE) -> frozenset[Mount]:
     """Return the mounts at or below one of these folders."""
+    # Both sides end in a slash, so that /mnt/a is not taken for a folder above /mnt/ab.
     prefixes = tuple(os.path.realpath(folder).rstrip("/") + "/" for folder in folders)
     return frozenset(mount for mount in mounts(table) if f"{mount.path}/".startswith(prefixes))
 

@@ -44,6 +44,8 @@ class RuleOverrides:
 
     def over(self, rules: FolderRules, *, add: bool = False) -> FolderRules:
         """Override the given rules of `rules`; with `add`, patterns are added to those of `rules`."""
+        # None keeps the stored patterns and ("",) removes them all. E.g. stored ("*.gif",) and given
+        # ("raw/",): with `add` both, otherwise ("raw/",) alone.
         patterns = rules.exclude
         if self.exclude is not None:
             new_patterns = tuple(dict.fromkeys(pattern for pattern in self.exclude if pattern))
@@ -91,6 +93,8 @@ class IndexPlan:
 
     def skipped(self, catalog: Path | None) -> frozenset[str]:
         """Return real paths that a walk does not enter: other listed paths, forgotten ones, the catalogue."""
+        # Real paths: a walk comes to a folder by its own name, which a root may know through a link. The
+        # folder of the catalogue may lie inside a root.
         paths = [*self.rules, *self.forgotten, *([] if catalog is None else [catalog])]
         return frozenset(os.path.realpath(path) for path in paths)
 
@@ -158,6 +162,7 @@ def plan_run(
     """
     roots = stored_rules(store.database)
     canonical, plan = CanonicalPaths(roots), IndexPlan()
+    # Only catalogues of earlier versions have such pairs: since then a root is spelt as the first one.
     doubles = {root: stored for root in roots if (stored := canonical.of(root)) != root}
     for path in paths or known_roots(store):
         stored = canonical.of(path)
@@ -190,7 +195,10 @@ def plan_run(
         # Roots below keep their own rules; patterns given for the path above are added to theirs.
         for inner in (*root_index.of(path), *canonical.inside(path)):
             if inner not in doubles:
+                # Added, not replaced: `index /p --exclude tmp/` must not undo what /p/raw excludes.
                 plan.rules.setdefault(inner, given.over(roots[inner], add=True))
+    # The files of a double are listed by its other name; under this one they will be found gone and be
+    # removed.
     plan.doubles = {root: stored for root, stored in doubles.items() if stored in plan.rules}
     if remember:
         plan.is_new = not roots.keys() >= set(plan.named)
@@ -208,6 +216,7 @@ def _is_reached(path: Path, rules: FolderRules, forgotten: frozenset[Path]) -> b
     if not forgotten.isdisjoint((path, *path.parents)):
         return False
     relative = path.relative_to(rules.base)
+    # A walk skips hidden folders, but a user may name one: it then becomes a root of its own.
     if any(part.startswith(".") for part in relative.parts):
         return False
     if path.is_dir():

@@ -21,7 +21,7 @@ from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.database import schema
 from diptych.catalog.database.spaces import Space
 from diptych.catalog.files.listing import ListingReport, list_members
-from diptych.catalog.store.paths import path_range
+from diptych.catalog.store.paths import at_or_below
 from diptych.catalog.store.store import Store
 from diptych.files.moving import digest
 
@@ -156,17 +156,15 @@ def known_members(
 def _gone(store: Store, roots: Sequence[Path], report: ListingReport) -> list[tuple[bytes, str]]:
     """Return the known files under the roots that were not listed, and write them to the table `gone`."""
     database = store.database
-    # A range of paths uses the index on `path`; the root itself may be a file or an archive.
+    # Roots may lie inside each other, so a file can be found gone twice: hence ON CONFLICT.
     for root in roots:
-        name = os.fsencode(root)
-        low, high = path_range(name)
-        for inside, values in (("f.path = ?", (name,)), ("f.path >= ? AND f.path < ?", (low, high))):
-            database.run(
-                "INSERT INTO gone (path, member) SELECT f.path, f.member FROM files f "
-                "LEFT JOIN found n ON n.path = f.path AND n.member = f.member "
-                f"WHERE n.path IS NULL AND {inside} ON CONFLICT (path, member) DO NOTHING",
-                values,
-            )
+        inside, values = at_or_below(os.fsencode(root), "f.path")
+        database.run(
+            "INSERT INTO gone (path, member) SELECT f.path, f.member FROM files f "
+            "LEFT JOIN found n ON n.path = f.path AND n.member = f.member "
+            f"WHERE n.path IS NULL AND {inside} ON CONFLICT (path, member) DO NOTHING",
+            values,
+        )
     gone = [(bytes(path), member) for path, member in database.all("SELECT path, member FROM gone")]
     unlisted = {folder.rstrip(b"/") for folder, _ in report.unlisted}
     if unlisted:  # whether files below these folders still exist is unknown: they are not gone
@@ -245,6 +243,8 @@ def _update_identities(store: Store) -> None:
     if not database.all(f"SELECT 1 {join} AND {differs} LIMIT 1"):
         return
     with database.writing():
+        # Before the second UPDATE, which gives listed files their new numbers: afterwards nobody could tell
+        # which files had the number of the other drive.
         new = database.all(f"SELECT DISTINCT n.device {join} AND f.device <> n.device AND f.device > 0")
         for (device,) in new:
             database.run(

@@ -181,6 +181,8 @@ class _Intake:
             key = read.hash.hex()
             if read.record.error is not None:
                 self._add(ImageRecord([read.record]))
+            # Else several copies in a row would all be embedded: the first is not in the database before its
+            # commit.
             elif key in self.in_flight:  # a copy of an image that is being embedded
                 self.in_flight[key].files.append(read.record)
             elif read.hash in (results := self._stored_results(read.hash)):
@@ -201,6 +203,7 @@ class _Intake:
 
     def finish(self, key: str, result: Embedded | str) -> None:
         """Record the embedding of an image, or the reason why there is none."""
+        # Copies that came while it was embedded are in `read.files` and are saved with it.
         read = self.in_flight.pop(key)
         reason = plain_reason(result, read.record.file) if isinstance(result, str) else None
         self._add(
@@ -241,11 +244,14 @@ class _Intake:
         if content_hash in self.finished_errors:
             return self.finished_errors
         results = self.store.stored_results([content_hash], self.space)
+        # An error is a result, too, and is not tried again at every run, unless `retry` asks for it.
         return {} if self.settings.retry and results.get(content_hash) is not None else results
 
     def _add(self, image: ImageRecord) -> None:
         self.finished.append(image)
         if image.hash is not None:
             self.finished_errors[image.hash] = image.error
+        # By number, so that a transaction stays short; by time, so that little is lost on a machine that
+        # needs minutes for 256 images.
         if len(self.finished) >= COMMIT_IMAGES or time.monotonic() - self.last_commit > COMMIT_SECONDS:
             self.commit()

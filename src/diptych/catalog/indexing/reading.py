@@ -82,6 +82,8 @@ def read_ahead(files: Iterator[ListedFile], limits: Limits) -> Iterator[ReadFile
     try:
         while True:
             # `not queue`: a single file larger than the budget is read all the same.
+            # Both limits: 32 small files keep the threads busy, and of RAW files of 60 MB each only three are
+            # in memory.
             while len(queue) < AHEAD_FILES and (queued_bytes < AHEAD_BYTES or not queue):
                 job = next(jobs, None)
                 if job is None:
@@ -94,6 +96,7 @@ def read_ahead(files: Iterator[ListedFile], limits: Limits) -> Iterator[ReadFile
             queued_bytes -= size
             yield read if isinstance(read, ReadFile) else read.result()
     finally:
+        # Also if the consumer stops early, which closes this generator.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -114,6 +117,7 @@ def _jobs(
     files: Iterator[ListedFile], limits: Limits, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, Future[ReadFile] | ReadFile]]:
     """Yield (bytes, result or future of the result) of each file, submitting the work to the pool."""
+    # The members of an archive follow each other in the listing, so the archive is opened once.
     for (_, is_member), group in groupby(files, key=lambda file: (file.path, bool(file.member))):
         if is_member:
             yield from _archive_jobs(list(group), limits, pool)
@@ -148,6 +152,8 @@ def _read_sequentially(
     path: Path, entries: dict[str, ArchiveEntry], members: dict[str, ListedFile], limits: Limits
 ) -> Iterator[ReadFile]:
     """Read members of a compressed tar, which has no random access: captions and sidecars, then images."""
+    # Two passes: in a tar, the caption of an image may stand before or behind it, and keeping all texts of a
+    # large archive in memory is cheaper than keeping images.
     text_names = {text.name for name in members if name in entries for text in _texts_of(entries[name])}
     remaining = dict(members)
     try:
@@ -216,6 +222,7 @@ def _extract(file: ListedFile, data: bytes, beside: Sequence[tuple[str, bytes | 
         if isinstance(content, bytes) and _is_sidecar(text)
     )
     captions = [_caption(text, content) for text, content in beside if not text.lower().endswith(".xmp")]
+    # Captions of files beside the image come first: a person wrote them for it.
     captions += [*fields.captions, *(details.captions if details else ())]
     caption = CAPTION_END.join(dict.fromkeys(text.replace(CAPTION_END, " ") for text in captions if text))
     record = FileRecord(file, caption=storable(caption), sidecar_data=storable(fields.to_json()))
@@ -223,6 +230,8 @@ def _extract(file: ListedFile, data: bytes, beside: Sequence[tuple[str, bytes | 
 
 
 def _failed(file: ListedFile, error: ImageError) -> ReadFile:
+    # The system's error, such as a missing drive or permission: the content is unknown. Any other is the
+    # file's own fault.
     unreachable = isinstance(error.__cause__, OSError)
     return ReadFile(FileRecord(file, error=plain_reason(str(error), file), unreachable=unreachable))
 

@@ -50,9 +50,14 @@ def replace_active(store: Store, *, lacking: int = 0) -> bool:
             raise CatalogError(
                 f"{store.name}: another process has replaced the vectors meanwhile: run the command again"
             )
+        # Counted under the lock: images that another process has indexed since the last look are only in the
+        # old space.
         if len(_lacking(store, active, filling)) > lacking:
             return False
         _delete_space(store, active)
+        # Crash order: the commit makes the new space active and deletes the old one's rows in the database.
+        # Its files are removed after it, by `sweep`, here or in a later run: before the commit, a rollback
+        # could not bring them back.
         store.database.run("UPDATE spaces SET state = 'active' WHERE id = ?", (filling.info.id,))
     store.reopen()
     store.sweep()
@@ -166,6 +171,7 @@ def _rewrite(store: Store, active: Space, stage: Stage) -> None:
 def _copy(store: Store, active: Space, filling: Space, rows: RowNumbers) -> int:
     """Copy rows, except those that have become dead meanwhile, and return the number of rows handled."""
     with store.database.writing():
+        # Under the lock, so that no row dies between the look and the copy.
         content_by_row = active.contents_of(rows.tolist())
         live = np.array([row for row in rows.tolist() if row in content_by_row], np.int64)
         filling.put([content_by_row[row] for row in live.tolist()], active.gather(live))

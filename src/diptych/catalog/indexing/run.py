@@ -101,11 +101,15 @@ def index(
         stage = with_heartbeat(stage, beat)
         comparison = _compare_with_disk(store, space, plan, given, settings, outcome, stage, beat)
         if remember:
+            # After the listing, which has failed for a wrong path, and before the embedding: a run that is
+            # killed while embedding is resumed by `diptych index` without any path.
             unforget(store, plan.named)
             save_roots(store, plan.remembered)
         with stage("indexing", comparison.pending) as advance:
             files = pending_files(store, space, backwards=others)
             take_in(store, space, encoder, files, settings, outcome, progress=advance, committed=beat)
+        # After the intake. E.g. a file was copied to another folder and then deleted: its old row still holds
+        # the content when the copy is read, so the copy needs no embedding.
         _remove_files(store, plan, comparison, outcome, remove_gone=remove_gone)
         mark_finished(store, plan.rules, datetime.now().isoformat(timespec="seconds"))
         if reembed:
@@ -134,6 +138,7 @@ def _compare_with_disk(
     """List the disk by the rules of each path, and compare the listing with the catalogue."""
     report = ListingReport()
     skip = plan.skipped(store.folder)
+    # `list_files` is a generator: the walk happens inside `compare`, which writes what it lists to a table.
     with stage("looking for pictures", None) as advance:
         files = chain.from_iterable(
             list_files(
@@ -152,6 +157,7 @@ def _compare_with_disk(
             store,
             space,
             files,
+            # Files that are stored under a double are not listed by that name, and so are found gone.
             [*plan.rules, *plan.doubles],
             report,
             retry=settings.retry,
@@ -184,6 +190,7 @@ def _remove_files(
 ) -> None:
     """Remove files that were deleted on disk, and those that the present rules leave out."""
     left_out = {file for file in comparison.gone if plan.leaves_out(file[0], member=bool(file[1]))}
+    # Files that the rules leave out need no look at the drive: they go whether it is there or not.
     missing = [file for file in comparison.gone if file not in left_out]
     deleted = missing if remove_gone else deleted_files(store, missing, comparison.devices)
     retained = set(missing).difference(deleted)
@@ -208,6 +215,7 @@ def improve(store: Store, stage: Stage) -> str | None:
         return None
     try:
         store.active.refresh()
+        # The background texts are everyday queries, which is what the index is tuned for.
         return store.active.improve(background.rows, stage)
     except (CatalogError, MissingExtraError) as error:  # searches without it are exact, but slower
         return f"not built, every search looks at every picture: {error}"
@@ -234,6 +242,8 @@ def _space(store: Store, encoder: Encoder, model: str, *, reembed: bool) -> Spac
     active, filling = store.active, store.filling
     if active is None:
         return store.begin_space(encoder.identity, model, golden_embeddings(encoder))
+    # The same encoder: its space, if it still makes the same embeddings. Another one, or one that has
+    # changed: a second space beside the first, which a killed run may have begun already.
     if active.info.identity == encoder.identity:
         try:
             check_image_embeddings(encoder, active.info.golden)

@@ -120,6 +120,7 @@ def make_map(
     if regions is not None and not 1 <= regions <= len(rows) // 2:
         raise InputError(f"{regions} regions of {len(rows)} pictures: expected 1 to {len(rows) // 2}")
     owners = searcher.space.contents_of(rows.tolist())
+    # Another process may have removed pictures between the two queries.
     rows = rows[[int(row) in owners for row in rows]]
     vectors = _half(searcher.space, rows)  # (N, dim)
     short = Projection.of(vectors).short(vectors)
@@ -128,6 +129,8 @@ def make_map(
     positions = _scale_to_unit(positions)
     fine, coarse = how_many(len(rows), regions)
     members, _ = k_means(short, fine, seed=seed)
+    # Places are joined into regions by their positions on the map, not by their embeddings: the name of a
+    # region is written across one area.
     centres = np.stack([_densest(positions[members == k]) for k in range(fine)])
     region = join(centres, np.bincount(members, minlength=fine), coarse)
     named = _name_levels(vectors, members, region, NameVocabulary.of(searcher.encoder, words))
@@ -168,6 +171,8 @@ def _rows(searcher: Searcher, filters: Filter | None, most: int, seed: int) -> t
 
 def _half(space: Space, rows: RowNumbers) -> HalfArray:
     """Copy rows in half precision, (N, dim)."""
+    # Block by block, as `gather` returns single precision: 100,000 rows of 512 numbers are 100 MB instead of
+    # 200.
     embeddings = np.empty((len(rows), space.info.dim), np.float16)
     for start in range(0, len(rows), BLOCK_ROWS):
         embeddings[start : start + BLOCK_ROWS] = space.gather(rows[start : start + BLOCK_ROWS])
@@ -208,6 +213,8 @@ def _name_levels(
     """The words of clusters, and of regions."""
     sizes = np.bincount(members, minlength=len(region))
     inner = words.probabilities(vectors, members, len(region))  # (K, W)
+    # (R, K): the sizes of the places of each region. The distribution of a region is the mean of those of its
+    # places, by size. E.g. places of 30 and 10 pictures with p(dog) 0.8 and 0.4: 0.7.
     weights = np.zeros((region.max() + 1, len(region)), np.float32)
     weights[region, np.arange(len(region))] = sizes
     outer = weights @ inner / weights.sum(1, keepdims=True)

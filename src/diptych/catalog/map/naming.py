@@ -127,6 +127,7 @@ def name_clusters(
     [('snow',), ('sea',)]
     """
     usual = np.average(probabilities, axis=0, weights=np.maximum(sizes, 1e-9))
+    # The logarithm is negative for words that are rarer here than elsewhere: they come last.
     scores = probabilities * np.log(np.maximum(probabilities, 1e-12) / np.maximum(usual, 1e-12))  # (K, W)
     named = [bare(word) for word in words]
     best = _distinct(scores)
@@ -136,6 +137,7 @@ def name_clusters(
         for column in np.argsort(-row, kind="stable"):
             if len(chosen) >= several or row[column] <= 0:
                 break
+            # "dog, dog in the snow" would waste a word.
             if not any(_overlap(named[column], word) for word in chosen):
                 chosen.append(named[column])
         names.append(tuple(chosen))
@@ -165,6 +167,8 @@ def _distinct(scores: FloatArray) -> list[int]:
         rows = free[remaining]
         best = rows.max(1)
         loss = best - np.partition(rows, -2, axis=1)[:, -2] if rows.shape[1] > 1 else best
+        # E.g. cluster 1 scores "snow" 0.30 and "ski" 0.28, cluster 2 "snow" 0.25 and "tree" 0.05: cluster 2
+        # would lose 0.20 and chooses first, cluster 1 then gets "ski".
         at = int(np.lexsort((-best, -loss))[0])
         row = remaining.pop(at)
         chosen[row] = int(free[row].argmax())

@@ -80,6 +80,8 @@ def levels_of(positions: FloatArray, *, seed: int = 0) -> NDArray[np.uint8]:
     for level in range(LEVELS):
         distance = WIDEST / 2 ** (level / 2)
         cells: dict[tuple[int, int], tuple[float, float]] = {}
+        # Squares of earlier levels stay visible and block others; with the smaller distance, they get new
+        # cells.
         for number in shown:
             x, y = points[number]
             cells[int(x / distance), int(y / distance)] = (x, y)
@@ -98,6 +100,7 @@ def levels_of(positions: FloatArray, *, seed: int = 0) -> NDArray[np.uint8]:
 
 def _is_free(cells: dict[tuple[int, int], tuple[float, float]], x: float, y: float, distance: float) -> bool:
     column, row = int(x / distance), int(y / distance)
+    # Its own cell first, where a conflict is most likely.
     for i in (column, column - 1, column + 1):
         for j in (row, row - 1, row + 1):
             other = cells.get((i, j))
@@ -109,6 +112,8 @@ def _is_free(cells: dict[tuple[int, int], tuple[float, float]], x: float, y: flo
 def sheet_order(positions: FloatArray, levels: NDArray[np.uint8]) -> NDArray[np.intp]:
     """The order of squares: by level, then along a curve that keeps neighbours close (Morton 1966)."""
     cells = np.clip(positions * 1023, 0, 1023).astype(np.uint32)
+    # The bits of both coordinates alternate. E.g. x = 0b11 and y = 0b01 give 0b0111: points with equal
+    # leading bits, which lie in one quarter of the map, are adjacent.
     curve = _spread(cells[:, 0]) | (_spread(cells[:, 1]) << np.uint32(1))
     return np.lexsort((curve, levels))
 
@@ -148,6 +153,8 @@ def sheets(
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
         for number in range(-(-len(entries) // each)):
             part = entries[number * each : (number + 1) * each]
+            # The file names contain a hash of all pictures (`fingerprint`), so a sheet that exists is up to
+            # date, e.g. one that a killed run has written.
             if skip is None or not skip(number):
                 yield number, _sheet(part, list(pool.map(lambda entry: _square(entry, side), part)), side)
             if progress:

@@ -110,6 +110,8 @@ class _TermReader:
 
     def read(self, word: QueryWord) -> None:
         """Read the next word."""
+        # E.g. the words  dog  in  -  2:people: "dog" opens a text, "in" joins it, "-" closes it and sets the
+        # sign, "2:people" opens the next text with weight 2, which `close` adds as -2.
         if word.kind == "operator":
             self.close()
             self._sign, self._operator = (-1.0 if word.text == "-" else 1.0), word.text
@@ -326,6 +328,7 @@ def encode_long(encode: Callable[[Sequence[str]], FloatArray], text: str) -> tup
 
 def _parts(encode: Callable[[Sequence[str]], FloatArray], text: str) -> list[str]:
     """Split a text into parts that fit the context of the encoder."""
+    # Halves of halves, until each part fits: a text of 400 words becomes 8 parts of about 50 words.
     left, right = _halves(text)
     parts: list[str] = []
     for half in (left, right):

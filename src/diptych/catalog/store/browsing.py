@@ -77,10 +77,14 @@ def list_pictures(
             f"limit is {limit} and offset is {offset}: expected a limit of at least 1 and an "
             "offset of at least 0"
         )
+    # One snapshot for all queries below: an image that another process removes in between would be counted in
+    # `total` and missing on the page.
     with space.database.reading():
         space.refresh()
         rows = allowed_rows(space, filters)
         contents = list(space.contents_of(rows.tolist()).values())
+        # Sorted here and not in SQL: PostgreSQL orders folded names differently from Python. Only the columns
+        # of the sort key are read for all images; whole entries are read for the page alone.
         keys = _keys(space.database, contents, filters or Filter(), sort)
         contents.sort(key=lambda content: keys[content], reverse=sort != "name")
         page = contents[offset : offset + limit]
@@ -92,6 +96,9 @@ def entry_key(entry: CatalogEntry, sort: ListSort) -> tuple[Any, ...]:
     """Return the sort key of an entry; orders other than "name" sort by it in reverse."""
     if sort == "name":
         return _name_key(os.fsencode(entry.path), entry.member, entry.content)
+    # False sorts before True, and these keys are sorted in reverse: images without a date come last. -2 is
+    # below every rating, so that unrated images come after rejected ones (-1). E.g. the keys (5, True, 2020,
+    # 7), (5, True, 2013, 8) and (-2, True, 2021, 9), in this order.
     date = (entry.taken is not None, entry.taken or datetime.min, entry.content)
     return date if sort == "date" else (-2 if entry.rating is None else entry.rating, *date)
 
@@ -112,6 +119,8 @@ def _keys(
 def _dates(database: Database, contents: Sequence[int]) -> dict[int, tuple[Any, ...]]:
     keys: dict[int, tuple[Any, ...]] = {}
     sql = (
+        # Without a date in the metadata, the time of the oldest file counts, as in `filters` and `entries`:
+        # copies are younger than what they were copied from.
         "SELECT c.id, c.taken, (SELECT MIN(f.modified) FROM files f WHERE f.content = c.id "
         "AND f.modified <> 0) FROM contents c WHERE c.id IN ({})"
     )
@@ -135,4 +144,6 @@ def _names(database: Database, contents: Sequence[int], filters: Filter) -> dict
 
 
 def _name_key(path: bytes, member: str, content: int) -> tuple[Any, ...]:
+    # Folded names first, as in a file manager; then the exact bytes and the content number, which make the
+    # order total.
     return (os.fsdecode(path).casefold(), member.casefold(), path, member, content)

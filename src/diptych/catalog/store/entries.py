@@ -99,6 +99,7 @@ def load_entry(entry: CatalogEntry, *, target: int | None = None) -> Image:
 
 def read_first_file(entry: CatalogEntry, read: Callable[[Path, str], T]) -> T:
     """Return the result of `read` for the first readable file; raise the first file's error if none is."""
+    # The error of the first file is the one to report: the message then names the path that the user sees.
     first_error: ImageError | None = None
     for path, member in ((entry.path, entry.member), *entry.copies):
         try:
@@ -126,6 +127,8 @@ def read_entries(
 
 
 def _entries(database: Database, contents: list[int], prefer: Filter | None) -> Iterator[CatalogEntry]:
+    # The preferred file is the one that a filter on folders or names matched: a search in /a must not show
+    # the copy in /b.
     condition, values = ("", []) if prefer is None else file_conditions(prefer, database)
     preferred_first = f"CASE WHEN {condition} THEN 0 ELSE 1 END, " if condition else ""
     placeholders = ", ".join("?" * len(contents))
@@ -137,6 +140,7 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
         (*contents, *values),
     ):
         files.setdefault(content, []).append(tuple(file))
+    # Best score first: keywords of files and tags by hand have 1.0 and lead.
     tags: dict[int, dict[str, None]] = {}
     for content, tag in database.all(
         f"SELECT content, tag FROM tags WHERE content IN ({placeholders}) ORDER BY score DESC, tag", contents
@@ -153,7 +157,10 @@ def _entries(database: Database, contents: list[int], prefer: Filter | None) -> 
         if not content_files:  # another process has removed the last one meanwhile
             continue
         locations = [(_path(path), member) for path, member, _, _ in content_files]
+        # 0 is an unknown time, as of files that an import knows by name only.
         oldest = min((modified for *_, modified in content_files if modified), default=0)
+        # A caption may stand beside any of the copies. The stored text holds all captions of a file, for
+        # searches; the first is shown. E.g. "grandma\x1fIMG_0012" is shown as "grandma".
         captions = [caption for _, _, caption, _ in content_files if caption]
         yield CatalogEntry(
             content=content,
@@ -181,6 +188,8 @@ def failures(database: Database) -> list[tuple[Path, str, str]]:
     return [
         (_path(path), member, reason)
         for path, member, reason in database.all(
+            # A file that cannot be read now, f.error, may still have the content of an earlier reading;
+            # c.error is that of decoding. The former is the more recent one.
             "SELECT f.path, f.member, COALESCE(f.error, c.error) FROM files f "
             "LEFT JOIN contents c ON c.id = f.content "
             "WHERE f.error IS NOT NULL OR c.error IS NOT NULL ORDER BY f.path, f.member"
@@ -219,6 +228,7 @@ def hashes_of(database: Database, contents: Sequence[int]) -> Hashes:
     )
     rows = select_in(database, sql, contents)
     hashes = {content: (difference, perceptual) for content, difference, perceptual in rows}
+    # The shape is given, as an empty list would become an array of one dimension.
     values = np.array([hashes.get(int(content), (0, 0)) for content in contents], np.int64).reshape(-1, 2)
     valid = np.array([int(content) in hashes for content in contents], bool)
     unsigned = values.astype(np.uint64)  # databases store signed integers; the bits are the same

@@ -27,6 +27,7 @@ def check_names(database: Database, filters: Filter) -> None:
     InputError
         The message suggests the most similar existing names.
     """
+    # Compared without case and normal form, as the search itself does: what it would match is not mistyped.
     for tag in (*filters.tags, *filters.any_tags, *filters.not_tags):
         existing = _tags(database)
         if not set(map(caseless, spellings_of(tag))) & set(map(caseless, existing)):
@@ -68,6 +69,7 @@ def suggest_names(name: str, existing: Sequence[str], *, none: str) -> str:
     # A camera is one text of maker and model, of which people often type a single word.
     words = {word: spelling for key, spelling in folded.items() for word in key.split()}
     candidates = words | folded
+    # The looser cut-off only if nothing passes the stricter one, so that a good suggestion is not buried.
     matches = (difflib.get_close_matches(caseless(name), candidates, cutoff=cutoff) for cutoff in (0.6, 0.5))
     closest = next(filter(None, matches), [])
     suggestions = list(dict.fromkeys(candidates[key] for key in closest))

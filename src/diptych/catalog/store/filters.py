@@ -184,6 +184,7 @@ def _conditions(filters: Filter, database: Database) -> _Conditions:
         if value is not None:
             conditions.add(f"c.bytes {sign} ?", value)
     if filters.min_side is not None:
+        # Unknown sides are NULL, and a comparison with NULL is never true: such images do not pass.
         conditions.add("c.width >= ? AND c.height >= ?", filters.min_side, filters.min_side)
     if filters.shape:
         # Width and height are those of the upright image, after EXIF orientation.
@@ -212,6 +213,8 @@ def spellings_of(tag: str) -> tuple[str, ...]:
 def _tags(filters: Filter, conditions: _Conditions) -> None:
     # Groups of (tags, negation): any_tags are one group, each of `tags` and `not_tags` is a group by itself.
     same_tag = f"{conditions.database.caseless('t.tag')} = {conditions.database.caseless('?')}"
+    # E.g. tags ("sea",), any_tags ("dog", "cat"), not_tags ("work",): EXISTS(dog or cat) AND EXISTS(sea) AND
+    # NOT EXISTS(work). A join would give an image once for each matching tag.
     groups: list[tuple[tuple[str, ...], str]] = [(filters.any_tags, "")] * bool(filters.any_tags)
     groups += [((tag,), "") for tag in filters.tags]
     groups += [((tag,), "NOT ") for tag in filters.not_tags]
@@ -315,6 +318,8 @@ def _files(filters: Filter, conditions: _Conditions) -> None:
         conditions.add(
             f"NOT EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {file.parts[0]})", *file.values
         )
+    # One EXISTS for all conditions, so that one file must meet them together: an image in /a/x.jpg and
+    # /b/y.jpg does not pass "folder /a and name y".
     inside, values = file_conditions(filters, conditions.database)
     if inside:
         conditions.add(f"EXISTS (SELECT 1 FROM files f WHERE f.content = c.id AND {inside})", *values)

@@ -137,6 +137,8 @@ def check_patterns(patterns: Sequence[str]) -> None:
             )
 
 
+# Compiled once for all patterns of a root, and once for each pattern alone, which `matching` needs to say
+# which of them matched. Compiling takes longer than matching a path.
 @lru_cache(maxsize=1024)
 def _compiled(patterns: tuple[str, ...], base: Path) -> pathspec.GitIgnoreSpec:
     return _spec(
@@ -173,7 +175,11 @@ def _git_patterns(pattern: str, base: Path) -> list[str]:
     >>> [_git_patterns(pattern, Path("/home/me")) for pattern in patterns]
     [['thumbs'], ['**/a/b'], ['/a'], ['/a/'], ['\\#recycle']]
     """
+    # Composed like the paths that it is compared with: some file systems store "é" as two characters, which a
+    # typed pattern would never match.
     text = composed(os.path.expanduser(pattern)).removeprefix("./")  # noqa: PTH111 - keeps a slash at the end
+    # A full path inside the indexed folder becomes relative to it, through a link too: the user names what a
+    # file manager shows. Any other leading slash already means the indexed folder.
     if text.startswith("/"):
         for home in (composed(str(base)), composed(os.path.realpath(base))):
             if home != "/" and text.startswith(f"{home}/"):
@@ -182,6 +188,7 @@ def _git_patterns(pattern: str, base: Path) -> list[str]:
     elif "/" in text.rstrip("/") and not text.startswith("**"):
         text = f"**/{text}"  # rsync's rule: the end of a path, at any depth
     text = f"{text.removesuffix('/***')}/" if text.endswith("/***") else text
+    # In gitignore files, "#" begins a comment, and a space at the end is dropped unless it is escaped.
     if text.startswith("#"):
         text = f"\\{text}"
     if text.endswith(" "):

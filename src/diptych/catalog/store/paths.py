@@ -21,6 +21,9 @@ def path_range(folder: bytes) -> tuple[bytes, bytes]:
     >>> [low <= path < high for path in (b"/a/x.jpg", b"/a-b/x.jpg", b"/b/x.jpg")]
     [True, False, False]
     """
+    # Bytes compare like unsigned numbers, and "/" is 0x2f, "0" is 0x30: no byte lies between. So the range
+    # holds exactly the strings that begin with "/a/", and a database answers it from an index on the column.
+    # LIKE could not use that index, and would need escapes for "%" and "_" in names.
     home = folder.rstrip(b"/")
     return home + b"/", home + b"0"  # "0" follows "/" in ASCII
 
@@ -33,6 +36,8 @@ def at_or_below(path: bytes, column: str = "path") -> tuple[str, tuple[bytes, by
     >>> at_or_below(b"/a", "f.path")
     ('(f.path = ? OR (f.path >= ? AND f.path < ?))', (b'/a', b'/a/', b'/a0'))
     """
+    # SQLite plans this as MULTI-INDEX OR, two searches in the index on `path`; that of the path itself is
+    # needed as it may be a file or an archive.
     return f"({column} = ? OR ({column} >= ? AND {column} < ?))", (path, *path_range(path))
 
 
@@ -84,6 +89,8 @@ class CanonicalPaths:
     """
 
     def __init__(self, roots: Iterable[Path]) -> None:
+        # By real path. Of two roots with one real path the first stays, so a collection that was indexed
+        # under two names has one spelling from now on.
         self._roots: dict[Path, Path] = {}
         for root in roots:
             self._roots.setdefault(Path(os.path.realpath(root)), root)

@@ -114,6 +114,7 @@ class Store:
             folder = Path(location)
             with saving(folder):
                 folder.mkdir(parents=True, exist_ok=True)
+                # `sweep` and `restore` remove files in this folder, so it must hold nothing else.
                 if not (folder / FILE).exists() and any(folder.iterdir()):
                     raise CatalogError(
                         f"{folder} holds other files and no catalogue: name a separate folder, such as "
@@ -122,6 +123,8 @@ class Store:
             database = Sqlite(folder / FILE, create=True)
         try:
             with database.writing():
+                # Inside the transaction: of two processes that create the catalogue at once, the second sees
+                # the tables of the first.
                 if not database.has_table("meta"):
                     for statement in schema.statements(schema.TABLES, database.column_types):
                         database.run(statement)
@@ -225,6 +228,8 @@ class Store:
                     annotate(self.database, content, image.annotations)
                 for record in image.files:
                     location = (record.file.path, record.file.member)
+                    # The old content is only noted here: whether it is an orphan is known once all files of
+                    # the batch are saved, e.g. when a.jpg and b.jpg have swapped their names.
                     old = save_file(self.database, record, content, reread, embedded=image.vector is not None)
                     if old is not None:
                         replaced.append((old, content, location))
@@ -286,6 +291,8 @@ class Store:
         """Record files that were moved or renamed: pairs of the file as listed now and its old location."""
         with self.database.writing():
             for file, old_location in moved:
+                # The new path may have a row of its own, of a file that was replaced by the moved one; (path,
+                # member) is unique.
                 self.database.run("DELETE FROM files WHERE path = ? AND member = ?", (file.path, file.member))
                 self.database.run(
                     "UPDATE files SET path = ?, member = ?, device = ?, inode = ?, changed = ? "
@@ -332,6 +339,8 @@ class Store:
             elif (space := self._open(state)) is not None:
                 space.drop(orphans)
                 space.close()
+        # The vectors first, the content last. All of it is one transaction, so a kill leaves either
+        # everything or nothing; dead rows in the files of a space are marked in the same transaction.
         for table, column in _CONTENT_COLUMNS:
             self.database.many(f"DELETE FROM {table} WHERE {column} = ?", [(content,) for content in orphans])
         return annotated
