@@ -8,6 +8,17 @@ interpreter of --av-python; without PyAV there are none). Two frames count as di
 0.2 per cent of their pixels differ by over a tenth of the range; below that the difference is invisible.
 
 Pairs that were not planted count as wrong, although the packs contain some pictures twice; --list names them.
+
+Why `matching` has its own local features and template matching: a trial, not part of this script, of OpenCV
+5.0 in their place, on 3,000 pictures with 60 copies of each kind and no video frames. All variants find
+identical files and copies alike (recall and precision 0.997 in tier "picture"); hashes of cells and vectors
+propose parts as well. OpenCV needs 150 MB, and SIFT a vocabulary, here of 8 MB, learned from other pictures.
+
+    tier "part"            recall   precision   one thread
+    visual words, ours      0.977       0.965   4.5 ms a picture
+    SIFT                    0.975       0.963   9.0 ms a picture
+    template search, ours   0.977       0.965   0.34 ms a pair
+    cv2.matchTemplate       0.977       0.965   0.40 ms a pair
 """
 
 from __future__ import annotations

@@ -207,8 +207,6 @@ def save_file(
         (file.path, file.member),
     )
     # The file looks unchanged but was read all the same (`verify`, or its change time differs): compare.
-    # A file whose size or times differ has changed, which is not worth a message; this one should be the
-    # same.
     if before and content is not None and before[0][1:] == (file.size, file.modified, file.sidecar):
         reread.same += before[0][0] == content and not embedded
         if before[0][0] not in (content, None):

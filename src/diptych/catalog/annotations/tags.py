@@ -173,7 +173,7 @@ def rate(database: Database, contents: Sequence[int], rating: int | None) -> int
         return sum(
             database.run(
                 "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?) "
-                # The WHERE makes the number of changed rows that of ratings that were different before.
+                # Without the WHERE, ratings that stay equal would count as changed.
                 "ON CONFLICT (content, origin) DO UPDATE SET rating = excluded.rating "
                 "WHERE ratings.rating <> excluded.rating",
                 (content, HAND, rating),
@@ -288,7 +288,8 @@ def update_from_sidecars(database: Database, contents: Iterable[int]) -> None:
             batch,
         ):
             fields.setdefault(content, []).append(SidecarFields.from_json(text))
-        # All of them first, as a file or a keyword may have gone; what is still true is inserted again below.
+        # All are deleted first, as a sidecar or a keyword may have gone; what sidecars still say is inserted
+        # again.
         for table in ("tags", "ratings"):
             database.run(
                 f"DELETE FROM {table} WHERE origin = ? AND content IN ({placeholders})", (SIDECAR, *batch)
@@ -320,7 +321,7 @@ def _apply_sidecars(
     taken, taken_from, latitude, longitude = own_values
     if sidecars.taken and (not taken or source_rank(sidecars.taken_from) < source_rank(taken_from or "")):
         taken, taken_from = sidecars.taken.isoformat(sep=" "), sidecars.taken_from
-    # A location in the image was measured by the camera, one in a sidecar may be of a town.
+    # A location in the image was measured by the camera, one in a sidecar may be that of a town.
     if latitude is None:
         latitude, longitude = sidecars.latitude, sidecars.longitude
     new_values = [taken, taken_from, latitude, longitude]

@@ -198,10 +198,10 @@ DELETE FROM archives
 """
 }
 
-# Temporary tables are not locked by others, and a kill leaves nothing behind. IF NOT EXISTS, because the
-# connection of `index --watch` makes one comparison after another.
 # Temporary tables of one comparison with the disk (`files.scan`); each connection has its own.
 # found: every file listed now; gone: known files that were not listed; pending: files to be read.
+# They are not locked by others, and a kill leaves nothing behind. IF NOT EXISTS, because the
+# connection of `index --watch` makes one comparison after another.
 LISTING_TABLES = """
 CREATE TEMP TABLE IF NOT EXISTS found (
     path {blob} NOT NULL,

@@ -207,7 +207,7 @@ def _parts(
     inside: dict[int, dict[int, DuplicatePair]] = defaultdict(dict)
     for pair in pairs:
         a, b = union.of(pair.first), union.of(pair.second)
-        # Equal sets: the picture is a part of its own copy, e.g. one that was cropped by a few pixels.
+        # a == b: the two are connected as copies through other pictures, and need no second group.
         if pair.verdict.tier != "part" or a == b:
             continue
         if (

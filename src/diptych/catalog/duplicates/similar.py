@@ -121,7 +121,7 @@ class SimilarImageSearch:
             # candidates.
             cosines.setdefault(same, 1.0)
         grey_thumbnails = self.cache.grey_thumbnails(cosines)
-        # Two steps, from cheap to dear: tiny thumbnails, which the database holds, reject most candidates;
+        # Two steps, the cheap one first: tiny thumbnails, which the database holds, reject most candidates;
         # only the others are decoded.
         screenings = {content: screen_pair(grey, other) for content, other in grey_thumbnails.items()}
         thumbnails = self.cache.thumbnails(content for content, screening in screenings.items() if screening)

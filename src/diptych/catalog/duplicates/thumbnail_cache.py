@@ -87,8 +87,6 @@ class ThumbnailCache:
     def grey_thumbnails(self, contents: Iterable[int]) -> dict[int, GreyThumbnail]:
         """Grey thumbnails from memory, from the database, or decoded and then stored in both."""
         requested = list(dict.fromkeys(contents))
-        # From memory, else from the database, else from the files: each step handles what the previous one
-        # lacks.
         missing = [content for content in requested if content not in self._features]
         columns = "width, height, grey, cells, words"
         for content, width, height, grey, *features in self._stored(columns, missing):

@@ -299,7 +299,7 @@ def _annotations_of(store: Store, file: File, keep: File) -> Annotations:
 
 def still_copy(file: File, keep: File, tier: Tier) -> str | None:
     """Why a file must not be moved, judged by the files on disk; None if it may be moved."""
-    # From the cheapest check to the dearest: names, inodes, times, and the bytes or pixels at last.
+    # The cheap checks first: names, inodes and times, before bytes or pixels are read.
     current, kept_now = (file_at(path, helpers=False) for path in (file.path, keep.path))
     if current is None:
         return "it no longer exists"
@@ -348,7 +348,7 @@ def _still_alike(file: File, keep: File, tier: Tier) -> str | None:
     verdict = judge_pair(thumbnails[0], thumbnails[1], screening)
     if verdict is not None and tier == "picture":
         verdict = confirm_same_image(verdict, *(DetailView.at(each.path, each.member) for each in pair))
-    # `whole` 1: the file to be moved contains the one that is kept, which would lose what lies around it.
+    # `whole` 1: the file to be moved contains the one that is kept, and moving it would lose the rest of it.
     if verdict is None or verdict.tier not in ("picture", tier) or verdict.whole == 1:
         return f"it no longer shows the same as {keep.name}"
     return None

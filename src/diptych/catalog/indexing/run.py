@@ -101,8 +101,8 @@ def index(
         stage = with_heartbeat(stage, beat)
         comparison = _compare_with_disk(store, space, plan, given, settings, outcome, stage, beat)
         if remember:
-            # After the listing, which has failed for a wrong path, and before the embedding: a run that is
-            # killed while embedding is resumed by `diptych index` without any path.
+            # After the listing, which fails for a wrong path, and before the embedding: a run that is killed
+            # while embedding is resumed by `diptych index` without any path.
             unforget(store, plan.named)
             save_roots(store, plan.remembered)
         with stage("indexing", comparison.pending) as advance:
@@ -157,7 +157,6 @@ def _compare_with_disk(
             store,
             space,
             files,
-            # Files that are stored under a double are not listed by that name, and so are found gone.
             [*plan.rules, *plan.doubles],
             report,
             retry=settings.retry,

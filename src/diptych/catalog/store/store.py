@@ -339,8 +339,8 @@ class Store:
             elif (space := self._open(state)) is not None:
                 space.drop(orphans)
                 space.close()
-        # The vectors first, the content last. All of it is one transaction, so a kill leaves either
-        # everything or nothing; dead rows in the files of a space are marked in the same transaction.
+        # All of it is one transaction, so a kill leaves either everything or nothing; dead rows in the files
+        # of a space are marked in the same transaction.
         for table, column in _CONTENT_COLUMNS:
             self.database.many(f"DELETE FROM {table} WHERE {column} = ?", [(content,) for content in orphans])
         return annotated
