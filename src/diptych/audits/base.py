@@ -57,8 +57,8 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain values, failed controls first."""
         values = asdict(replace(self, samples=()))
-        kept = {name: value for name, value in values.items() if name not in ("samples", "facts")}
-        return {"failed_controls": self.failed_controls, **kept}
+        figures = {name: value for name, value in values.items() if name not in ("samples", "facts")}
+        return {"failed_controls": self.failed_controls, **figures}
 
     def report(self) -> Report:
         """Report with statements, tables, plots and a page."""

@@ -64,17 +64,17 @@ def _captions(name: str, data: bytes, field: str) -> tuple[str, ...] | str:
         None,
     )
     listed = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    kept = tuple(caption.strip() for caption in listed if isinstance(caption, str) and caption.strip())
-    return kept or f"no caption in its {suffix} (field {field!r})"
+    captions = tuple(caption.strip() for caption in listed if isinstance(caption, str) and caption.strip())
+    return captions or f"no caption in its {suffix} (field {field!r})"
 
 
 def _rows(path: Path, field: str) -> Captioned:
     """`read_captioned` for a Parquet file."""
     pictures, captions = entries_of(path), parquet.read_captions(path, field)
-    kept = [(entry, texts) for entry, texts in zip(pictures, captions, strict=True) if texts]
+    captioned = [(entry, texts) for entry, texts in zip(pictures, captions, strict=True) if texts]
     skipped = [
         (str(entry.name), "its row has no caption")
         for entry, texts in zip(pictures, captions, strict=True)
         if not texts
     ]
-    return [entry for entry, _ in kept], [texts for _, texts in kept], skipped
+    return [entry for entry, _ in captioned], [texts for _, texts in captioned], skipped

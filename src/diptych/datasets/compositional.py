@@ -305,7 +305,7 @@ def _task(
     left_out: Sequence[tuple[str, str]],
     position_of: Mapping[tuple[str, Box | None], int],
 ) -> SelectionTask:
-    kept = [record for record in records if all(part in position_of for part in record.images)]
+    usable = [record for record in records if all(part in position_of for part in record.images)]
     missing = {
         image: None for record in records for image, box in record.images if (image, box) not in position_of
     }
@@ -315,8 +315,8 @@ def _task(
     return SelectionTask(
         name,
         pictures,
-        tuple(Case(tuple(map(position_of.__getitem__, r.images)), r.captions, r.categories) for r in kept),
-        np.array([number.get(_category(record), -1) for record in kept], dtype=np.int64),
+        tuple(Case(tuple(map(position_of.__getitem__, r.images)), r.captions, r.categories) for r in usable),
+        np.array([number.get(_category(record), -1) for record in usable], dtype=np.int64),
         class_names,
         (*left_out, *((image, "named by a test case, but missing") for image in missing)),
     )
@@ -358,7 +358,7 @@ def _pictures_of(name: str, folder: Path, images: Path | None) -> Path:
     return existing
 
 
-def _entries(sources: Sequence[Path], wanted: set[str]) -> dict[str, ImageEntry]:
+def _entries(sources: Sequence[Path], names: set[str]) -> dict[str, ImageEntry]:
     """Name -> entry of the image, in the order in which images are read.
 
     A name is compared with the ends of existing paths, with and without the suffix: "1.jpg" matches
@@ -366,7 +366,7 @@ def _entries(sources: Sequence[Path], wanted: set[str]) -> dict[str, ImageEntry]
     """
     entries: dict[str, ImageEntry] = {}
     # CaseRecords and file names may be in different Unicode normal forms.
-    named = {composed(name): name for name in wanted}
+    named = {composed(name): name for name in names}
     for source in sources:
         for member, _ in scan(source, lambda _: False):
             for end in _ends(PurePosixPath(composed(str(member.name)))):

@@ -197,8 +197,8 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (name, item) of each row, with the image names of `scan_parquet`."""
-    known = column_names(path, "evaluation")
-    columns = [name for name in ("caption_0", "caption_1", *_TAGS) if name in known]
+    present = column_names(path, "evaluation")
+    columns = [name for name in ("caption_0", "caption_1", *_TAGS) if name in present]
     for number, row in enumerate(read_rows(path, columns, "evaluation")):
         pictures = {name: f"{path.name}/{number:06d}/{name}" for name in ("image_0", "image_1")}
         yield f"row {number}", {**dict(zip(columns, row, strict=True)), **pictures}

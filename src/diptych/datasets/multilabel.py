@@ -102,8 +102,8 @@ def _lists(folder: Path) -> dict[str, dict[str, Path]]:
 
 def _from_voc(folder: Path, part: str, name: str) -> MultiLabelDataset:
     lists_by_part = _lists(folder)
-    wanted = {"trainval": "train", "train": "train_only"} if "trainval" in lists_by_part else {}
-    lists = choose({wanted.get(word, word): files for word, files in lists_by_part.items()}, part, folder)
+    names = {"trainval": "train", "train": "train_only"} if "trainval" in lists_by_part else {}
+    lists = choose({names.get(word, word): files for word, files in lists_by_part.items()}, part, folder)
     columns = {text: _column(file) for text, file in lists.items()}
     first = next(iter(columns.values()))
     for text, column in columns.items():

@@ -58,8 +58,8 @@ def _as_they_are(labelled: Labelled) -> tuple[str, ...]:
     if labelled.kind == "words":
         return labelled.classes
     wnids = any(_WNID.fullmatch(name) for name in labelled.classes)
-    known = folder_names("imagenet") if wnids else {}
-    return tuple(known.get(name, name.replace("_", " ")) for name in labelled.classes)
+    names = folder_names("imagenet") if wnids else {}
+    return tuple(names.get(name, name.replace("_", " ")) for name in labelled.classes)
 
 
 def _listed_names(labelled: Labelled, names: Sequence[str]) -> list[int]:

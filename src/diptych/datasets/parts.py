@@ -47,7 +47,7 @@ def part_in_name(name: str) -> str | None:
     return next((word for known in WORDS.values() for word in known if word in words), None)
 
 
-def choose(parts: Mapping[str, T], part: str, where: object) -> T:
+def choose(parts: Mapping[str, T], part: str, source: object) -> T:
     """Return the value of a part, by its name or the first available alternative name.
 
     Parameters
@@ -56,7 +56,7 @@ def choose(parts: Mapping[str, T], part: str, where: object) -> T:
         Word of `WORDS`, or another name -> value.
     part : str
         "test", "train", "val", "train_only", or exactly one of the names.
-    where
+    source
         Path or name for messages.
 
     Raises
@@ -72,7 +72,7 @@ def choose(parts: Mapping[str, T], part: str, where: object) -> T:
     for word in (part, *_NEAREST.get(part, ())):
         if word in parts:
             return parts[word]
-    raise DataError(f"{where} has no part {part!r}: it has {listed(parts)}")
+    raise DataError(f"{source} has no part {part!r}: it has {listed(parts)}")
 
 
 def is_part_folder(name: str) -> bool:

@@ -51,9 +51,9 @@ class Regions(ImageCollection):
     def digests(self, progress: Callable[[int], object] | None = None) -> tuple[bytes, ...]:
         """Hash of the content of each image and its box."""
         positions = self._places()
-        known = dict(zip(positions, contents.image_digests(tuple(positions), progress), strict=True))
+        digests = dict(zip(positions, contents.image_digests(tuple(positions), progress), strict=True))
         return tuple(
-            known[entry] if box is None else digest_of(known[entry], repr(box).encode())
+            digests[entry] if box is None else digest_of(digests[entry], repr(box).encode())
             for entry, box in zip(self.entries, self.boxes, strict=True)
         )
 

@@ -192,11 +192,11 @@ def open_or_begin(
     settings: EmbeddingSettings,
 ) -> tuple[Job, list[Unit]]:
     """Begin a folder, or check that it belongs to this run; returns the units in the order of the parts."""
-    known = read_manifest(folder)
-    if known is None and is_embeddings(folder):
+    stored = read_manifest(folder)
+    if stored is None and is_embeddings(folder):
         raise DataError(f"{folder} holds embeddings of another program: choose a new folder")
     rows = ("pictures", "texts") if kind == "pictures" and settings.captions else (kind,)
-    wanted = Manifest(
+    expected = Manifest(
         identity=encoder.identity,
         model=model,
         dim=encoder.dim,
@@ -206,26 +206,26 @@ def open_or_begin(
         digits=len(str(len(units))),
         units=tuple(unit.fingerprint for unit in units),
     )
-    if known is None:
-        write_manifest(folder, wanted)
-        return Job(folder, wanted, settings), list(units)
-    _refuse_mismatch(folder, known, wanted)
-    ordered = _in_order(folder, known, units)
-    if len(ordered) > len(known.units):  # new shards beside the old ones
-        known = replace(known, units=tuple(unit.fingerprint for unit in ordered))
-        write_manifest(folder, known)
-    return Job(folder, known, settings), ordered
+    if stored is None:
+        write_manifest(folder, expected)
+        return Job(folder, expected, settings), list(units)
+    _refuse_mismatch(folder, stored, expected)
+    ordered = _in_order(folder, stored, units)
+    if len(ordered) > len(stored.units):  # new shards beside the old ones
+        stored = replace(stored, units=tuple(unit.fingerprint for unit in ordered))
+        write_manifest(folder, stored)
+    return Job(folder, stored, settings), ordered
 
 
-def _refuse_mismatch(folder: Path, known: Manifest, wanted: Manifest) -> None:
-    if known.identity != wanted.identity:
+def _refuse_mismatch(folder: Path, stored: Manifest, expected: Manifest) -> None:
+    if stored.identity != expected.identity:
         raise ModelError(
-            f"{folder} was begun with the model {known.model!r} ({known.identity[:19]}...), this is "
-            f"{wanted.identity[:19]}...: embeddings of two models cannot be compared. Continue with "
-            f"--model {known.model!r}, or choose another folder"
+            f"{folder} was begun with the model {stored.model!r} ({stored.identity[:19]}...), this is "
+            f"{expected.identity[:19]}...: embeddings of two models cannot be compared. Continue with "
+            f"--model {stored.model!r}, or choose another folder"
         )
     for field, option in (("dtype", "--dtype"), ("rows", "--texts and --captions"), ("exact", "--exact")):
-        before, now = getattr(known, field), getattr(wanted, field)
+        before, now = getattr(stored, field), getattr(expected, field)
         if before != now:
             raise DataError(
                 f"{folder} was begun with {field} {before!r}, and now it is {now!r}: give {option} as "
@@ -233,22 +233,22 @@ def _refuse_mismatch(folder: Path, known: Manifest, wanted: Manifest) -> None:
             )
 
 
-def _in_order(folder: Path, known: Manifest, units: Sequence[Unit]) -> list[Unit]:
+def _in_order(folder: Path, stored: Manifest, units: Sequence[Unit]) -> list[Unit]:
     """The units in the order of the manifest, followed by new ones.
 
     E.g. parts 0 and 1 hold units A and B, and the sources now give B, C, A: the result is A, B, C.
     """
     by_fingerprint = {unit.fingerprint: unit for unit in units}
-    gone = [number for number, fingerprint in enumerate(known.units) if fingerprint not in by_fingerprint]
+    gone = [number for number, fingerprint in enumerate(stored.units) if fingerprint not in by_fingerprint]
     if gone:
         raise DataError(
-            f"{folder} was begun with other sources: {len(gone):,} of its {len(known.units):,} units of work "
-            f"(the first is part {gone[0]}) have changed or are missing. Give the same sources and "
+            f"{folder} was begun with other sources: {len(gone):,} of its {len(stored.units):,} units of "
+            f"work (the first is part {gone[0]}) have changed or are missing. Give the same sources and "
             "--unit-rows to continue; to embed the present sources choose another folder, or use "
             "diptych index for a collection that changes"
         )
-    before = set(known.units)
-    ordered = [by_fingerprint[fingerprint] for fingerprint in known.units]
+    before = set(stored.units)
+    ordered = [by_fingerprint[fingerprint] for fingerprint in stored.units]
     return ordered + [unit for unit in units if unit.fingerprint not in before]
 
 

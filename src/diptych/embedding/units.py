@@ -169,45 +169,45 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _modality(
-    wanted: Modality | None, has_images: bool, tables: Sequence[Path], columns: Columns
+    requested: Modality | None, has_images: bool, tables: Sequence[Path], columns: Columns
 ) -> tuple[Modality, list[tuple[Path, Columns]]]:
     """Determine the modality, and the columns to read of each table."""
-    table_columns = [(path, _choose_columns(path, wanted, columns)) for path in tables]
+    table_columns = [(path, _choose_columns(path, requested, columns)) for path in tables]
     kinds: set[Modality] = {"pictures"} if has_images else set()
     for _, chosen in table_columns:
         kinds.add("pictures" if chosen.image else "texts")
-    if wanted is not None and kinds - {wanted}:
-        other = "pictures" if wanted == "texts" else "texts"
+    if requested is not None and kinds - {requested}:
+        other_kind = "pictures" if requested == "texts" else "texts"
         raise InputError(
-            f"{wanted} were asked for, but the sources also hold {other}: leave those out, or name the "
-            "column of each table"
+            f"{requested} were asked for, but the sources also hold {other_kind}: leave those out, or name "
+            "the column of each table"
         )
     if len(kinds) > 1:
         raise InputError(
             "the sources hold pictures and texts: embed them into two folders, or give --texts to embed the "
             "texts of tables that have both"
         )
-    kind: Modality = wanted or ("texts" if "texts" in kinds else "pictures")
+    kind: Modality = requested or ("texts" if "texts" in kinds else "pictures")
     return kind, table_columns
 
 
-def _choose_columns(path: Path, wanted: Modality | None, requested: Columns) -> Columns:
-    known = columns_of(path)
+def _choose_columns(path: Path, modality: Modality | None, requested: Columns) -> Columns:
+    names = columns_of(path)
     if path.suffix.lower() == LIST_SUFFIX:
-        return Columns(image=LINE) if wanted == "pictures" else Columns(text=LINE)
-    column_positions(path, known, list(filter(None, (requested.image, requested.text))))
-    image = requested.image or ("" if requested.text and not wanted else _first(IMAGE_COLUMNS, known))
-    text = requested.text or _first(TEXT_COLUMNS, [name for name in known if name != image])
-    if wanted == "texts":
+        return Columns(image=LINE) if modality == "pictures" else Columns(text=LINE)
+    column_positions(path, names, list(filter(None, (requested.image, requested.text))))
+    image = requested.image or ("" if requested.text and not modality else _first(IMAGE_COLUMNS, names))
+    text = requested.text or _first(TEXT_COLUMNS, [name for name in names if name != image])
+    if modality == "texts":
         image = ""
-    if (wanted == "pictures" and not image) or not (image or text):
-        content = f"that is known to hold {wanted or 'pictures or texts'}"
-        raise missing_column(path, content, known, "Name one: --image-column or --caption-column")
+    if (modality == "pictures" and not image) or not (image or text):
+        content = f"that is known to hold {modality or 'pictures or texts'}"
+        raise missing_column(path, content, names, "Name one: --image-column or --caption-column")
     return Columns(image, text)
 
 
-def _first(names: Iterable[str], known: Sequence[str]) -> str:
-    lower = {name.lower(): name for name in reversed(known)}
+def _first(names: Iterable[str], columns: Sequence[str]) -> str:
+    lower = {name.lower(): name for name in reversed(columns)}
     return next((lower[name] for name in names if name in lower), "")
 
 

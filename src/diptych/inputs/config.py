@@ -140,10 +140,12 @@ class PreprocessConfig:
 
 
 def _build(kind: type[_T], values: Mapping[str, Any]) -> _T:
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
+    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - fields)
     if unknown:
-        raise InputError(f"unknown key {unknown[0]!r} for {kind.__name__}; known: {', '.join(sorted(known))}")
+        raise InputError(
+            f"unknown key {unknown[0]!r} for {kind.__name__}; known: {', '.join(sorted(fields))}"
+        )
     return kind(**values)
 
 

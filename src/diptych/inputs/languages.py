@@ -79,17 +79,19 @@ multilingual model, such as ViT-B-16-SigLIP2 (webli) or xlm-roberta-base-ViT-B-3
     >>> language_mismatch("a dog in Baden-Baden", load_tokenizer()) is None
     True
     """
-    known = tuple(languages) or _languages_of(tokenizer)
-    if MANY in known or not isinstance(text, str):
+    model_languages = tuple(languages) or _languages_of(tokenizer)
+    if MANY in model_languages or not isinstance(text, str):
         return None
     script = script_of(text)
     if script is not None:
-        return _script_mismatch(text, script, tokenizer, known)
+        return _script_mismatch(text, script, tokenizer, model_languages)
     detected = latin_languages(text)
-    if not detected or not known or set(detected) & set(known):
+    if not detected or not model_languages or set(detected) & set(model_languages):
         return None
     looks = " or ".join(NAMES[code] for code in detected[:3])
-    return f"{_excerpt(text)} looks {looks}, and this model reads {_language_names(known)}: {_WAY_OUT}"
+    return (
+        f"{_excerpt(text)} looks {looks}, and this model reads {_language_names(model_languages)}: {_WAY_OUT}"
+    )
 
 
 def first_language_mismatch(
@@ -161,14 +163,16 @@ def _languages_of(tokenizer: Tokenizer) -> tuple[str, ...]:
     return (MANY,) if config.vocab_size >= LARGE_TABLE else ()
 
 
-def _script_mismatch(text: str, script: str, tokenizer: Tokenizer, known: Sequence[str]) -> str | None:
+def _script_mismatch(
+    text: str, script: str, tokenizer: Tokenizer, model_languages: Sequence[str]
+) -> str | None:
     name, written, _ = _SCRIPTS[script]
-    if set(written.split()) & set(known):
+    if set(written.split()) & set(model_languages):
         return None
     sample = "".join(letter for letter in text if letter.isalpha())[:SAMPLE]
     with counted_long_texts(silent=True):  # with a very short context length even the sample may be truncated
         ids = tokenizer.encode(sample)[0]
-    if not known:
+    if not model_languages:
         decoded = tokenizer.decode(ids)
         if 2 * sum(letter in decoded for letter in sample.lower()) >= len(sample):
             return None  # the vocabulary has these letters, and the model's languages are unknown
@@ -177,7 +181,7 @@ def _script_mismatch(text: str, script: str, tokenizer: Tokenizer, known: Sequen
         special = sum(end is not None for end in (tokenizer.start_id, tokenizer.end_id))
         tokens_per_letter = (len(ids) - special) / len(sample)
         cost = f"takes {tokens_per_letter:.1f} tokens for each of these letters"
-        reason = f"it reads {_language_names(known)}, and {cost}"
+        reason = f"it reads {_language_names(model_languages)}, and {cost}"
     return f"{_excerpt(text)} is in {name}, which this model will not understand ({reason}): {_WAY_OUT}"
 
 

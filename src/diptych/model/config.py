@@ -319,10 +319,12 @@ _VISION_KINDS: dict[str, type[ViTConfig] | type[ResNetConfig] | type[TimmConfig]
 
 
 def _from_values(kind: type[_T], values: Mapping[str, Any]) -> _T:
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
+    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - fields)
     if unknown:
-        raise InputError(f"unknown key {unknown[0]!r} for {kind.__name__}; known: {', '.join(sorted(known))}")
+        raise InputError(
+            f"unknown key {unknown[0]!r} for {kind.__name__}; known: {', '.join(sorted(fields))}"
+        )
     try:  # a missing value is a TypeError of the dataclass
         return kind(**values)
     except TypeError as error:
@@ -341,8 +343,8 @@ def check_choices(config: Any) -> None:
         parts = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
         value = getattr(config, name)
         if parts and value is not None and value not in get_args(parts[0]):
-            known = ", ".join(map(repr, get_args(parts[0])))
-            raise InputError(f"{type(config).__name__}.{name} is {value!r}: expected one of {known}")
+            choices = ", ".join(map(repr, get_args(parts[0])))
+            raise InputError(f"{type(config).__name__}.{name} is {value!r}: expected one of {choices}")
 
 
 def _check_positive(config: Any, *names: str) -> None:

@@ -65,7 +65,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return (x * cosine + swapped * sine).to(x.dtype)
 
 
-def select_rotation(rotation: Rotation, kept: Tensor) -> Rotation:
+def select_rotation(rotation: Rotation, positions: Tensor) -> Rotation:
     """Tables of the kept positions (B, K), each (B, 1, K, D)."""
     cosine, sine = rotation
-    return cosine[kept][:, None], sine[kept][:, None]
+    return cosine[positions][:, None], sine[positions][:, None]

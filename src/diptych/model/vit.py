@@ -117,10 +117,10 @@ class VisionTransformer(nn.Module):
         """Every token after the last block, (B, L, D); in training (B, K, D), the K kept by patch dropout."""
         x, rotation = self._embed(images), self._rotation(images.device)
         if self.training and self.config.patch_dropout:
-            kept = self._sample_positions(x)  # (B, K)
-            x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))  # (B, K, D)
+            positions = self._sample_positions(x)  # (B, K)
+            x = x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))  # (B, K, D)
             # Positions were added before, so a kept patch keeps its own; rotary tables follow here.
-            rotation = None if rotation is None else select_rotation(rotation, kept)
+            rotation = None if rotation is None else select_rotation(rotation, positions)
         return self.transformer(x, rotation=rotation)  # type: ignore[no-any-return]
 
     def _rotation(self, device: torch.device) -> Rotation | None:

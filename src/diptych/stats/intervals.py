@@ -229,10 +229,10 @@ def resampled_proportion(value: float, resampled: ArrayLike, cases: float, n: in
     >>> print(resampled_proportion(1.0, [1.0] * 50, 20, 100, cap=False))
     1.000 [0.839, 1.000]
     """
-    known = np.asarray(resampled, dtype=np.float64)
-    known = known[~np.isnan(known)]
+    values = np.asarray(resampled, dtype=np.float64)
+    values = values[~np.isnan(values)]
     spread = value * (1 - value)
-    variance = float(known.var(ddof=1)) if known.size > 1 else spread / cases
+    variance = float(values.var(ddof=1)) if values.size > 1 else spread / cases
     variance = (cases * variance + PSEUDO_CASES * spread / cases) / (cases + PSEUDO_CASES)
     size = effective_cases(value, variance, cases)
     size = min(size, cases) if cap else size

@@ -56,11 +56,11 @@ def stratified_gap(
     >>> stratified_gap(right, old, ~old, women)[0].value
     0.0
     """
-    kept = (first | second) & (strata >= 0)
-    if not kept.any():
+    usable = (first | second) & (strata >= 0)
+    if not usable.any():
         return None
-    stratum = np.unique(strata[kept], return_inverse=True)[1]
-    in_first, values = first[kept].astype(np.float64), values[kept]
+    stratum = np.unique(strata[usable], return_inverse=True)[1]
+    in_first, values = first[usable].astype(np.float64), values[usable]
     sizes = np.stack([np.bincount(stratum, in_first), np.bincount(stratum, 1 - in_first)])  # (2, S)
     sums = np.stack([np.bincount(stratum, in_first * values), np.bincount(stratum, (1 - in_first) * values)])
     shared = sizes.min(axis=0) > 0
@@ -104,11 +104,11 @@ def standardised(values: Floats, codes: Codes, strata: Codes, groups: int) -> Fl
     >>> standardised(women.astype(float), old, women, 2).round(3).tolist()       # 0.8 and 0.2 as they stand
     [0.5, 0.5]
     """
-    kept = (codes >= 0) & (strata >= 0)
-    if not kept.any():
+    usable = (codes >= 0) & (strata >= 0)
+    if not usable.any():
         return np.full(groups, np.nan)
-    values, codes = values[kept], codes[kept]
-    stratum = np.unique(strata[kept], return_inverse=True)[1]
+    values, codes = values[usable], codes[usable]
+    stratum = np.unique(strata[usable], return_inverse=True)[1]
     rates = np.bincount(stratum, values) / np.bincount(stratum)
     observed = np.bincount(codes, values, groups)
     expected = np.bincount(codes, rates[stratum], groups)

@@ -212,11 +212,11 @@ def _image_effects(
     )  # (n, T)
     p = shuffle_p_values(values, groups, len(names), shuffles, seed)  # (G, T)
     for group, name in enumerate(names[:1] if len(names) == 2 else names):
-        other = names[1] if len(names) == 2 else "all others"
+        compared = names[1] if len(names) == 2 else "all others"
         members = groups == group
         for column, test in enumerate(tests):
             size = effect_size(values[members, column], values[~members, column], seed)
-            sides = (name, other, test.a.name, test.b.name)
+            sides = (name, compared, test.a.name, test.b.name)
             sizes, chance = (int(members.sum()), int((~members).sum())), float(p[group, column])
             yield AssociationEffect(
                 f"{attribute}, {test.name}", "pictures", *sides, size, *sizes, chance, chance

@@ -80,8 +80,8 @@ def _tests(text: str, source: str) -> AssociationTests:
         given = json.loads(text)
     except ValueError as error:
         raise DataError(f"{source} is not valid JSON: {error}") from error
-    known = {"note", "sets", "pictures"}
-    if not isinstance(given, dict) or not set(given) & {"sets", "pictures"} or set(given) - known:
+    fields = {"note", "sets", "pictures"}
+    if not isinstance(given, dict) or not set(given) & {"sets", "pictures"} or set(given) - fields:
         raise DataError(f"{source}: expected an object with 'sets', 'pictures' or both")
     return AssociationTests(
         tuple(

@@ -26,14 +26,14 @@ class AttributeTable:
         Names of the columns, all different.
     broken : tuple of str
         Rows with more or fewer cells, as "row N" (1 is the header).
-    where : str
+    source : str
         Name of the file, for messages.
     """
 
     header: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     broken: tuple[str, ...]
-    where: str
+    source: str
 
     @property
     def width(self) -> int:
@@ -42,7 +42,7 @@ class AttributeTable:
 
     def column(self, name: str) -> int:
         """Index of a column; raises DataError if it does not exist."""
-        return column_positions(self.where, self.header, [name])[0]
+        return column_positions(self.source, self.header, [name])[0]
 
     def first(self, names: Sequence[str]) -> int:
         """Index of the first of these columns that exists, ignoring case.
@@ -57,17 +57,17 @@ class AttributeTable:
             if name in lower:
                 return lower.index(name)
         usual = f"that names the pictures ({', '.join(names)})"
-        raise missing_column(self.where, usual, self.header, "Say which one names them: file=..., --file")
+        raise missing_column(self.source, usual, self.header, "Say which one names them: file=..., --file")
 
 
-def parse_table(content: bytes, where: str) -> AttributeTable:
+def parse_table(content: bytes, source: str) -> AttributeTable:
     r"""Parse a table.
 
     Parameters
     ----------
     content : bytes
         Bytes of the file.
-    where : str
+    source : str
         Name of the file; its suffix decides the format.
 
     Raises
@@ -81,11 +81,11 @@ def parse_table(content: bytes, where: str) -> AttributeTable:
     >>> table.header, table.cells, table.broken
     (('file', 'age'), (('1.jpg', '3-9'),), ('row 3',))
     """
-    if Path(where).suffix.lower() == ".parquet":
-        with open_parquet(content, "evaluation", name=where) as file:
-            return _parsed(where, file.schema_arrow.names, _texts(parquet_rows(file)))
-    with open_text_table(content, name=where) as table:
-        return _parsed(where, table.columns, (cells for _, cells in table.rows()))
+    if Path(source).suffix.lower() == ".parquet":
+        with open_parquet(content, "evaluation", name=source) as file:
+            return _parsed(source, file.schema_arrow.names, _texts(parquet_rows(file)))
+    with open_text_table(content, name=source) as table:
+        return _parsed(source, table.columns, (cells for _, cells in table.rows()))
 
 
 def _texts(rows: Iterable[tuple[object, ...]]) -> Iterator[list[str]]:
@@ -94,13 +94,13 @@ def _texts(rows: Iterable[tuple[object, ...]]) -> Iterator[list[str]]:
         yield ["" if cell is None else str(cell) for cell in row]
 
 
-def _parsed(where: str, header: Sequence[str], rows: Iterable[list[str]]) -> AttributeTable:
+def _parsed(source: str, header: Sequence[str], rows: Iterable[list[str]]) -> AttributeTable:
     if not header:
-        raise DataError(f"{where} is empty: expected a header and a row for each picture")
+        raise DataError(f"{source} is empty: expected a header and a row for each picture")
     names = tuple(name.strip() for name in header)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DataError(f"{where} has several columns {listed(repeated)}: expected different names")
+        raise DataError(f"{source} has several columns {listed(repeated)}: expected different names")
     cells, broken = [], []
     for number, row in enumerate(rows, start=2):
         if not any(cell.strip() for cell in row):
@@ -110,5 +110,5 @@ def _parsed(where: str, header: Sequence[str], rows: Iterable[list[str]]) -> Att
         else:
             cells.append(tuple(cell.strip() for cell in row))
     if not cells and not broken:
-        raise DataError(f"{where} has a header and no row: expected a row for each picture")
-    return AttributeTable(names, tuple(cells), tuple(broken), where)
+        raise DataError(f"{source} has a header and no row: expected a row for each picture")
+    return AttributeTable(names, tuple(cells), tuple(broken), source)

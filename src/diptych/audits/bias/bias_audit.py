@@ -248,9 +248,9 @@ def _accuracy(
                         else 1 - probabilities[:, reference_code]
                     )
                     chance = chance if group == reference else 1 - chance
-                known = members & ~np.isnan(hits)
-                if known.any():
-                    yield GroupAccuracy(method, group, role, proportion(hits[known]), chance)
+                measured = members & ~np.isnan(hits)
+                if measured.any():
+                    yield GroupAccuracy(method, group, role, proportion(hits[measured]), chance)
 
 
 def _genders(assignment: GroupAssignment, answers: AnswerProbabilities) -> Iterator[GenderAccuracy]:
@@ -291,10 +291,15 @@ def _gaps(
         for attribute in _ACCURACY_GAPS[role]:
             if attribute in attributes:
                 names, codes = attributes[attribute]
-                known = np.where(np.isnan(hits), -1, codes)
+                measured_codes = np.where(np.isnan(hits), -1, codes)
                 filled = {f"{role} right": np.nan_to_num(hits)}
                 gaps += disparities(
-                    filled, names, known, attribute, **_strata_keywords(assignment, attribute), **tests
+                    filled,
+                    names,
+                    measured_codes,
+                    attribute,
+                    **_strata_keywords(assignment, attribute),
+                    **tests,
                 )
     return gaps
 

@@ -159,17 +159,17 @@ def load_people(
     source = Path(path)
     members, inside = _listing(source)
     entries = _pictures(source, members)
-    where, content, label = _table(source, inside, table)
+    folder, content, label = _table(source, inside, table)
     parsed = parse_table(content, label)
     key = parsed.column(file) if file is not None else parsed.first(FILE_COLUMNS)
-    wanted = (
+    attributes = (
         [parsed.column(name) for name in columns] if columns else [i for i in range(parsed.width) if i != key]
     )
-    if not wanted:
+    if not attributes:
         raise DataError(
             f"{label} has only the column {parsed.header[key]!r}: expected columns of attributes, too"
         )
-    joined, problems = _join_rows(parsed, key, wanted, [entry.name for entry in entries], where)
+    joined, problems = _join_rows(parsed, key, attributes, [entry.name for entry in entries], folder)
     if not joined:
         why = "; ".join(f"{len(names)} {kind}: {listed(names, 3)}" for kind, names in problems.items())
         raise DataError(f"no row of {label} fits a picture of {source} ({why})")
@@ -179,7 +179,7 @@ def load_people(
         tuple(entries[position] for position in kept_positions),
         {
             parsed.header[column]: tuple(joined[position][i] for position in kept_positions)
-            for i, column in enumerate(wanted)
+            for i, column in enumerate(attributes)
         },
         problems,
         label,
@@ -262,7 +262,7 @@ Attributes: TypeAlias = "dict[int, tuple[str | None, ...]]"
 def _join_rows(
     table: AttributeTable,
     key: int,
-    wanted: Sequence[int],
+    columns: Sequence[int],
     names: Sequence[PurePosixPath],
     folder: PurePosixPath,
 ) -> tuple[Attributes, dict[str, tuple[str, ...]]]:
@@ -277,7 +277,7 @@ def _join_rows(
             kind = NO_FILE if not row[key] else AMBIGUOUS if positions else NO_PICTURE
             problems.setdefault(kind, []).append(row[key])
             continue
-        position, values = positions[0], tuple(row[column] or None for column in wanted)
+        position, values = positions[0], tuple(row[column] or None for column in columns)
         if position in attributes and attributes[position] != values:
             conflicting.add(position)
         elif position in attributes:
@@ -285,8 +285,8 @@ def _join_rows(
         attributes.setdefault(position, values)
     missing = [str(names[position]) for position in range(len(names)) if position not in attributes]
     problems |= {NO_ROW: missing, DISAGREE: [str(names[position]) for position in sorted(conflicting)]}
-    kept = {position: values for position, values in attributes.items() if position not in conflicting}
-    return kept, {kind: tuple(row_names) for kind, row_names in problems.items() if row_names}
+    consistent = {position: values for position, values in attributes.items() if position not in conflicting}
+    return consistent, {kind: tuple(row_names) for kind, row_names in problems.items() if row_names}
 
 
 class _ImageLookup:

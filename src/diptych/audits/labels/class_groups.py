@@ -103,9 +103,9 @@ def class_indices(groups: Mapping[str, Sequence[str]], class_names: Sequence[str
     for group, members in groups.items():
         for name in members:
             if name not in index_of:
-                known = ", ".join(list(class_names)[:20])
+                first_names = ", ".join(list(class_names)[:20])
                 raise DataError(
-                    f"{name!r} of group {group!r} is not a class of the data; the classes are {known}"
+                    f"{name!r} of group {group!r} is not a class of the data; the classes are {first_names}"
                 )
             if group_of.setdefault(name, group) != group:
                 raise DataError(f"{name!r} is in two groups, {group_of[name]!r} and {group!r}")

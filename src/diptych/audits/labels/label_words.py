@@ -252,8 +252,10 @@ def text_warnings(labels: Sequence[str]) -> list[LabelWarning]:
         message = f"More pairs that overlap, {len(more_pairs)}: {listing}{', ...' * (len(more_pairs) > 20)}."
         warnings.append(LabelWarning("overlap", "notice", (), message))
     for label, word, meant in islice(misspelt_words(labels), 2 * _MAX_PAIRS):
-        where = "" if label.lower() == word else f" in {label!r}"
-        warnings.append(LabelWarning("misspelt", "notice", (label,), f"{word!r}{where}: is {meant!r} meant?"))
+        context = "" if label.lower() == word else f" in {label!r}"
+        warnings.append(
+            LabelWarning("misspelt", "notice", (label,), f"{word!r}{context}: is {meant!r} meant?")
+        )
     return warnings
 
 

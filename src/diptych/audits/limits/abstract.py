@@ -154,16 +154,16 @@ def _symmetric(rng: np.random.Generator) -> tuple[Scene, Scene]:
     """Squares on a grid, the right half a mirror image of the left half, or random."""
     colour, cells = _colour(rng), 6
     half = rng.permutation(cells * cells // 2).reshape(cells, cells // 2) < 8
-    other = half[:, ::-1]
-    while (other == half[:, ::-1]).all():
-        other = rng.permutation(other.reshape(-1)).reshape(cells, cells // 2)
+    random_half = half[:, ::-1]
+    while (random_half == half[:, ::-1]).all():
+        random_half = rng.permutation(random_half.reshape(-1)).reshape(cells, cells // 2)
 
     def scene(right: np.ndarray) -> Scene:
         rows, columns = np.nonzero(np.concatenate([half, right], axis=1))
         places = zip(0.125 + columns * 0.15, 0.125 + rows * 0.15, strict=True)
         return Scene(tuple(SceneObject("square", colour, float(x), float(y), 0.2) for x, y in places))
 
-    return scene(half[:, ::-1]), scene(other)
+    return scene(half[:, ::-1]), scene(random_half)
 
 
 def _upright(rng: np.random.Generator) -> tuple[Scene, Scene]:

@@ -259,10 +259,10 @@ def _range_accuracies(
     result = {}
     for top in tops:
         count = sum(number <= top for number in numbers)
-        kept = labels < count
-        if count > 1 and kept.any():
+        in_range = labels < count
+        if count > 1 and in_range.any():
             name = f"{numbers[0]}-{numbers[count - 1]}"
-            result[name] = (proportion(top1_hits(scores[kept, :count], labels[kept])), 1 / count)
+            result[name] = (proportion(top1_hits(scores[in_range, :count], labels[in_range])), 1 / count)
     return result
 
 

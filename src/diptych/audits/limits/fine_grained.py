@@ -253,8 +253,8 @@ def _group_indices(
 ) -> dict[str, list[int]]:
     """Groups of at least two classes, as class indices."""
     if groups is None:
-        wanted = max(2, round(len(names) / 3)) if count is None else count
-        lists = group_similar_classes(weights, min(wanted, len(names)))
+        clusters = max(2, round(len(names) / 3)) if count is None else count
+        lists = group_similar_classes(weights, min(clusters, len(names)))
         result = {f"like {names[members[0]]}": members for members in lists}
     else:
         result = class_indices(groups, names)

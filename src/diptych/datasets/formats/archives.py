@@ -91,8 +91,10 @@ class Unread(bytes):
         return self
 
 
-def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[ArchiveMember, bytes | None]]:
-    """Yield every file below a folder or in an archive, with its bytes if `wanted` returns True.
+def scan(
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
+) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+    """Yield every file below a folder or in an archive, with its bytes if `needs_content` returns True.
 
     Hidden files and folders, and folders of operating systems (@eaDir, __MACOSX), are left out. Files that
     are not regular, exceed `Limits.max_bytes` or cannot be read are yielded as `Unread`.
@@ -106,12 +108,12 @@ def scan(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[
         The path is missing, or the archive is broken or truncated.
     """
     if path.is_dir():
-        return _scan_folder(path, wanted)
-    return (_scan_zip if path.suffix.lower() == ".zip" else _scan_tar)(path, wanted)
+        return _scan_folder(path, needs_content)
+    return (_scan_zip if path.suffix.lower() == ".zip" else _scan_tar)(path, needs_content)
 
 
 def _scan_folder(
-    root: Path, wanted: Callable[[PurePosixPath], bool]
+    root: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, bytes | None]]:
     """Yield files below a folder, sorted, without following links to folders."""
     for folder, folders, files in os.walk(root):
@@ -125,7 +127,7 @@ def _scan_folder(
             try:
                 state = path.stat()
                 member = ArchiveMember(name, state.st_size, _version(state))
-                data = _read(path, state) if wanted(name) else None
+                data = _read(path, state) if needs_content(name) else None
             except OSError as error:  # a dangling link, no permission
                 member, data = ArchiveMember(name, 0), Unread.because(error.strerror or str(error))
             yield member, data
@@ -149,7 +151,7 @@ def _too_large(size: int) -> Unread | None:
 
 
 def _scan_tar(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, bytes | None]]:
     """Yield regular files of a tar; of repeated names only the first."""
     names: set[PurePosixPath] = set()
@@ -160,7 +162,7 @@ def _scan_tar(
                 if name.name.startswith(".") or name in names or is_in_system_folder(name.parts[:-1]):
                     continue
                 names.add(name)
-                yield ArchiveMember(name, info.size), _extract(tar, info) if wanted(name) else None
+                yield ArchiveMember(name, info.size), _extract(tar, info) if needs_content(name) else None
     except FileNotFoundError:
         raise DataError(f"{path} is not there: expected a folder or a tar archive") from None
     except _BROKEN as error:
@@ -171,7 +173,7 @@ def _scan_tar(
 
 
 def _scan_zip(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, bytes | None]]:
     """Yield files of a zip; of repeated names only the first.
 
@@ -181,7 +183,7 @@ def _scan_zip(
         files: dict[PurePosixPath, Packed] = {}
         for file in list_files(path):
             files.setdefault(_inside(file.name), file)
-        chosen = {file.name for name, file in files.items() if wanted(name)}
+        chosen = {file.name for name, file in files.items() if needs_content(name)}
         contents = iter_members(path, chosen)
         for name, file in files.items():
             content: bytes | None = None

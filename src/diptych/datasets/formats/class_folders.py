@@ -110,10 +110,12 @@ def _refuse_other_layouts(path: Path, classes: Sequence[str]) -> None:
 
 def _in_domain(entries: list[ImageEntry], domain: str, inner: int) -> list[ImageEntry]:
     """Images below the folder of a domain, which is above `inner` folders of classes and parts."""
-    kept = [entry for entry in entries if composed(domain) in map(composed, entry.name.parts[: -1 - inner])]
-    if not kept:
+    of_domain = [
+        entry for entry in entries if composed(domain) in map(composed, entry.name.parts[: -1 - inner])
+    ]
+    if not of_domain:
         names_above = sorted({name for entry in entries for name in entry.name.parts[: -1 - inner]})
         raise DataError(
             f"no picture is below a folder {domain!r}; folders above the classes: {listed(names_above)}"
         )
-    return kept
+    return of_domain

@@ -15,9 +15,9 @@ from diptych.files.text_files import lines_of, read_text_file
 
 
 def scan(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, Content | None]]:
-    """Yield every file or image of a path, with its content if `wanted` returns True.
+    """Yield every file or image of a path, with its content if `needs_content` returns True.
 
     The order is the same on every pass, and a pass reads from start to end. Files are yielded as bytes,
     images without files as pixels, and unreadable ones as `Unread`.
@@ -28,12 +28,12 @@ def scan(
         The path is missing, broken or truncated.
     """
     if not path.is_file():
-        return archives.scan(path, wanted)
+        return archives.scan(path, needs_content)
     if is_parquet(path):
-        return scan_parquet(path, wanted)
+        return scan_parquet(path, needs_content)
     if is_pixel_table(path):
-        return scan_pixel_table(path, wanted)
-    return scan_records(path, wanted) if is_records(path) else archives.scan(path, wanted)
+        return scan_pixel_table(path, needs_content)
+    return scan_records(path, needs_content) if is_records(path) else archives.scan(path, needs_content)
 
 
 def entries_of(path: Path) -> tuple[ImageEntry, ...]:

@@ -53,7 +53,7 @@ class Labelled:
 
 
 def numbered(
-    where: Path,
+    source: Path,
     entries: tuple[ImageEntry, ...],
     labels: NDArray[np.int64],
     names: tuple[str, ...] | None,
@@ -64,7 +64,7 @@ def numbered(
 
     Parameters
     ----------
-    where : path
+    source : path
         For messages.
     entries, labels, names
         As for `Labelled`.
@@ -77,18 +77,18 @@ def numbered(
         A number of labels that differs from that of images, no image, or labels without a name.
     """
     if not entries:
-        raise DataError(f"{where} holds no picture")
+        raise DataError(f"{source} holds no picture")
     if len(labels) != len(entries):
         raise DataError(
-            f"{where} has {len(labels):,} labels for {len(entries):,} pictures: files of two data sets"
+            f"{source} has {len(labels):,} labels for {len(entries):,} pictures: files of two data sets"
         )
     if labels.min() < 0:
         raise DataError(
-            f"{where} has the label {labels.min()}, so its labels are not published: use a part with labels"
+            f"{source} has the label {labels.min()}, so its labels are not published: use a part with labels"
         )
     most = int(labels.max())
     if names is not None and most >= len(names):
-        raise DataError(f"{where} has the label {most}, but names for {len(names)} classes, from 0")
+        raise DataError(f"{source} has the label {most}, but names for {len(names)} classes, from 0")
     classes = tuple(str(number) for number in range(most + 1)) if names is None else names
     return Labelled(entries, labels, classes, "numbers" if names is None else "words" if words else "names")
 

@@ -33,7 +33,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def scan_parquet(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, Content | None]]:
     """Yield every image of a file, named FILE/ROW; a row without bytes is yielded as `Unread`.
 
@@ -54,7 +54,7 @@ def scan_parquet(
                     data = cell.as_py()
                     name = PurePosixPath(path.name, f"{row:06d}", *([column] if numbered else []))
                     content = Unread.because("its row holds no bytes") if data is None else data
-                    yield ArchiveMember(name, len(content)), content if wanted(name) else None
+                    yield ArchiveMember(name, len(content)), content if needs_content(name) else None
                 row += 1
 
 
@@ -143,8 +143,8 @@ def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, .
     with open_parquet(path, "evaluation") as file:
         schema = file.schema_arrow
         kinds = {column.name: _value_type(column.type) for column in schema}
-        known = {name: names for name, names in class_labels(schema.metadata).items() if name in kinds}
-        column = _preferred(list(known), _LABELS)
+        labels = {name: names for name, names in class_labels(schema.metadata).items() if name in kinds}
+        column = _preferred(list(labels), _LABELS)
         if column is None:
             column = next((name for name in _LABELS if name in kinds), None)
         if column is None or not (
@@ -158,7 +158,7 @@ def read_labels(path: Path) -> tuple[NDArray[np.int64] | list[str], tuple[str, .
     if None in values:
         raise DataError(f"{path}: row {values.index(None)} of its column {column!r} is empty")
     if types.is_integer(kinds[column]):
-        return np.array(values, dtype=np.int64), known.get(column)
+        return np.array(values, dtype=np.int64), labels.get(column)
     return [str(value) for value in values], None
 
 

@@ -30,16 +30,18 @@ def is_pixel_table(path: Path) -> bool:
 
 
 def scan_pixel_table(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, Content | None]]:
-    """Yield every image of a file, named FILE/ROW, decoded if `wanted` returns True.
+    """Yield every image of a file, named FILE/ROW, decoded if `needs_content` returns True.
 
     Raises
     ------
     DataError
         The file cannot be read, or has no images.
     """
-    return _scan_csv(path, wanted) if path.suffix.lower() == ".csv" else _scan_hdf5(path, wanted)
+    return (
+        _scan_csv(path, needs_content) if path.suffix.lower() == ".csv" else _scan_hdf5(path, needs_content)
+    )
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def open_hdf5(path: Path, name: str) -> Iterator[Any]:
 
 
 def _scan_hdf5(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, Content | None]]:
     with open_hdf5(path, "x") as images:
         if len(images.shape) != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
@@ -73,7 +75,7 @@ def _scan_hdf5(
         for start in range(0, len(images), _ROWS):
             stop = min(start + _ROWS, len(images))
             names = [PurePosixPath(path.name, f"{row:06d}") for row in range(start, stop)]
-            chosen = [wanted(name) for name in names]
+            chosen = [needs_content(name) for name in names]
             block = images[start:stop] if any(chosen) else None  # (rows, H, W, 3)
             for row, name in enumerate(names):
                 picture = Image.fromarray(block[row]) if block is not None and chosen[row] else None
@@ -102,11 +104,11 @@ def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
 
 
 def _scan_csv(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, Content | None]]:
     for number, (text,) in enumerate(csv_rows(path, "pixels")):
         name = PurePosixPath(path.name, f"{number:05d}")
-        yield ArchiveMember(name, _SIDE * _SIDE), _grey(text) if wanted(name) else None
+        yield ArchiveMember(name, _SIDE * _SIDE), _grey(text) if needs_content(name) else None
 
 
 def _grey(text: str) -> Content:

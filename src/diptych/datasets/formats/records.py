@@ -1,8 +1,8 @@
 """Readers of files of pixels with fixed-size records: idx (MNIST and similar), CIFAR's batches, STL-10.
 
-Which files belong to a data set, and its class names, are in `pixel_sets.py`. CIFAR's pickles are plain values
-and arrays of bytes, read by `diptych.files.pickle_reader` without executing anything: only the names that
-NumPy's arrays need are accepted.
+Which files belong to a data set, and its class names, are in `pixel_sets.py`. CIFAR's pickles are plain
+values and arrays of bytes, read by `diptych.files.pickle_reader` without executing anything: only the names
+that NumPy's arrays need are accepted.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def scan_records(
-    path: Path, wanted: Callable[[PurePosixPath], bool]
+    path: Path, needs_content: Callable[[PurePosixPath], bool]
 ) -> Iterator[tuple[ArchiveMember, Content | None]]:
-    """Yield every image of a file of pixels, named FILE/NUMBER, decoded if `wanted` returns True.
+    """Yield every image of a file of pixels, named FILE/NUMBER, decoded if `needs_content` returns True.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def scan_records(
             if len(record) < form.size:
                 raise DataError(f"{path} ends at picture {number} of {form.count}: fetch or copy it again")
             member = ArchiveMember(PurePosixPath(path.name, f"{number:05d}"), math.prod(form.shape))
-            yield member, _picture(record, form) if wanted(member.name) else None
+            yield member, _picture(record, form) if needs_content(member.name) else None
         if file.read(1):
             raise DataError(f"{path} has data after the {counted(form.count, 'picture')} of its header")
 

@@ -94,7 +94,7 @@ def read_webdataset(path: Path, part: str) -> Labelled | None:
 
 
 def read_classes(
-    where: Path,
+    source: Path,
     paths: Iterable[Path],
     *,
     part: str | None = None,
@@ -105,7 +105,7 @@ def read_classes(
 
     Parameters
     ----------
-    where : Path
+    source : Path
         For messages.
     part : str, optional
         For a folder or archive whose folders are named after parts; by default all images.
@@ -133,8 +133,8 @@ def read_classes(
             why = getattr(data, "reason", f"its .cls says {text!r:.40}: expected a number")
             skipped.append((str(entry.name), why))
     if not entries and skipped:
-        raise DataError(f"{where}: no picture has a class; the first: {skipped[0][0]}: {skipped[0][1]}")
-    labelled = numbered(where, tuple(entries), np.array(labels, dtype=np.int64), names, words=True)
+        raise DataError(f"{source}: no picture has a class; the first: {skipped[0][0]}: {skipped[0][1]}")
+    labelled = numbered(source, tuple(entries), np.array(labels, dtype=np.int64), names, words=True)
     return replace(labelled, skipped=tuple(skipped), templates=templates)
 
 

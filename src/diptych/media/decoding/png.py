@@ -201,11 +201,11 @@ def _without(file: BinaryIO, bad: list[_Chunk]) -> BinaryIO:
     if not bad:
         return file
     data = file.read()
-    kept, at = [], 0
+    chunks, at = [], 0
     for chunk in bad:
-        kept.append(data[at : chunk.start])
+        chunks.append(data[at : chunk.start])
         at = chunk.end
-    return io.BytesIO(b"".join([*kept, data[at:]]))
+    return io.BytesIO(b"".join([*chunks, data[at:]]))
 
 
 def _scale_color_key(image: Image.Image, file: BinaryIO) -> None:

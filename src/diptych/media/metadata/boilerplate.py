@@ -67,7 +67,8 @@ _UNMISTAKABLE = (
 # Possessive repeats avoid exponential backtracking on words that match in two ways. A question mark before a
 # number stands for a trademark sign that was lost: "Photoshop? 5.0".
 _VERSION = (
-    r"(?:\?(?=\s\d))?(?>[\s,;:()®™©/-]++(?:v(?:er(?:sion)?)?\.?\s*)?(?:\w+ preset|\d[\w.]*|cs\d?|cc|pro|beta|release|build|"
+    r"(?:\?(?=\s\d))?(?>[\s,;:()®™©/-]++(?:v(?:er(?:sion)?)?\.?\s*)?"
+    r"(?:\w+ preset|\d[\w.]*|cs\d?|cc|pro|beta|release|build|"
     r"x\d+|with|preset|for|on an?|the|by|in|at|mac(?:intosh|os)?|os|x|windows|win\d*|linux|android|ios|"
     r"software|app|www\.\S+|https?:\S+|quality|[qQ]\s*=\s*\d+))*+[\s.!)®™©]*"
 )

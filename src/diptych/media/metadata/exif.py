@@ -69,8 +69,8 @@ def camera_of(maker: str, model: str) -> str:
     >>> camera_of("NIKON CORPORATION", "NIKON D750")
     'NIKON D750'
     """
-    known = bool(model) and model.split()[0].casefold() in maker.casefold().split()
-    return model if known else f"{maker} {model}".strip()
+    has_maker = bool(model) and model.split()[0].casefold() in maker.casefold().split()
+    return model if has_maker else f"{maker} {model}".strip()
 
 
 def maker_and_model(exif: Image.Exif) -> tuple[str, str]:

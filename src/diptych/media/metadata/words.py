@@ -142,7 +142,7 @@ def _levels(texts: Iterable[str], separator: str) -> Iterator[str]:
 
 def _texts_of(blocks: Blocks, names: Iterable[str]) -> list[str]:
     """Texts with one of the given names: PNG chunks, and comments of other formats."""
-    return [text for wanted in names for name, text in blocks.texts if name.strip().casefold() == wanted]
+    return [text for searched in names for name, text in blocks.texts if name.strip().casefold() == searched]
 
 
 def _number(text: str) -> float:

@@ -85,14 +85,14 @@ def tidy_keyword(text: str) -> str:
     return " ".join(_NOT_IN_XML.sub("", visible).split())
 
 
-def merge_keywords(old: bytes | None, wanted: Sequence[str]) -> bytes | None:
+def merge_keywords(old: bytes | None, keywords: Sequence[str]) -> bytes | None:
     """Update the keywords of a sidecar that this package manages, and keep those of people.
 
     Parameters
     ----------
     old : bytes or None
         The present sidecar; None if there is none.
-    wanted : sequence of str
+    keywords : sequence of str
         Keywords to be present besides those of people. Keywords that an earlier call inserted and that are no
         longer wanted are removed; a keyword that a person has written already is not claimed.
 
@@ -119,7 +119,7 @@ def merge_keywords(old: bytes | None, wanted: Sequence[str]) -> bytes | None:
     >>> print(merge_keywords(made, []))
     None
     """
-    tidy = (tidy_keyword(word) for word in wanted)
+    tidy = (tidy_keyword(word) for word in keywords)
     words = list(dict.fromkeys(word for word in tidy if word))
     if old is None:
         return _insert(_EMPTY.encode(), words) if words else None
@@ -297,11 +297,11 @@ def _without(text: bytes, keywords: Sequence[str]) -> bytes:
     matching: list[_Node | None] = [item for item in items if tidy_keyword(item.text) in ours]
     removed += [subject] if matching and len(matching) == len(items) else matching
     spans = [_with_space_before(text, node) for node in removed if node is not None]
-    kept, at = [], 0
+    parts, at = [], 0
     for start, end in sorted(spans):
-        kept.append(text[at:start])
+        parts.append(text[at:start])
         at = max(end, at)
-    return b"".join([*kept, text[at:]])
+    return b"".join([*parts, text[at:]])
 
 
 def _with_space_before(text: bytes, node: _Node) -> tuple[int, int]:

@@ -268,7 +268,7 @@ def is_architecture(name: str) -> bool:
     return name in OPENAI_NAMES or name.removesuffix(QUICK) in PRESETS
 
 
-def nearest_names(name: str, known: Iterable[str]) -> str:
+def nearest_names(name: str, candidates: Iterable[str]) -> str:
     """Sentence that suggests the known names most similar to a wrong one.
 
     Examples
@@ -276,9 +276,9 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
     >>> nearest_names("ViT-B23", ["ViT-B-32", "RN50"])
     'Did you mean ViT-B-32?'
     """
-    known = list(dict.fromkeys(known))
-    lowered = {candidate.lower(): candidate for candidate in known}  # compared without case
+    candidates = list(dict.fromkeys(candidates))
+    lowered = {candidate.lower(): candidate for candidate in candidates}  # compared without case
     nearest = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
     if not nearest:
-        return f"Known {'is' if len(known) == 1 else 'are'}: {', '.join(known[:40])}."
+        return f"Known {'is' if len(candidates) == 1 else 'are'}: {', '.join(candidates[:40])}."
     return f"Did you mean {' or '.join(filter(None, [', '.join(nearest[:-1]), nearest[-1]]))}?"

@@ -338,14 +338,14 @@ def truncate_log(folder: Path, step: int) -> None:
     path = folder / LOG
     if not path.is_file():
         return
-    kept = []
+    earlier = []
     for line in path.read_text("utf-8").splitlines():
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+                earlier.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue  # a line that was cut off by a kill
-    write_bytes(path, "".join(kept).encode())
+    write_bytes(path, "".join(earlier).encode())
 
 
 def to_cpu(value: Any) -> Any:

@@ -85,9 +85,9 @@ def drop_words_of(caption: str, number: UInts, probability: float) -> str:
     """
     words = caption.split()
     random = uniforms(number, COLUMNS + len(words))[0, COLUMNS:]  # one for each word, after the image's
-    kept = random >= probability
-    kept[random.argmax()] = True
-    return " ".join(word for word, keep in zip(words, kept, strict=True) if keep)
+    stays = random >= probability
+    stays[random.argmax()] = True
+    return " ".join(word for word, keep in zip(words, stays, strict=True) if keep)
 
 
 def crop_boxes(sizes: NDArray[np.int64], random: Floats, config: AugmentConfig | None) -> NDArray[np.int64]:

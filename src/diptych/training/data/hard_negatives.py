@@ -54,8 +54,8 @@ class Negatives:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 caption, negatives = _parse(line, f"{path}, line {number}")
-                known = self._known.setdefault(caption, [])
-                known += [text for text in dict.fromkeys(negatives) if text != caption and text not in known]
+                texts = self._known.setdefault(caption, [])
+                texts += [text for text in dict.fromkeys(negatives) if text != caption and text not in texts]
 
     def __len__(self) -> int:
         """Number of captions that have hard negatives."""
@@ -79,15 +79,17 @@ class Negatives:
         return [self._choose(text, value) for text, value in zip(captions, values.tolist(), strict=True)]
 
     def _choose(self, caption: str, value: float) -> list[str]:
-        known = self._known.get(caption, [])
+        negatives = self._known.get(caption, [])
         # More than needed: a random choice without replacement, seeded by the visit.
-        if len(known) > self.each:
-            chosen = np.random.default_rng(int(value * 2**53)).choice(len(known), self.each, replace=False)
-            return [known[n] for n in chosen]
-        return known + [caption] * (self.each - len(known))
+        if len(negatives) > self.each:
+            chosen = np.random.default_rng(int(value * 2**53)).choice(
+                len(negatives), self.each, replace=False
+            )
+            return [negatives[n] for n in chosen]
+        return negatives + [caption] * (self.each - len(negatives))
 
 
-def _parse(line: str, where: str) -> tuple[str, list[str]]:
+def _parse(line: str, source: str) -> tuple[str, list[str]]:
     try:
         value = without_surrogates(json.loads(line))
         caption, negatives = value["caption"], value["negatives"]
@@ -96,4 +98,4 @@ def _parse(line: str, where: str) -> tuple[str, list[str]]:
             return caption.strip(), [text.strip() for text in negatives if text.strip()]
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise DataError(f'{where} is {line[:60]!r}: expected {{"caption": "...", "negatives": ["...", ...]}}')
+    raise DataError(f'{source} is {line[:60]!r}: expected {{"caption": "...", "negatives": ["...", ...]}}')

@@ -160,13 +160,13 @@ class StreamLane:
         lane, lanes = self.lane, self.lanes
         # Lane l takes record n of visit v where (n + v) % lanes == l. The shift by v evens out the lanes over
         # many shards: e.g. two lanes and shards of 5 records get 3 + 2 records of even visits, 2 + 3 of odd.
-        wanted = (lambda n: True) if self.epoch.by_shard else (lambda n: (n + visit) % lanes == lane)
+        is_selected = (lambda n: True) if self.epoch.by_shard else (lambda n: (n + visit) % lanes == lane)
         end = ends.get(visit)
         if end is None:
-            reader = self.epoch.open_shard(visit, record, wanted)
+            reader = self.epoch.open_shard(visit, record, is_selected)
             return _OpenShard(visit, record, reader, iter(reader))
         # It failed after `end` records when the block was read the first time: no more is read now either.
-        reader = self.epoch.open_shard(visit, record, lambda n: n < end and wanted(n))
+        reader = self.epoch.open_shard(visit, record, lambda n: n < end and is_selected(n))
         return _OpenShard(visit, record, reader, iter(reader), end)
 
     def _take(self, shard: _OpenShard, failed: dict[int, int]) -> StreamedRecord | None:

@@ -153,13 +153,13 @@ class StreamLoader(Loader):
         def shard_name(visit: int) -> str:
             return self.shards[int(visits.part[visit])][int(visits.index[visit])]
 
-        def open_shard(visit: int, record: int, wanted: Any) -> ShardReader:
+        def open_shard(visit: int, record: int, is_selected: Any) -> ShardReader:
             part, index = int(visits.part[visit]), int(visits.index[visit])
             stream = self.streams[part]
             return ShardReader(
                 self.shards[part][index],
                 record,
-                wanted,
+                is_selected,
                 field=stream.caption_field,
                 name=self.names[part][index],
                 tries=stream.tries,

@@ -102,18 +102,18 @@ def kept_bytes(work: Callable[[], object], parameters: list[Tensor]) -> int:
     >>> kept_bytes(lambda: (x.exp() + 1).exp(), [x])  # both exponentials, in float32
     8000
     """
-    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    parameter_storages = {parameter.untyped_storage().data_ptr() for parameter in parameters}
     # By address of the storage. Tensors are held, since the address of a freed one could be reused.
-    kept: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = tensor
+        if storage.data_ptr() not in parameter_storages:
+            saved[storage.data_ptr()] = tensor
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = work()
-    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    total = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
     del result
     return total

@@ -171,12 +171,12 @@ def _parameters(trainable: TrainableModel) -> dict[str, int]:
 def _memory(trainable: TrainableModel, batch: Batch, chunk: int) -> dict[str, float]:
     pairs, planner = trainable.config.batch_size, trainable.memory()
     parameters = sum(p.numel() for p in trainable.objective.parameters())
-    kept = planner.kept_bytes(pairs) if chunk < pairs else 0.0
+    kept_bytes = planner.kept_bytes(pairs) if chunk < pairs else 0.0
     return {
         "weights": 4.0 * parameters * (2 if trainable.config.ema else 1),
         "gradients and moments": planner.state_bytes(),
         f"a chunk of {chunk:,} pairs": planner.footprint(batch).bytes(chunk),
-        "rows and pictures": planner.bytes_each() * pairs + planner.loss_bytes(pairs) + kept,
+        "rows and pictures": planner.bytes_each() * pairs + planner.loss_bytes(pairs) + kept_bytes,
     }
 
 

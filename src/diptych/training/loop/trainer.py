@@ -82,10 +82,10 @@ def train(
         failed = False
         return summary
     except BaseException as error:
-        other = world.fail(error, trainer.state.step if trainer else 0)
-        if other is None:
+        reported = world.fail(error, trainer.state.step if trainer else 0)
+        if reported is None:
             raise
-        raise other from error
+        raise reported from error
     finally:
         # The wrapper of the model holds the connections. Their threads must end before the interpreter does:
         # a thread that frees a tensor during shutdown aborts the process.

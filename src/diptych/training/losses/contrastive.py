@@ -291,6 +291,8 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        kept, inputs = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
-        scaled = tuple(None if gradient is None else gradient * grad.to(gradient.dtype) for gradient in kept)
+        gradients, inputs = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+        scaled = tuple(
+            None if gradient is None else gradient * grad.to(gradient.dtype) for gradient in gradients
+        )
         return *cast_gradients(scaled, inputs), None, None, None, None

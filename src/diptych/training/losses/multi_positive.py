@@ -108,16 +108,16 @@ def _group_features(
 def _sum_by_group(values: Tensor, groups: Tensor, exchange: Exchange) -> Tensor:
     """The sum of the values of each pair's group over all processes, (N, D)."""
     # e.g. groups [7, 3, 7]: known [3, 7], position [1, 0, 1]; sums has one row for 3 and one for 7.
-    known, position = torch.unique(groups, return_inverse=True)  # (K,) sorted, (N,)
-    sums = values.new_zeros(len(known), values.shape[1], dtype=working_type(values, values))
+    own_groups, position = torch.unique(groups, return_inverse=True)  # (K,) sorted, (N,)
+    sums = values.new_zeros(len(own_groups), values.shape[1], dtype=working_type(values, values))
 
     def add(block: ColumnBlock) -> None:
         block_values, block_groups = block.inputs["values"], block.inputs["groups"]
         assert block_values is not None
         assert block_groups is not None
         # Groups of other processes that no pair here belongs to are left out.
-        index = torch.searchsorted(known, block_groups).clamp(max=len(known) - 1)
-        matches = known[index] == block_groups
+        index = torch.searchsorted(own_groups, block_groups).clamp(max=len(own_groups) - 1)
+        matches = own_groups[index] == block_groups
         sums.index_add_(0, index[matches], block_values[matches].to(sums.dtype))
 
     exchange.for_each_block({"values": values, "groups": groups}, None, add)

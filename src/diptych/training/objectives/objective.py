@@ -252,7 +252,7 @@ class Contrastive(Objective):
             )
         if teacher and self.features:
             pairs = zip((image, text), teacher, strict=True)
-            cosines = torch.stack([cosine_similarity(own, other, dim=1) for own, other in pairs])  # (2, B)
+            cosines = torch.stack([cosine_similarity(own, taught, dim=1) for own, taught in pairs])  # (2, B)
             loss = loss + self.features * global_mean(1 - cosines.mean(0), exchange)
         return loss
 

@@ -137,8 +137,8 @@ def _pillow_reads(layout: Layout) -> bool:
     if layout.compression in _FAX:
         return plain and layout.samples == 1 and layout.bits in (1, 4)
     if layout.compression in (6, 7):
-        known = {(0, 1), (1, 1), (2, 3), (5, 4), (6, 3), (6, 1)} if plain else {(2, 4), (1, 2)}
-        return layout.bits == 8 and not layout.planar and (layout.photometric, layout.samples) in known
+        readable = {(0, 1), (1, 1), (2, 3), (5, 4), (6, 3), (6, 1)} if plain else {(2, 4), (1, 2)}
+        return layout.bits == 8 and not layout.planar and (layout.photometric, layout.samples) in readable
     if layout.compression == 50001:
         return plain and layout.bits == 8 and (layout.photometric, layout.samples) == (2, 3)
     if layout.photometric == 6:  # YCbCr: libtiff undoes the chroma subsampling

@@ -54,11 +54,11 @@ class Templates:
 
     def fill(self, label: str, fields: Mapping[str, str]) -> tuple[str, ...]:
         """Fill every template whose placeholders are all known, in order."""
-        known = {**fields, "a": with_article(label)}
+        values = {**fields, "a": with_article(label)}
         return tuple(
-            template.format(label, **known)
+            template.format(label, **values)
             for template, placeholders in self._templates
-            if all(placeholder == "" or placeholder in known for placeholder in placeholders)
+            if all(placeholder == "" or placeholder in values for placeholder in placeholders)
         )
 
 

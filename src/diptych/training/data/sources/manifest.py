@@ -91,11 +91,11 @@ def count_shards(
     list of ShardCounts or DataError
         One per location; an error says why the shard could not be counted.
     """
-    known = {folder: _read(folder) for folder in {_folder(location) for location in locations}}
+    manifests = {folder: _read(folder) for folder in {_folder(location) for location in locations}}
     counts: dict[str, ShardCounts | DataError] = {}
     left: dict[str, Identity | None] = {}
     for location, identity in zip(locations, _identities(locations), strict=True):
-        entry = known[_folder(location)].get(_name(location))
+        entry = manifests[_folder(location)].get(_name(location))
         if entry is not None and (entry.size, entry.stamp) == identity:
             counts[location] = entry
         else:
@@ -110,7 +110,7 @@ def count_shards(
             for done in as_completed(running):
                 counts[running[done]] = done.result()
                 advance(1)
-        _keep(known, {location: counts[location] for location, identity in left.items() if identity})
+        _keep(manifests, {location: counts[location] for location, identity in left.items() if identity})
     return [counts[location] for location in locations]
 
 
@@ -230,7 +230,7 @@ def _entry(values: Mapping[str, Any]) -> ShardCounts:
 
 
 def _keep(
-    known: Mapping[str, Mapping[str, ShardCounts]], counted: Mapping[str, ShardCounts | DataError]
+    manifests: Mapping[str, Mapping[str, ShardCounts]], counted: Mapping[str, ShardCounts | DataError]
 ) -> None:
     """Write the manifests of the folders with new counts."""
     new: dict[str, dict[str, ShardCounts]] = defaultdict(dict)
@@ -238,7 +238,7 @@ def _keep(
         if isinstance(counts, ShardCounts):
             new[_folder(location)][_name(location)] = counts
     for folder, entries in new.items():
-        _write(folder, {**known[folder], **entries})
+        _write(folder, {**manifests[folder], **entries})
 
 
 def _write(folder: str, entries: Mapping[str, ShardCounts]) -> None:

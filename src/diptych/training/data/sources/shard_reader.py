@@ -22,7 +22,7 @@ from diptych.files.text_files import LARGEST_TEXT
 from diptych.media.folders.captions import captions_of_fields, captions_of_text, parse_json
 from diptych.training.data.sources.record_grouping import IMAGE, SECOND, RecordGroup, RecordGrouper
 
-# Of a member: its bytes, or its header if they can be read later; None if they are not wanted.
+# Of a member: its bytes, or its header if they can be read later; None if they are not selected.
 MemberContent = bytes | tarfile.TarInfo | None
 
 
@@ -45,7 +45,7 @@ class ShardReader:
         File, URL or command.
     start : int
         Number of the first record; all records of the shard are counted, usable or not.
-    wanted : callable
+    is_selected : callable
         Filter of record numbers; the bytes of other records are not read if the shard is seekable.
     field : str, optional
         JSON field of the captions.
@@ -66,7 +66,7 @@ class ShardReader:
         self,
         location: str,
         start: int = 0,
-        wanted: Callable[[int], bool] = lambda index: True,
+        is_selected: Callable[[int], bool] = lambda index: True,
         *,
         field: str | None = None,
         name: str = "",
@@ -74,7 +74,7 @@ class ShardReader:
         seconds: float = 1.0,
     ) -> None:
         self.location, self.reached, self.dropped = location, start, Counter[str]()
-        self._wanted, self._field, self._tries, self._seconds = wanted, field, tries, seconds
+        self._is_selected, self._field, self._tries, self._seconds = is_selected, field, tries, seconds
         self._running: Iterator[StreamedRecord] | None = None
         self._counted, self._second_pictures = start - 1, set[str]()
         folder, slash, file = (name or PurePosixPath(location).name).rpartition("/")
@@ -114,10 +114,10 @@ class ShardReader:
                 group = grouper.group
                 if group is None:
                     continue
-                wanted, last = group.number >= start and self._wanted(group.number), group
-                # A wanted record may borrow the captions of one that is not: they are read now if the stream
-                # cannot seek back to them.
-                if wanted or (grouper.role != IMAGE and not seekable):
+                is_selected, last = group.number >= start and self._is_selected(group.number), group
+                # A selected record may borrow the captions of one that is not: they are read now if the
+                # stream cannot seek back to them.
+                if is_selected or (grouper.role != IMAGE and not seekable):
                     grouper.keep(_bytes(tar, member, grouper.role))
                 else:
                     grouper.keep(member if seekable else None)
@@ -132,9 +132,9 @@ class ShardReader:
     def _records(
         self, tar: TarReader, groups: list[RecordGroup[MemberContent]], start: int
     ) -> Iterator[StreamedRecord]:
-        """The pairs among complete records that are wanted."""
+        """The pairs among complete records that are selected."""
         for group in groups:
-            if group.number >= start and self._wanted(group.number):
+            if group.number >= start and self._is_selected(group.number):
                 parts = {
                     role: _bytes(tar, part, role) if isinstance(part, tarfile.TarInfo) else part
                     for role, part in group.parts.items()

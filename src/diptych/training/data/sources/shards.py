@@ -142,9 +142,9 @@ class _TarPairs(_TarSource):
         self._field = description.caption_field
         images, texts, objects = [], [], []
         for number in range(len(self.tars)):
-            known: set[str] = set()
+            seen_keys: set[str] = set()
             for image in self._image_members(number):
-                if image.accessory or image.key in known:  # one record per key, as in a stream
+                if image.accessory or image.key in seen_keys:  # one record per key, as in a stream
                     self.drop(SECOND, image.name)
                 elif not image.companions:
                     self.drop("no caption", image.name)
@@ -153,7 +153,7 @@ class _TarPairs(_TarSource):
                     images.append(image.location)
                     texts.append(image.companions.get(".txt", NOWHERE))
                     objects.append(image.companions.get(".json", NOWHERE))
-                known.add(image.key)
+                seen_keys.add(image.key)
         self._images, self._texts, self._objects = (
             np.array(locations, np.int64).reshape(-1, 3) for locations in (images, texts, objects)
         )
@@ -174,7 +174,7 @@ class _LabelledTar(LabelledSource, _TarSource):
         self.prepare(description.templates, description.rename, description.exclude)
         images = []
         for number in range(len(self.tars)):
-            known: set[str] = set()
+            seen_keys: set[str] = set()
             for image in self._image_members(number):
                 location = image.companions.get(".json")
                 fields = {} if location is None else parse_json(self._text(location), f"{image.key}.json")
@@ -184,9 +184,9 @@ class _LabelledTar(LabelledSource, _TarSource):
                     self.drop("no label", image.name)
                 elif self.add(label, fields):
                     # Two images of one key have a label each, so the key of the second is its whole name.
-                    self.keys.append(image.name if image.key in known else image.key)
+                    self.keys.append(image.name if image.key in seen_keys else image.key)
                     images.append(image.location)
-                known.add(image.key)
+                seen_keys.add(image.key)
         self._images = np.array(images, np.int64).reshape(-1, 3)
         self.finish()
         label_source = (
