@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import ImageEntry, Unread
-from diptych.datasets.formats.containers import read_text, scan
+from diptych.datasets.formats.containers import list_entries, read_text
 from diptych.datasets.formats.shards import beside, find_shards, kind_of, shard_parts, with_file
 from diptych.datasets.parts import choose
 from diptych.errors import DataError
@@ -109,11 +109,9 @@ def _from_voc(folder: Path, part: str, name: str) -> MultiLabelDataset:
     for text, column in columns.items():
         if column.keys() != first.keys():
             raise DataError(f"{lists[text]} lists other pictures than {lists[next(iter(columns))]}")
-    pictures = [
-        ImageEntry(folder / "JPEGImages", member.name, member.size)
-        for member, _ in scan(folder / "JPEGImages", lambda _: False)
-        if member.name.stem in first and member.name.suffix.lower() in IMAGE_SUFFIXES
-    ]
+    pictures = list_entries(
+        folder / "JPEGImages", lambda name: name.stem in first and name.suffix.lower() in IMAGE_SUFFIXES
+    )
     existing = {entry.name.stem for entry in pictures}
     missing = tuple((f"{stem}.jpg", "listed and not there") for stem in first if stem not in existing)
     if not pictures:

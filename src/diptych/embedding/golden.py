@@ -1,6 +1,6 @@
 """Golden embeddings: those of a few fixed images and texts, recorded once and computed again later.
 
-A change of weights, preprocessing, driver or runtime is so reported at once and not of showing as odd results.
+A change of weights, preprocessing, driver or runtime is so reported at once, before results are odd.
 A catalogue records its own (`golden_embeddings`) when a space is created, and compares cosines. An exported
 model holds its images and texts with the embeddings of the original, and compares errors with their spread.
 """

@@ -229,8 +229,7 @@ def _accuracy(
     """Tables 3 and 4: the reference group and everyone else; everyone if there is no such group."""
     races = assignment.names.get("race", ())
     reference_code = races.index(reference) if reference in races and len(races) > 1 else None
-    whole = np.ones(len(assignment.positions), dtype=bool)
-    parts = {"all": whole}
+    parts = {"all": np.ones(len(assignment.positions), dtype=bool)}
     if reference_code is not None:
         race = assignment.codes["race"]
         parts = {
@@ -242,12 +241,9 @@ def _accuracy(
             for role, probabilities in of_role.items():
                 hits, chance = assignment.correct(role, probabilities), 1 / probabilities.shape[1]
                 if role == "race" and reference_code is not None:  # reference or not, as the paper counts it
-                    hits = (
-                        probabilities[:, reference_code]
-                        if group == reference
-                        else 1 - probabilities[:, reference_code]
-                    )
-                    chance = chance if group == reference else 1 - chance
+                    hits = probabilities[:, reference_code]
+                    if group != reference:
+                        hits, chance = 1 - hits, 1 - chance
                 measured = members & ~np.isnan(hits)
                 if measured.any():
                     yield GroupAccuracy(method, group, role, proportion(hits[measured]), chance)

@@ -72,6 +72,11 @@ def _version(state: os.stat_result) -> tuple[int, ...]:
     return max(state.st_mtime_ns, state.st_ctime_ns), state.st_size, state.st_ino
 
 
+NameFilter: TypeAlias = Callable[[PurePosixPath], bool]
+Files: TypeAlias = Iterator[tuple[ArchiveMember, bytes | None]]
+Members: TypeAlias = "Iterator[tuple[ArchiveMember, Content | None]]"
+
+
 class Unread(bytes):
     """Empty bytes in place of a file that was not read, with the reason.
 
@@ -91,9 +96,7 @@ class Unread(bytes):
         return self
 
 
-def scan(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+def scan(path: Path, needs_content: NameFilter) -> Files:
     """Yield every file below a folder or in an archive, with its bytes if `needs_content` returns True.
 
     Hidden files and folders, and folders of operating systems (@eaDir, __MACOSX), are left out. Files that
@@ -112,9 +115,7 @@ def scan(
     return (_scan_zip if path.suffix.lower() == ".zip" else _scan_tar)(path, needs_content)
 
 
-def _scan_folder(
-    root: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+def _scan_folder(root: Path, needs_content: NameFilter) -> Files:
     """Yield files below a folder, sorted, without following links to folders."""
     for folder, folders, files in os.walk(root):
         parent = os.path.basename(folder)  # noqa: PTH119 - os.walk gives text
@@ -150,9 +151,7 @@ def _too_large(size: int) -> Unread | None:
     return None
 
 
-def _scan_tar(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+def _scan_tar(path: Path, needs_content: NameFilter) -> Files:
     """Yield regular files of a tar; of repeated names only the first."""
     names: set[PurePosixPath] = set()
     try:
@@ -172,9 +171,7 @@ def _scan_tar(
         ) from error
 
 
-def _scan_zip(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, bytes | None]]:
+def _scan_zip(path: Path, needs_content: NameFilter) -> Files:
     """Yield files of a zip; of repeated names only the first.
 
     Members that are damaged, encrypted or too large are yielded as `Unread`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from diptych.datasets.formats.archives import ImageEntry
@@ -59,8 +60,7 @@ def read_folders(path: Path, part: str, domain: str | None) -> Labelled:
     loose = tuple(
         (str(entry.name), "lies in no class folder") for entry in images if len(entry.name.parts) == 1
     )
-    labelled = named(tuple(entries), classes)
-    return Labelled(labelled.entries, labelled.labels, labelled.classes, skipped=loose + no_part)
+    return replace(named(tuple(entries), classes), skipped=loose + no_part)
 
 
 def domains(path: str | Path) -> tuple[str, ...]:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diptych.datasets.formats.archives import ImageEntry
-from diptych.datasets.formats.containers import read_text, scan
+from diptych.datasets.formats.containers import list_entries, read_text
 from diptych.datasets.formats.labelled import Labelled, named
 from diptych.datasets.parts import choose
 from diptych.errors import DataError
@@ -125,11 +124,7 @@ def _read(folder: Path, listing: PartListing, lists: Sequence[Path]) -> Labelled
                 skipped.append((f"{path.name}, line {number}", f"cannot be read: {line!r:.60}"))
     list_names = " and ".join(path.name for path in lists)
     root = folder / listing.pictures
-    entries = [
-        ImageEntry(root, member.name, member.size)
-        for member, _ in scan(root, lambda _: False)
-        if composed(str(member.name)) in names
-    ]
+    entries = list_entries(root, lambda name: composed(str(name)) in names)
     if not entries:
         raise DataError(
             f"{list_names} names no picture that is in {root}: {len(names):,} lines could be read"

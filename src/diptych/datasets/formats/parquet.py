@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.formats.archives import ArchiveMember, Content, Unread
+from diptych.datasets.formats.archives import ArchiveMember, Members, NameFilter, Unread
 from diptych.errors import DataError, listed
 from diptych.extras import require
 from diptych.files.tables import missing_column, open_parquet
@@ -32,9 +32,7 @@ def is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 
 
-def scan_parquet(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, Content | None]]:
+def scan_parquet(path: Path, needs_content: NameFilter) -> Members:
     """Yield every image of a file, named FILE/ROW; a row without bytes is yielded as `Unread`.
 
     If a row has several images, in columns image_0, image_1 and so on, each is named FILE/ROW/COLUMN.

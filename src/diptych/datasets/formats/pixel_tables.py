@@ -5,7 +5,7 @@ Parts and classes are in `released.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diptych.datasets.formats.archives import ArchiveMember, Content, Unread
+from diptych.datasets.formats.archives import ArchiveMember, Content, Members, NameFilter, Unread
 from diptych.errors import DataError
 from diptych.extras import require
 from diptych.files.tables import column_names, column_positions, open_text_table
@@ -29,9 +29,7 @@ def is_pixel_table(path: Path) -> bool:
     return path.suffix.lower() == ".csv" and "pixels" in csv_columns(path)
 
 
-def scan_pixel_table(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, Content | None]]:
+def scan_pixel_table(path: Path, needs_content: NameFilter) -> Members:
     """Yield every image of a file, named FILE/ROW, decoded if `needs_content` returns True.
 
     Raises
@@ -63,9 +61,7 @@ def open_hdf5(path: Path, name: str) -> Iterator[Any]:
         raise DataError(f"{path} cannot be read as HDF5 ({error}): fetch or unpack it again") from error
 
 
-def _scan_hdf5(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, Content | None]]:
+def _scan_hdf5(path: Path, needs_content: NameFilter) -> Members:
     with open_hdf5(path, "x") as images:
         if len(images.shape) != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise DataError(
@@ -103,9 +99,7 @@ def csv_rows(path: Path, *names: str) -> Iterator[tuple[str, ...]]:
             yield tuple(row[n].strip() if n < len(row) else "" for n in positions)
 
 
-def _scan_csv(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, Content | None]]:
+def _scan_csv(path: Path, needs_content: NameFilter) -> Members:
     for number, (text,) in enumerate(csv_rows(path, "pixels")):
         name = PurePosixPath(path.name, f"{number:05d}")
         yield ArchiveMember(name, _SIDE * _SIDE), _grey(text) if needs_content(name) else None

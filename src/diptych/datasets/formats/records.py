@@ -12,7 +12,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.datasets.formats.archives import ArchiveMember, Content
+from diptych.datasets.formats.archives import ArchiveMember, Members, NameFilter
 from diptych.errors import DataError, counted
 from diptych.files.pickle_reader import PickledName, PickleReader, describe
 
@@ -100,9 +100,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise DataError(f"{path} cannot be read to its end ({error}): fetch or copy it again") from error
 
 
-def scan_records(
-    path: Path, needs_content: Callable[[PurePosixPath], bool]
-) -> Iterator[tuple[ArchiveMember, Content | None]]:
+def scan_records(path: Path, needs_content: NameFilter) -> Members:
     """Yield every image of a file of pixels, named FILE/NUMBER, decoded if `needs_content` returns True.
 
     Raises

@@ -17,8 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.datasets.formats.archives import ImageEntry
-from diptych.datasets.formats.containers import entries_of, read_text, scan
+from diptych.datasets.formats.containers import entries_of, list_entries, read_text
 from diptych.datasets.formats.labelled import Labelled, named, numbered, together
 from diptych.datasets.formats.pixel_tables import csv_columns, csv_rows, open_hdf5
 from diptych.datasets.parts import choose
@@ -120,11 +119,7 @@ def _listed(folder: Path, listed: Mapping[str, int], words: str, list_name: str)
     labels = {PurePosixPath(name): label for name, label in listed.items()}  # "./a.jpg" is a.jpg
     if wrong := [label for label in labels.values() if not 1 <= label <= len(names)]:
         raise DataError(f"{list_name} has the label {wrong[0]}: expected 1 to {len(names)}")
-    entries = tuple(
-        ImageEntry(folder, member.name, member.size)
-        for member, _ in scan(folder, lambda _: False)
-        if member.name in labels
-    )
+    entries = tuple(list_entries(folder, labels.__contains__))
     if not entries:
         raise DataError(f"none of the {len(labels):,} pictures listed in {list_name} is in {folder}")
     labelled = numbered(
@@ -229,11 +224,7 @@ def _objectnet_classes(path: Path) -> Labelled:
     if not words:
         raise DataError(f"{path / 'mappings'}: no folder has a class that ImageNet has too")
     root = path / "images"
-    entries = [
-        ImageEntry(root, member.name, member.size)
-        for member, _ in scan(root, lambda _: False)
-        if len(member.name.parts) == 2 and member.name.parts[0] in words
-    ]
+    entries = list_entries(root, lambda name: len(name.parts) == 2 and name.parts[0] in words)
     if not entries:
         raise DataError(f"{root} has no picture of the {len(words)} classes that ImageNet has too")
     labelled = named(tuple(entries), [words[entry.name.parts[0]] for entry in entries])

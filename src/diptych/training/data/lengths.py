@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import DataError
+from diptych.errors import DataError, counted
 from diptych.files.locations import PIPE
 from diptych.training.data.order import Visits
 from diptych.training.data.sources.manifest import ShardCounts, changed_shards, count_shards
@@ -79,8 +79,8 @@ class StreamLengths:
         # One unreadable shard must not prevent the run: it is skipped there, too.
         if failed:
             warnings.warn(
-                f"{_shards(len(failed))} of {len(locations)} could not be counted, so the schedule is made "
-                f"without {'it' if len(failed) == 1 else 'them'} ({failed[0]})",
+                f"{counted(len(failed), 'shard')} of {len(locations)} could not be counted, so the schedule is "
+                f"made without {'it' if len(failed) == 1 else 'them'} ({failed[0]})",
                 stacklevel=2,
             )
 
@@ -94,8 +94,8 @@ class StreamLengths:
         if changed:
             self.count()
             warnings.warn(
-                f"{_shards(len(changed))} changed since the run was planned ({changed[0]}): the schedule "
-                "stays as it is",
+                f"{counted(len(changed), 'shard')} changed since the run was planned ({changed[0]}): the "
+                "schedule stays as it is",
                 stacklevel=2,
             )
 
@@ -134,15 +134,10 @@ class StreamLengths:
 
     def _lengths(self, part: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Records and pairs of each shard of a source, 0 where they could not be counted."""
-        counted = [counts if isinstance(counts, ShardCounts) else None for counts in self._counts[part]]
+        known = [counts if isinstance(counts, ShardCounts) else None for counts in self._counts[part]]
         json_only = self.groups[part].json_only
-        records = [counts.records if counts else 0 for counts in counted]
+        records = [counts.records if counts else 0 for counts in known]
         pairs = [
-            0 if counts is None else counts.pairs_with_json if json_only else counts.pairs
-            for counts in counted
+            0 if counts is None else counts.pairs_with_json if json_only else counts.pairs for counts in known
         ]
         return np.array(records, np.int64), np.array(pairs, np.int64)
-
-
-def _shards(count: int) -> str:
-    return f"{count} shard{'' if count == 1 else 's'}"

@@ -64,17 +64,10 @@ class _FolderSource(Source):
         self.root = Path(path).expanduser()
         if not self.root.is_dir():
             raise DataError(f"{path} is not a folder: expected one with pictures and their captions")
-        self.dropped = Counter()
-        self.paths: list[Path] = []
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def key(self, index: int) -> str:
-        return self.paths[index].relative_to(self.root).as_posix()
+        self.dropped, self.keys = Counter(), []
 
     def image(self, index: int) -> bytes:
-        return read_image_file(self.paths[index])
+        return read_image_file(self.root / self.keys[index])
 
 
 class _Folder(_FolderSource):
@@ -85,7 +78,7 @@ class _Folder(_FolderSource):
         for path in find_images([self.root]):
             # Only names are read here; captions are read with each visit.
             if beside := companions(path):
-                self.paths.append(path)
+                self.keys.append(path.relative_to(self.root).as_posix())
                 self._texts.append((beside.get(".txt"), beside.get(".json")))
             else:
                 self.drop("no caption", str(path))
@@ -108,7 +101,7 @@ class _LabelledFolder(LabelledSource, _FolderSource):
             if path.parent == self.root:
                 self.drop("no label", str(path))
             elif self.add(path.parent.name, {}):
-                self.paths.append(path)
+                self.keys.append(path.relative_to(self.root).as_posix())
         self.finish()
         require_records(
             self, description.path, "pictures in folders named after their class, not all excluded"

@@ -35,12 +35,15 @@ class Source(ABC):
 
     Attributes
     ----------
+    keys : list of str
+        Key of each record, on which its place in the order of training depends.
     dropped : Counter of str
         Records dropped while indexing, by reason.
     examples : mapping of str
         The first dropped record of each reason, if it has a name.
     """
 
+    keys: list[str]
     dropped: Counter[str]
     examples: Mapping[str, str] = MappingProxyType({})
 
@@ -50,13 +53,12 @@ class Source(ABC):
         if name:
             self.examples = {reason: name, **self.examples}
 
-    @abstractmethod
     def __len__(self) -> int:
-        """Number of records."""
+        return len(self.keys)
 
-    @abstractmethod
     def key(self, index: int) -> str:
-        """Key of a record, on which its place in the order of training depends."""
+        """Key of a record."""
+        return self.keys[index]
 
     @abstractmethod
     def image(self, index: int) -> bytes:

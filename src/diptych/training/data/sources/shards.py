@@ -96,14 +96,8 @@ class _TarSource(Source):
         self.dropped = Counter()
         self.tars = [Tar(path) for path in find_files(pattern)]
         self.names = distinct_names([str(tar.path.with_name(tar.name)) for tar in self.tars])
-        self.keys: list[str] = []
+        self.keys = []
         self._images = np.empty((0, 3), np.int64)  # a `MemberLocation` per row
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def key(self, index: int) -> str:
-        return self.keys[index]
 
     def image(self, index: int) -> bytes:
         return self._bytes(self._images[index])

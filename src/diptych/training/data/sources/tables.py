@@ -74,8 +74,7 @@ class TablePairs:
 
 class _TableSource(Source):
     def __init__(self, description: TablePairs) -> None:
-        self.dropped = Counter()
-        self._keys: list[str] = []
+        self.dropped, self.keys = Counter(), []
         self._captions: list[tuple[str, ...]] = []
         self._locations: list[Path | tuple[int, int]] = []  # a file, or offset and size in the spool
         self._spool = Spool(str(description.path))
@@ -94,12 +93,6 @@ class _TableSource(Source):
                 self._add(root, prefix, image, tuple(text for cell in captions for text in _texts(cell)))
         self._blob = self._spool.done()
         require_records(self, description.path, f"rows with {' and '.join(description.columns)}")
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def key(self, index: int) -> str:
-        return self._keys[index]
 
     def image(self, index: int) -> bytes:
         location = self._locations[index]
@@ -132,7 +125,7 @@ class _TableSource(Source):
                 self._append(image if Path(image).is_absolute() else prefix + image, path, captions)
 
     def _append(self, key: str, location: Path | tuple[int, int], captions: tuple[str, ...]) -> None:
-        self._keys.append(key)
+        self.keys.append(key)
         self._locations.append(location)
         self._captions.append(captions)
 
