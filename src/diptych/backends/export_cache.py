@@ -90,7 +90,6 @@ def cached_export(
 
     Parameters
     ----------
-    weights : LazyCheckpoint
     int8 : bool
         With 8-bit towers.
     pictures, pictures_from

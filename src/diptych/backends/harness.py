@@ -7,6 +7,7 @@ then call `model.encode_image(batch)` and `model.encode_text(tokens)`. `open_cli
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,34 +23,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@dataclass(frozen=True)
 class ImageTransform:
-    """Evaluation preprocessing of a Pillow image, to (3, S, S) float32.
+    """Evaluation preprocessing of a Pillow image, to (3, S, S) float32."""
 
-    Parameters
-    ----------
-    config : PreprocessConfig
-        The model's.
-    """
-
-    def __init__(self, config: PreprocessConfig) -> None:
-        self.config = config
+    config: PreprocessConfig
 
     def __call__(self, image: Image) -> Tensor:
         """Convert the colours, resize, crop, normalise."""
         return torch.from_numpy(preprocess(to_rgb(image), self.config))
 
 
+@dataclass(frozen=True)
 class TextTransform:
-    """Tokenizer of a text or several texts, to (N, L) int64.
+    """Tokenizer of a text or several texts, to (N, L) int64."""
 
-    Parameters
-    ----------
-    tokenizer : Tokenizer
-        The model's.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    tokenizer: Tokenizer
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
         """Token ids, padded to the context length."""

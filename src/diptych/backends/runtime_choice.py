@@ -58,10 +58,6 @@ def choose_runtime(
     note : callable
         Called with messages about the progress.
 
-    Returns
-    -------
-    RuntimeChoice
-
     Raises
     ------
     ModelError

@@ -26,7 +26,6 @@ class RuntimeChoice:
 
     Attributes
     ----------
-    runtime, precision : str
     rates : mapping
         Images per second by "runtime precision". Empty if the model cannot be converted.
     """

@@ -44,8 +44,6 @@ class SupervisedScorer:
         Specification with the preprocessing.
     columns : sequence of int
         Columns of the head, in the order of the scores.
-    identity : str
-    batch_size : int
     threads : int, optional
         Threads that resize images.
     """
@@ -112,10 +110,6 @@ def load_supervised(
         Labels of the columns of the scores: some of those that the run was trained on, in any order.
     device, batch_size, threads
         As for `load`.
-
-    Returns
-    -------
-    SupervisedScorer
 
     Raises
     ------

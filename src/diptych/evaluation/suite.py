@@ -51,7 +51,6 @@ class SuiteOptions:
 
     Attributes
     ----------
-    parts : sequence of StepGroup
     only : sequence of str
         Names of data sets; empty: all.
     limit : int or None
@@ -65,7 +64,6 @@ class SuiteOptions:
         The data set whose images are corrupted; "": CIFAR-10, or the first one.
     corrupt_limit : int
         Maximum number of its images, sampled by class.
-    severities : sequence of int
     """
 
     parts: Sequence[StepGroup] = PARTS
@@ -85,8 +83,6 @@ class Step:
 
     Attributes
     ----------
-    title : str
-    part : StepGroup
     datasets : sequence of ImageCollection
         All data sets that the step reads.
     measure : callable
@@ -151,8 +147,6 @@ def run_step(
 
     Parameters
     ----------
-    step : Step
-    encoder : Encoder
     folder : Path, optional
         Where results are stored.
     **settings

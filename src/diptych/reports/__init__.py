@@ -1,14 +1,13 @@
 """Reports of measurements: text, tables and plots as an HTML page and as JSON, CSV, SVG and PNG files.
 
-`report` defines reports, sections and tables and saves them, `page` renders a self-contained HTML page,
-`plots` draws curves, bars and heat maps, `scatter` points with intervals, optionally on logit-scaled axes,
-and `gallery` captioned images.
+`report` defines reports, sections and tables and saves them, `page` has the templates of all HTML pages,
+`plots` draws curves, bars, heat maps and captioned images, and `scatter` points with intervals, optionally on
+logit-scaled axes.
 """
 
 from __future__ import annotations
 
-from diptych.reports.gallery import Gallery
-from diptych.reports.plots import Bars, Curve, Curves, Heatmap, Plot, save_plot
+from diptych.reports.plots import Bars, Curve, Curves, Gallery, Heatmap, Plot, save_plot
 from diptych.reports.report import Cell, Estimate, Report, Section, Table
 from diptych.reports.scatter import Mark, Scatter
 

@@ -6,17 +6,26 @@ A plot is a small dataclass with a method that draws it on matplotlib axes.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from diptych.extras import require
 from diptych.files.disk import write_atomically
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 # Colours of Okabe and Ito, distinguishable with most kinds of colour blindness; darker ones first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
+_GALLERY_TILE = 128  # pixels of the longer side of an image
+_CAPTION_LETTERS = 24  # per line of a caption
 
 
 class Plot(Protocol):
@@ -61,7 +70,6 @@ class Curves:
 
     Attributes
     ----------
-    curves : mapping of name to Curve
     x, y, title : str
         Labels of the axes and title.
     log_x : bool
@@ -107,7 +115,6 @@ class Bars:
     ----------
     values : mapping of name to (value, low, high)
         `low` and `high` may be None.
-    x, title : str
     levels : mapping of name to number
         Vertical reference lines, such as chance.
     """
@@ -151,10 +158,8 @@ class Heatmap:
 
     Attributes
     ----------
-    rows, columns : sequence of str
     values : sequence of sequences of float
         One sequence per row; the cell of a NaN has no number.
-    x, y, title : str
     form : str
         Format of a number, as for `format`.
     low, high : float
@@ -191,6 +196,64 @@ class Heatmap:
         axes.set(xlabel=self.x, ylabel=self.y, title=self.title)
 
 
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Captioned images in a grid, row by row.
+
+    Attributes
+    ----------
+    images : sequence of (caption, image)
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> Gallery([("red", Image.new("RGB", (40, 40), "red"))] * 7, columns=5).size
+    (7.5, 3.3)
+    """
+
+    images: Sequence[tuple[str, Image]]
+    columns: int = 5
+    title: str = ""
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        columns_used = max(1, min(self.columns, len(self.images)))
+        return 1.5 * columns_used, round(
+            (1.0 + self._caption_height) * 1.36 * ceil(len(self.images) / columns_used), 1
+        )
+
+    @property
+    def _caption_height(self) -> float:
+        """Space for captions below an image, relative to the image's height."""
+        lines = max((len(_caption_lines(caption)) for caption, _ in self.images), default=0)
+        return 0.1 + 0.115 * lines
+
+    def draw(self, axes: Any) -> None:
+        """Draw on matplotlib's axes."""
+        columns_used = max(1, min(self.columns, len(self.images)))
+        step = 1.0 + self._caption_height
+        for number, (caption, image) in enumerate(self.images):
+            left, top = (number % columns_used) * 1.1, -(number // columns_used) * step
+            tile = image.convert("RGB")
+            tile.thumbnail((_GALLERY_TILE, _GALLERY_TILE))
+            width, height = tile.width / max(tile.size), tile.height / max(tile.size)
+            axes.imshow(np.asarray(tile), extent=(left, left + width, top - height, top), aspect="equal")
+            corners = (
+                (left, left + width, left + width, left, left),
+                (top, top, top - height, top - height, top),
+            )
+            axes.plot(*corners, color="0.7", linewidth=0.5)  # a frame, for images with white borders
+            axes.text(left, top - 1.04, "\n".join(_caption_lines(caption)), fontsize=6.5, va="top")
+        axes.set(xlim=(-0.02, columns_used * 1.1), ylim=(-ceil(len(self.images) / columns_used) * step, 0.02))
+        axes.set_title(self.title)
+        axes.axis("off")
+
+
+def _caption_lines(caption: str) -> list[str]:
+    return [line for part in caption.split("\n") for line in textwrap.wrap(part, _CAPTION_LETTERS) or [""]]
+
+
 def save_plot(path: str | Path, plot: Plot) -> list[Path]:
     """Write a plot as SVG and as PNG.
 
@@ -198,7 +261,6 @@ def save_plot(path: str | Path, plot: Plot) -> list[Path]:
     ----------
     path : path
         Without a suffix.
-    plot : Plot
 
     Returns
     -------

@@ -27,7 +27,6 @@ class Estimate:
 
     Attributes
     ----------
-    value : float
     low, high : float or None
         None without an interval.
     n : int or None
@@ -61,7 +60,6 @@ class Table:
 
     Attributes
     ----------
-    columns : sequence of str
     rows : sequence of sequences of Cell
         None is an empty cell: not measured, or too few cases.
     caption : str
@@ -71,6 +69,18 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+
+    def compact(self) -> Table:
+        """The table without the columns in which every cell is None.
+
+        Examples
+        --------
+        >>> Table(["class", "zero-shot", "n"], [["dog", None, 3], ["cat", None, 4]]).compact().columns
+        ['class', 'n']
+        """
+        used = [i for i in range(len(self.columns)) if any(row[i] is not None for row in self.rows)]
+        rows = [[row[i] for i in used] for row in self.rows]
+        return Table([self.columns[i] for i in used], rows, self.caption) if rows else self
 
     def texts(self) -> list[list[str]]:
         """The cells as formatted text.
@@ -110,12 +120,10 @@ class Section:
 
     Attributes
     ----------
-    title : str
     text : sequence of str
         Paragraphs.
     tables : mapping of name to Table
         Saved in a file of this name; `Report.save` turns any text into a valid file name.
-    plots : mapping of name to Plot
     """
 
     title: str
@@ -147,8 +155,6 @@ class Report:
 
     Attributes
     ----------
-    title : str
-    sections : sequence of Section
     values : mapping
         The figures as plain values, written to `report.json` and printed by `--json`.
     facts : mapping of str to str

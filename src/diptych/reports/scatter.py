@@ -21,7 +21,6 @@ class Mark:
 
     Attributes
     ----------
-    x, y : float
     x_interval, y_interval : (low, high) or None
     label : str
         Written beside the point; nothing if empty.
@@ -44,7 +43,6 @@ class Scatter:
         Each group has a colour and a marker shape.
     lines : mapping of name to Curve
         Drawn below the points, with their bands.
-    x, y, title : str
     logit : bool
         Scale both axes by logits; all values must be between 0 and 1.
     """

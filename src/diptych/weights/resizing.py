@@ -36,7 +36,6 @@ def resize_checkpoint(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
     image_size : int, optional
         Side of the square input image, pixels.
     context_length : int, optional

@@ -36,7 +36,6 @@ class ZeroShotClassifier:
 
     Parameters
     ----------
-    encoder : Encoder
     templates : str, sequence of str or None
         Name of a set in `TEMPLATES`, or templates with {}; the embeddings of several are averaged and
         normalised. None: the names are complete prompts.

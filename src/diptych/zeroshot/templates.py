@@ -112,7 +112,6 @@ def expand(names: Sequence[str], templates: str | Sequence[str] | None = "plain"
 
     Parameters
     ----------
-    names : sequence of str
     templates : str, sequence of str or None
         Name of a set in `TEMPLATES`, one template or several; "{}" stands for the name. None: the names are
         complete prompts.

@@ -130,17 +130,8 @@ class ClassDesignAudit(Audit):
 
     def _figures(self) -> Section:
         ordered = sorted(self.figures, key=lambda item: -(item.taken.value if item.taken else item.text_pull))
-        sampled = any(item.taken for item in self.figures)
-        columns = [
-            "label",
-            "pull of texts",
-            "pull of pictures",
-            *(["share of the sample"] if sampled else []),
-        ]
-        rows = [
-            [item.label, item.text_pull, item.picture_pull, *([item.taken] if sampled else [])]
-            for item in ordered
-        ]
+        columns = ["label", "pull of texts", "pull of pictures", "share of the sample"]
+        rows = [[item.label, item.text_pull, item.picture_pull, item.taken] for item in ordered]
         caption = (
             f"Pull above {self.pull_bound:.1f}: this label grabs unrelated pictures. About 0 is usual. "
             "Measured on neutral texts (such as 'a grey wall') and on pictures that show none of the "
@@ -163,7 +154,9 @@ class ClassDesignAudit(Audit):
                 title=f"Labels given to {self.sample}",
                 levels={"even share": 1 / len(self.figures)},
             )
-        return Section("The labels one by one", statements, {"labels": Table(columns, rows, caption)}, plots)
+        return Section(
+            "The labels one by one", statements, {"labels": Table(columns, rows, caption).compact()}, plots
+        )
 
     def _near(self) -> Section | None:
         if not self.pairs:

@@ -1,26 +1,37 @@
 """Export weights to a folder, and compare every installed runtime with the model (needs torch).
 
-`tracing` writes the graphs, `quantising` the 8-bit towers, `exported.fidelity` has the limits, and
-`exported.folder` the format. The folder is written under a temporary name and renamed when all checks have
-passed, so a failure leaves nothing behind.
+`tracing` writes the graphs, `exported.fidelity` has the limits, and `exported.folder` the format. 8-bit
+towers are made for OpenVINO by NNCF, from the exported ONNX files. The folder is written under a temporary
+name and renamed when all checks have passed, so a failure leaves nothing behind.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.backends.conversion.quantising import quantise
 from diptych.backends.conversion.samples import TEXTS, synthetic_images
 from diptych.backends.conversion.tracing import trimmable_ids, write_towers
 from diptych.backends.exported.encoder import ExportedEncoder
 from diptych.backends.exported.fidelity import compare_embeddings
-from diptych.backends.exported.folder import ExportSpec, Golden, new_folder, write_golden, write_spec
+from diptych.backends.exported.folder import (
+    TOWERS,
+    ExportSpec,
+    Golden,
+    new_folder,
+    tower_file,
+    write_golden,
+    write_spec,
+)
+from diptych.backends.exported.openvino_compat import import_intel_library, preserved_signal_stack
 from diptych.backends.exported.towers import has_bfloat16, is_installed
 from diptych.backends.torch import TorchEncoder
 from diptych.errors import InputError, WeightsError
@@ -30,6 +41,7 @@ from diptych.inputs import counted_long_texts, preprocess
 from diptych.weights import Checkpoint
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from diptych.encoder import FloatArray
@@ -107,7 +119,7 @@ def export(
         if int8:
             note(f"fitting 8-bit towers to {len(calibration_images)} pictures")
             pixels = [preprocess(image, spec.preprocess) for image in calibration_images]
-            quantise(temporary, pixels, _text_ids(encoder))
+            _quantise(temporary, pixels, _text_ids(encoder))
             origin = f"{len(calibration_images)} {'drawn pictures' if pictures is None else pictures_from}"
             spec = replace(spec, calibration=origin)
         # Written twice: the checks open the folder, and their results are a part of the specification.
@@ -199,9 +211,76 @@ def _encode_both(
         return encoder.encode_images(pictures), encoder.encode_texts(TEXTS)
 
 
-def _text_ids(encoder: TorchEncoder) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _text_ids(encoder: TorchEncoder) -> list[NDArray[np.int64]]:
     """Token ids of `TEXTS`, without padding if the model accepts that."""
     with counted_long_texts():
         if trimmable_ids(encoder.spec.architecture.text)[0] == "never":
             return list(encoder.tokenizer(TEXTS))
         return [np.asarray(row, np.int64) for row in encoder.tokenizer.encode(TEXTS)]
+
+
+def _quantise(folder: Path, pixels: Sequence[NDArray[np.float32]], ids: Sequence[NDArray[np.int64]]) -> None:
+    """Write 8-bit towers beside the float32 ones, calibrated on images and texts.
+
+    Post-training quantisation with NNCF's settings for transformers: SmoothQuant moves outliers of
+    activations into the weights before both are rounded (Xiao et al. 2022, arXiv 2211.10438).
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with `image.onnx` and `text.onnx`.
+    pixels : sequence of (3, S, S) float32
+        Preprocessed images for calibration.
+    ids : sequence of (L,) int64
+        Token ids of texts for calibration.
+
+    Raises
+    ------
+    MissingExtraError
+        OpenVINO or NNCF is not installed.
+    WeightsError
+        A tower cannot be quantised.
+    """
+    openvino, nncf = (import_intel_library(name, "make 8-bit towers") for name in ("openvino", "nncf"))
+    from nncf.quantization.advanced_parameters import OverflowFix
+
+    inputs: tuple[Sequence[NDArray[Any]], ...] = (pixels, ids)
+    for tower, examples in zip(TOWERS, inputs, strict=True):
+        model = openvino.Core().read_model(folder / tower_file(tower, "float32"))
+        name = model.inputs[0].get_any_name()
+        data = nncf.Dataset([{name: example[None]} for example in examples])  # batches of one
+        with _silence_nncf(), preserved_signal_stack():
+            try:
+                quantised = nncf.quantize(
+                    model,
+                    data,
+                    model_type=nncf.ModelType.TRANSFORMER,
+                    subset_size=len(examples),
+                    # Processors without VNNI (AVX2 only) add pairs of products in 16 bits, which overflow
+                    # with weights of 8 bits. With weights of 7 bits they do not.
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+                )
+            except Exception as error:  # NNCF raises any kind of error on a graph that it does not support
+                raise WeightsError(
+                    f"the {tower} tower cannot be quantised to 8 bits: {error}. Export without int8"
+                ) from error
+        with saving(folder):
+            openvino.save_model(quantised, folder / tower_file(tower, "int8"), compress_to_fp16=False)
+
+
+@contextlib.contextmanager
+def _silence_nncf() -> Iterator[None]:
+    """Silence messages and progress bars, which would be mixed with results on standard output.
+
+    NNCF checks whether the model is one of torch, and then torch logs that it finds no GPU.
+    """
+    loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

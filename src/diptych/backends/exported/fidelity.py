@@ -30,7 +30,6 @@ class RuntimeAgreement:
 
     Attributes
     ----------
-    runtime, precision : str
     image_mean, image_worst, text_mean, text_worst : float
         Cosine similarities between the two embeddings of an image or text.
     order : float
@@ -90,7 +89,6 @@ def compare_embeddings(
 
     Parameters
     ----------
-    runtime, precision : str
     images, texts : pair of arrays
         Normalised embeddings in float32 and from the runtime, (N, dim) each.
 

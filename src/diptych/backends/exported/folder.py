@@ -49,9 +49,6 @@ class ExportSpec:
         As in the original model.
     identity : str
         Identity of the original model: embeddings of both can be in one index.
-    dim : int
-    preprocess : PreprocessConfig
-    tokenizer : TokenizerConfig
     logit_scale, logit_bias : float
         The scale is already exponentiated.
     cut : {"end", "padding", "never"}

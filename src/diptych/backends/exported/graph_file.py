@@ -39,7 +39,6 @@ class Port:
 
     Attributes
     ----------
-    name : str
     dtype : str
         NumPy's name of the type.
     shape : tuple
@@ -61,7 +60,6 @@ class GraphFile:
 
     Attributes
     ----------
-    path : Path
     inputs, outputs : tuple of Port
         Inputs without those that have an initial value.
     operators : frozenset of str
@@ -87,7 +85,6 @@ def read_graph(path: Path, *, root: Path | None = None, data_needed: bool = True
 
     Parameters
     ----------
-    path : Path
     root : Path, optional
         Folder that must contain all files; by default that of `path`.
     data_needed : bool

@@ -101,7 +101,6 @@ def read_immich(
 
     Parameters
     ----------
-    folder : Path
     name, licence, source : str, optional
         Description of the model.
 

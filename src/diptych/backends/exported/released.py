@@ -39,8 +39,6 @@ class TowerGraph:
 
     Attributes
     ----------
-    graph : GraphFile
-    signature : Signature
     dim : int
         Width of the embeddings.
     """
@@ -58,8 +56,6 @@ class ReleasedModel:
     ----------
     spec : ExportSpec
         Specification as of our own exports.
-    image, text : TowerGraph
-    folder : Path
     layout : str
         Name of the layout, for display.
     precision : {"float32", "float16", "int8"}
@@ -83,7 +79,6 @@ def image_tower(graph: GraphFile, size: int, outputs: Sequence[str]) -> TowerGra
 
     Parameters
     ----------
-    graph : GraphFile
     size : int
         Side of the preprocessed images.
     outputs : sequence of str
@@ -124,7 +119,6 @@ def text_tower(
 
     Parameters
     ----------
-    graph : GraphFile
     tokenizer : TokenizerConfig
         Its context length has to be that of the graph, if that is fixed.
     size : int

@@ -70,7 +70,6 @@ def read_transformers_js(
 
     Parameters
     ----------
-    folder : Path
     precision : {"float32", "float16", "int8"}, optional
         Precision of the graphs; by default the best available.
     name, licence, source : str, optional

@@ -22,7 +22,6 @@ class EquivalentShots:
 
     Attributes
     ----------
-    shots : float
     relation : "=", "<" or ">"
         "<" 1: the first measured number of shots is better already; ">" 16: the last is still worse.
 

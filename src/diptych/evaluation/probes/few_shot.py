@@ -71,7 +71,6 @@ def evaluate_few_shot(
 
     Parameters
     ----------
-    encoder : Encoder
     train, test : ImageDataset
         With the same classes, by name.
     validation : ImageDataset, optional
@@ -128,10 +127,6 @@ def evaluate_few_shot(
     details = {
         "features": features,
         "width": train_part.features.shape[1],
-        "train": train.name,
-        "train_fingerprint": train.fingerprint,
-        "train_pictures": len(train),
-        "train_sampled_from": train.sampled_from,
         **shared,
         "validation": None if validation is None else validation.name,
         "seeds": seeds,

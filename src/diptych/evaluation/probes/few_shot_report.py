@@ -116,7 +116,6 @@ def few_shot_report(runs: Sequence[FewShotRun], facts: Mapping[str, str] | None 
 
     Parameters
     ----------
-    runs : sequence of FewShotRun
     facts : mapping, optional
         For the foot of the page.
     """
@@ -226,7 +225,8 @@ def _sampling_notes(run: FewShotRun) -> list[str]:
         k, chosen = point["shots"], {draw["chosen"] for draw in point["draws"]}
         if point["short_classes"]:
             sentences.append(
-                f"{k} shots: {_classes(point['short_classes'])} with fewer pictures; all of theirs were used."
+                f"{k} shots: {counted(point['short_classes'], 'class', 'classes')} with fewer pictures; "
+                "all of theirs were used."
             )
         if "fewer shots" in chosen:
             sentences.append(f"{k} shots: no picture was left for validation, so C is that of fewer shots.")
@@ -236,8 +236,8 @@ def _sampling_notes(run: FewShotRun) -> list[str]:
             )
         elif point["unchecked_classes"]:
             sentences.append(
-                f"{k} shots: {_classes(point['unchecked_classes'])} with fewer than {min(k, 4)} pictures "
-                "left for validation."
+                f"{k} shots: {counted(point['unchecked_classes'], 'class', 'classes')} with fewer than "
+                f"{min(k, 4)} pictures left for validation."
             )
         if point["unfinished"]:
             sentences.append(f"{k} shots: {point['unfinished']} of {point['fits']} fits did not converge.")
@@ -245,10 +245,6 @@ def _sampling_notes(run: FewShotRun) -> list[str]:
         counts = ", ".join(map(str, details["too_many_shots"]))
         sentences.append(f"Left out because no class has as many pictures: {counts} shots.")
     return sentences
-
-
-def _classes(count: int) -> str:
-    return f"{count} class{'es' * (count != 1)}"
 
 
 def _table(run: FewShotRun) -> Table:

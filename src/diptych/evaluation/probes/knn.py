@@ -50,7 +50,6 @@ def evaluate_knn(
 
     Parameters
     ----------
-    encoder : Encoder
     train, test : ImageDataset
         With the same classes, by name; a class that `test` lacks can still be predicted.
     k : int
@@ -87,10 +86,6 @@ def evaluate_knn(
     figures = answers(scores, test_part, train.class_names, tolerance=metrics.ROUNDING, also=also)
     details = {
         "features": features,
-        "train": train.name,
-        "train_fingerprint": train.fingerprint,
-        "train_pictures": len(train),
-        "train_sampled_from": train.sampled_from,
         **shared,
         "pictures": len(train_part.labels),
         "k": min(k, len(train_part.labels)),

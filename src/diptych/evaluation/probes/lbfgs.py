@@ -38,7 +38,6 @@ class Minimum:
     Attributes
     ----------
     point : (P,) floats
-    steps : int
     converged : bool
         The gradient is below the tolerance, or the value no longer decreases by more than rounding errors.
         False if the maximum number of steps was reached, or no lower point was found although the gradient
@@ -67,7 +66,6 @@ def minimise(
     start : (P,) floats
     tolerance : float
         Stop if no entry of the gradient exceeds this.
-    max_steps : int
     rounding : float
         Stop if a step decreases the value by no more than this fraction of it; to be set higher than the
         default for a function that computes in lower precision than float64.

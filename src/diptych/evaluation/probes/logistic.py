@@ -61,7 +61,6 @@ class LinearFit:
         Classes of the training labels; others are never predicted.
     weights : (K, D) or, of two classes, (1, D)
     intercepts : (K,) or (1,)
-    iterations : int
     converged : bool
         By one of the two rules above, within `MAX_ITERATIONS`.
     """

@@ -53,7 +53,6 @@ def evaluate_linear_probe(
 
     Parameters
     ----------
-    encoder : Encoder
     train, test : ImageDataset
         With the same classes, by name; a class that `test` lacks can still be predicted.
     validation : ImageDataset, optional
@@ -107,10 +106,6 @@ def evaluate_linear_probe(
     details = {
         "features": features,
         "width": features_used.shape[1],
-        "train": train.name,
-        "train_fingerprint": train.fingerprint,
-        "train_pictures": len(train),
-        "train_sampled_from": train.sampled_from,
         **shared,
         "validation": _validation_details(validation, strength_search, validation_fraction, seed),
         "pictures": len(labels),

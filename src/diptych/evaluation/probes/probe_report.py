@@ -12,7 +12,7 @@ from diptych.errors import counted
 from diptych.evaluation.probes.probe import TASK as LINEAR_PROBE
 from diptych.evaluation.probes.regularisation_search import GRID
 from diptych.evaluation.results.result import Result
-from diptych.reports import Curve, Curves, Report, Section, Table
+from diptych.reports import Cell, Curve, Curves, Report, Section, Table
 from diptych.stats.significance import MINIMUM, NOT_ENOUGH, Verdict, against_chance, decide, paired_claim
 
 _NAMES = {
@@ -32,7 +32,6 @@ def probe_report(
 
     Parameters
     ----------
-    result : Result
     zero_shot : Result, optional
         Zero-shot classification by the same model on the same test images.
     facts : mapping, optional
@@ -50,7 +49,7 @@ def probe_report(
     if linear and result.details["search"]:
         sections.append(_search(result))
     sections.append(_classes(result, zero_shot))
-    results = [result.to_dict(), *([] if zero_shot is None else [zero_shot.to_dict()])]
+    results = [each.to_dict() for each in (result, zero_shot) if each is not None]
     return Report(f"{method}: {result.dataset}", sections, {"results": results}, facts or {})
 
 
@@ -171,12 +170,12 @@ def _strength(details: Mapping[str, Any]) -> str:
 
 
 def _figures(result: Result, zero_shot: Result | None) -> Table:
-    columns = ["metric", "value", "chance", *([] if zero_shot is None else ["zero-shot"]), "n"]
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for metric in result.metrics:
-        other = [] if zero_shot is None else [zero_shot.estimate(metric)]
-        rows.append([_NAMES[metric], result.estimate(metric), result.chance[metric], *other, result.n])
-    return Table(columns, rows, "In brackets 95 % intervals over test pictures.")
+        other = None if zero_shot is None else zero_shot.estimate(metric)
+        rows.append([_NAMES[metric], result.estimate(metric), result.chance[metric], other, result.n])
+    caption = "In brackets 95 % intervals over test pictures."
+    return Table(["metric", "value", "chance", "zero-shot", "n"], rows, caption).compact()
 
 
 def _search(result: Result) -> Section:
@@ -213,12 +212,10 @@ def _classes(result: Result, zero_shot: Result | None) -> Section:
     """Classes with the lowest recall, and the most frequent confusions; the values contain all classes."""
     weakest = sorted(result.per_class.items(), key=lambda pair: pair[1])[:_WEAKEST]
     other = {} if zero_shot is None else zero_shot.per_class
-    shown = zero_shot is not None
-    rows = [[name, recall, *([other.get(name)] if shown else [])] for name, recall in weakest]
-    columns = ["class", "named right", *(["zero-shot"] if shown else [])]
+    rows = [[name, recall, other.get(name)] for name, recall in weakest]
     confused: Sequence[Sequence[Any]] = result.details["confusions"][:_WEAKEST]
     caption = f"The {counted(len(rows), 'class', 'classes')} with the lowest recall."
-    tables = {"weakest": Table(columns, rows, caption)}
+    tables = {"weakest": Table(["class", "named right", "zero-shot"], rows, caption).compact()}
     if confused:
         tables["confusions"] = Table(
             ["is", "was named", "times"], confused, "The most frequent wrong answers."

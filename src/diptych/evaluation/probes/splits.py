@@ -53,7 +53,6 @@ def split_validation(labels: Integers, fraction: float, seed: int) -> tuple[Posi
     fraction : float
         Fraction of each class for validation, rounded, at least one image; a class of one image is used for
         training only.
-    seed : int
 
     Returns
     -------
@@ -90,7 +89,6 @@ def draw_shots(labels: Integers, shots: int, seed: int, others: Integers | None 
     Parameters
     ----------
     labels : (N,) integers
-    shots, seed : int
     others : (M,) integers, optional
         Labels of a separate validation set; the positions of `validation` are then positions there.
 

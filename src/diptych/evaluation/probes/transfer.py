@@ -15,7 +15,7 @@ from diptych.datasets.overlap import check_overlaps
 from diptych.embedding.batches import Failed
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError, counted
-from diptych.evaluation.protocols.classification import add_figures, figures
+from diptych.evaluation.protocols.classification import figures
 from diptych.evaluation.protocols.features import DatasetEmbeddings
 from diptych.evaluation.protocols.settings import Setup
 from diptych.stats import metrics
@@ -35,7 +35,6 @@ class EmbeddedPart:
 
     Attributes
     ----------
-    dataset : ImageDataset
     features : (N, D) float32
         Of the readable images.
     labels : (N,) int64
@@ -92,13 +91,12 @@ def align_classes(train: ImageDataset, other: ImageDataset) -> ImageDataset:
 
 
 def check_parts(setup: Setup, train: ImageDataset, *others: ImageDataset | None) -> dict[str, Any]:
-    """Refuse data sets that share many images; return small overlaps for a result's details.
+    """Refuse data sets that share many images; return the details of a result on the data used for training.
 
     Parameters
     ----------
     setup : Setup
         With `allow_overlap`, the error becomes a warning.
-    train : ImageDataset
     *others : ImageDataset or None
         The test set, and the validation set if there is one.
 
@@ -109,7 +107,13 @@ def check_parts(setup: Setup, train: ImageDataset, *others: ImageDataset | None)
     """
     parts = [train, *(part for part in others if part is not None)]
     overlaps = check_overlaps(parts, allow=setup.allow_overlap, roles=ROLES[: len(parts)])
-    return {"overlaps": [asdict(overlap) for overlap in overlaps]}
+    return {
+        "train": train.name,
+        "train_fingerprint": train.fingerprint,
+        "train_pictures": len(train),
+        "train_sampled_from": train.sampled_from,
+        "overlaps": [asdict(overlap) for overlap in overlaps],
+    }
 
 
 def embed_part(
@@ -188,12 +192,10 @@ def answers(
     """
     ks = (1, 5) if len(names) > 5 else (1,)
     hits = np.stack([metrics.hits(scores, test.labels, k, tolerance=tolerance) for k in ks], axis=1)
-    figures_of_result = figures(
-        hits, scores.argmax(axis=1), test.labels, names, test.positions, len(test.dataset)
-    )
     binary_scores = scores if len(names) == 2 else None
-    add_figures(figures_of_result, also, hits, test.labels, test.positions, test.dataset, binary_scores)
-    return figures_of_result
+    return figures(
+        hits, scores.argmax(axis=1), test.labels, names, test.positions, test.dataset, also, binary_scores
+    )
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
+from diptych.datasets.multilabel import MultiLabelDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluation.protocols.settings import Settings, Setup
@@ -40,8 +41,6 @@ def evaluate_zero_shot(
 
     Parameters
     ----------
-    encoder : Encoder
-    dataset : ImageDataset
     class_names : names, optional
         Other names of the classes, in the order of `dataset.class_names`: a list, or a mapping with
         synonyms.
@@ -67,10 +66,7 @@ def evaluate_zero_shot(
     InputError
         `also` has an unknown metric.
     """
-    names = list(dataset.class_names) if class_names is None else class_names
-    if len(read_labels(names)) != len(dataset.class_names):
-        given = len(read_labels(names))
-        raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
+    names = names_for(dataset, class_names)
     if len(dataset.class_names) < 2:
         raise DataError(
             f"{dataset.name} has one class, {dataset.class_names[0]!r}: every answer would be right. "
@@ -84,9 +80,10 @@ def evaluate_zero_shot(
     ks = (1, 5) if count > 5 else (1,)
     embeddings = embedded.embeddings
     hits, confidences, best = _answers(classifier, embeddings, labels, ks)  # (N, len(ks)), (N,), (N,)
-    result_figures = figures(hits, best, labels, dataset.class_names, embedded.positions, len(dataset))
     cosines = classifier.cosines(embeddings).astype(np.float64) if also and count == 2 else None  # (N, 2)
-    add_figures(result_figures, also, hits, labels, embedded.positions, dataset, cosines)
+    result_figures = figures(
+        hits, best, labels, dataset.class_names, embedded.positions, dataset, also, cosines
+    )
     return setup.result(
         encoder,
         dataset,
@@ -101,13 +98,23 @@ def evaluate_zero_shot(
     )
 
 
+def names_for(dataset: ImageDataset | MultiLabelDataset, class_names: Names | None) -> Names:
+    """The given class names, by default those of the data set; DataError if their number differs."""
+    names = list(dataset.class_names) if class_names is None else class_names
+    if (given := len(read_labels(names))) != len(dataset.class_names):
+        raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
+    return names
+
+
 def figures(
     hits: NDArray[np.float64],
     best: NDArray[np.intp],
     labels: NDArray[np.int64],
     names: Sequence[str],
     positions: NDArray[np.intp],
-    pictures: int,
+    dataset: ImageDataset,
+    also: Sequence[str],
+    scores: NDArray[np.float64] | None,
 ) -> dict[str, Any]:
     """Compute a result's figures of predictions: metrics, chance, intervals, outcomes, confusions.
 
@@ -122,18 +129,29 @@ def figures(
     names : sequence of C str
     positions : (N,) integers
         Positions of the images in their data set.
-    pictures : int
-        Number of images of the data set.
+    dataset : ImageDataset
+        The measured data set.
+    also : sequence of str
+        Some of `ALSO`, as for `evaluate_zero_shot`.
+    scores : (N, 2) floats, or None
+        Scores of two classes, larger is more confident; None with more classes.
 
     Returns
     -------
     dict
         Keywords of `Setup.result`, and "confusions" for its details.
+
+    Raises
+    ------
+    DataError
+        A metric of `also` that is not defined for this number of classes.
+    InputError
+        An unknown metric.
     """
     count, unique_names = len(names), distinct_names(names)
     ks = (1, 5)[: hits.shape[1]]
     recalls = metrics.class_means(hits[:, 0], labels, count)
-    return {
+    result_figures: dict[str, Any] = {
         "metrics": {
             **{f"acc{k}": float(hits[:, i].mean()) for i, k in enumerate(ks)},
             "mean_per_class_recall": float(np.nanmean(recalls)),
@@ -150,55 +168,23 @@ def figures(
             for name, recall in zip(unique_names, recalls, strict=True)
             if not np.isnan(recall)
         },
-        "outcomes": {f"acc{k}": at_positions(hits[:, i], positions, pictures) for i, k in enumerate(ks)},
+        "outcomes": {f"acc{k}": at_positions(hits[:, i], positions, len(dataset)) for i, k in enumerate(ks)},
         "confusions": [
             [unique_names[right], unique_names[wrong], times]
             for right, wrong, times in metrics.confusions(labels, best, count)
         ],
     }
-
-
-def add_figures(
-    result_figures: dict[str, Any],
-    also: Sequence[str],
-    hits: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    positions: NDArray[np.intp],
-    dataset: ImageDataset,
-    scores: NDArray[np.float64] | None,
-) -> None:
-    """Add the metrics of `also` to the output of `figures`, in place.
-
-    Parameters
-    ----------
-    result_figures : dict
-        From `figures`.
-    also : sequence of str
-        Some of `ALSO`, as for `evaluate_zero_shot`.
-    hits, labels, positions
-        As for `figures`.
-    dataset : ImageDataset
-        The measured data set.
-    scores : (N, 2) floats, or None
-        Scores of two classes, larger is more confident; None with more classes.
-
-    Raises
-    ------
-    DataError
-        A metric that is not defined for this number of classes.
-    InputError
-        An unknown metric.
-    """
     for metric in also:
         if metric not in ALSO:
             raise InputError(f"metric {metric!r}: expected {' or '.join(map(repr, ALSO))}")
         if metric == "roc_auc":
             values = _area(scores, labels, dataset.name)
         else:
-            values = _mean_of_both(hits, result_figures["classes"], dataset.name)
+            values = _mean_of_both(hits, count, dataset.name)
         values["outcomes"] = at_positions(values["outcomes"], positions, len(dataset))
         for figure, value in values.items():
             result_figures[figure][metric] = value
+    return result_figures
 
 
 def _mean_of_both(hits: NDArray[np.float64], count: int, name: str) -> dict[str, Any]:
@@ -240,10 +226,8 @@ def _answers(
     hits, confidences, best = [], [], []
     for start in range(0, len(vectors), _ROWS):
         embeddings, right = vectors[start : start + _ROWS], labels[start : start + _ROWS]
-        cosines, probabilities = (
-            classifier.cosines(embeddings),
-            classifier.predict_proba(embeddings),
-        )  # (N, C)
+        cosines = classifier.cosines(embeddings)  # (N, C)
+        probabilities = classifier.predict_proba(embeddings)
         # Softmax and sigmoid are monotone, so cosines rank the classes like probabilities.
         hits.append(
             np.stack([metrics.hits(cosines, right, k, tolerance=metrics.ROUNDING) for k in ks], axis=1)

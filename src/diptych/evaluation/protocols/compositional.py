@@ -37,7 +37,6 @@ def evaluate_compositional(
 
     Parameters
     ----------
-    encoder : Encoder
     benchmark : CompositionalBenchmark
         From `load_compositional`.
     **settings

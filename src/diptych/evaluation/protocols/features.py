@@ -91,7 +91,6 @@ def embed_dataset(
     ----------
     encoder : Encoder
         With `features`, one that has `image_features`.
-    dataset : ImageCollection
     features : bool
         Return features before the projection, not normalised, instead of normalised embeddings.
     batch_size, threads, exact, progress

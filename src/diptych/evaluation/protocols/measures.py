@@ -39,7 +39,6 @@ class Measure:
 
     Attributes
     ----------
-    dataset : ImageDataset, MultiLabelDataset or CaptionDataset
     names : names, optional
         For labelled images: other class names, as for `evaluate_zero_shot`.
     templates : str, sequence of str or None

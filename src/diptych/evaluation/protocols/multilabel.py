@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from diptych.datasets.multilabel import MultiLabelDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
+from diptych.evaluation.protocols.classification import names_for
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
 from diptych.stats.intervals import class_cases, ends, resampled_proportion
 from diptych.stats.rankings import Ranking, resampled
-from diptych.zeroshot.labels import Names, distinct_names, read_labels
+from diptych.zeroshot.labels import Names, distinct_names
 from diptych.zeroshot.templates import resolve
 
 
@@ -36,8 +37,6 @@ def evaluate_multi_label(
 
     Parameters
     ----------
-    encoder : Encoder
-    dataset : MultiLabelDataset
     class_names, templates, **settings
         As for `evaluate_zero_shot`.
 
@@ -52,10 +51,7 @@ def evaluate_multi_label(
     DataError
         The number of names differs from that of classes, no image is readable, or none has a class.
     """
-    names = list(dataset.class_names) if class_names is None else class_names
-    if len(read_labels(names)) != len(dataset.class_names):
-        given = len(read_labels(names))
-        raise DataError(f"{given} class names for the {len(dataset.class_names)} classes of {dataset.name}")
+    names = names_for(dataset, class_names)
     setup = Setup.of(**settings)
     classifier = setup.classifier(encoder, names, templates, dataset.name)
     embedded = setup.embed(encoder, dataset)

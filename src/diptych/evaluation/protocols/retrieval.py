@@ -36,10 +36,8 @@ def evaluate_retrieval(
 
     Parameters
     ----------
-    encoder : Encoder
     dataset : CaptionDataset
         The match of a caption is its own image; the matches of an image are all of its captions.
-    ks : sequence of int
     **settings
         See `Settings`.
 

@@ -72,7 +72,6 @@ class ZeroShotScorer:
 
     Parameters
     ----------
-    encoder : Encoder
     names : names
         One for each class, in the data set's order; as for `ZeroShotClassifier.fit`.
     templates : str, sequence of str or None
@@ -119,7 +118,6 @@ class LinearScorer:
 
     Parameters
     ----------
-    encoder : Encoder
     coef : (C, D) floats
     intercept : (C,) floats
         As in scikit-learn's LogisticRegression; for two classes one row, for the second class.

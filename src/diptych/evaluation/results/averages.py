@@ -62,7 +62,6 @@ class CollectionMean:
 
     Attributes
     ----------
-    collection, protocol, model : str
     value : Estimate
         Data sets have equal weights; the interval is over images, with the data sets fixed.
     figures : mapping of data set to (metric, figure)

@@ -37,7 +37,6 @@ class Difference:
 
     Attributes
     ----------
-    dataset, task, metric : str
     first, second : float
         The figures.
     change : Estimate
@@ -74,7 +73,6 @@ class ResultComparison:
     ----------
     first, second : str
         Names of the two sets.
-    rows : sequence of Difference
     left_out : sequence of (str, str)
         Results that could not be compared, with reasons.
     level : float

@@ -34,7 +34,6 @@ def results_report(
     ----------
     results : sequence of Result
         Of one model.
-    title : str
     facts : mapping of str to str, optional
         For the foot of the page.
     """
@@ -46,7 +45,6 @@ def results_report(
 
 def overview(results: Sequence[Result]) -> Section:
     """All figures with intervals and chance, and a list of those not shown to be better than chance."""
-    unread = any(result.failures for result in results)
     rows = [
         (
             row["dataset"],
@@ -55,13 +53,13 @@ def overview(results: Sequence[Result]) -> Section:
             Estimate(row["value"], row["low"], row["high"], row["n"]),
             row["chance"],
             result.measured if result.sampled_from else row["n"],
-            *([row["failures"] or None] if unread else []),
+            row["failures"] or None,
         )
         for result in results
         for row in result.rows()
         if not _is_redundant(row["metric"], result)
     ]
-    columns = ["data set", "protocol", "metric", "value", "chance", "n", *(["not read"] if unread else [])]
+    columns = ["data set", "protocol", "metric", "value", "chance", "n", "not read"]
     sentences = [*_near_chance(results), *sampled(results)]
     costs = {result.model: EncoderCost(**result.cost) for result in results if result.cost}  # type: ignore[arg-type]
     sentences += [f"Cost of {model or 'the model'}: {cost}." for model, cost in costs.items()]
@@ -69,7 +67,7 @@ def overview(results: Sequence[Result]) -> Section:
         "n: pictures measured (selection: test cases). In brackets 95 % intervals. Chance: expected figure "
         "of random answers. Class mean: accuracy averaged over classes, shown where it differs from acc1."
     )
-    return Section(FIGURES, sentences, {"results": Table(columns, rows, caption)})
+    return Section(FIGURES, sentences, {"results": Table(columns, rows, caption).compact()})
 
 
 def _near_chance(results: Iterable[Result]) -> list[str]:
@@ -151,8 +149,7 @@ def category_tables(result: Result, stem: str) -> dict[str, Table]:
     tables = {}
     for kind, listed in kinds.items():
         named = list(listed[0]["metrics"])
-        counted = "counted" in listed[0]
-        columns = (kind.replace("_", " "), *map(short_name, named), "n", *(["counted"] if counted else []))
+        columns = (kind.replace("_", " "), *map(short_name, named), "n", "counted")
 
         def estimate(category: Mapping[str, Any], name: str) -> Estimate:
             low, high = category["intervals"][name]
@@ -163,13 +160,13 @@ def category_tables(result: Result, stem: str) -> dict[str, Table]:
                 category["category"],
                 *(estimate(category, name) for name in named),
                 category["n"],
-                *(["yes" if category["counted"] else "no"] if counted else []),
+                ("yes" if category["counted"] else "no") if "counted" in category else None,
             )
             for category in listed
         ]
         caption = f"Chance: {', '.join(f'{short_name(name)} {result.chance[name]:.3f}' for name in named)}."
-        caption += " Counted: in macro acc, the mean over categories." if counted else ""
-        tables[f"{stem}-{kind}"] = Table(columns, rows, caption)
+        caption += " Counted: in macro acc, the mean over categories." if "counted" in listed[0] else ""
+        tables[f"{stem}-{kind}"] = Table(columns, rows, caption).compact()
     return tables
 
 

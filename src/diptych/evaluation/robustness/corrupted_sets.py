@@ -40,7 +40,6 @@ class Squares(ImageDataset):
 
     Attributes
     ----------
-    base : ImageDataset
     side : int or None
         Maximum side of the square, pixels; None: no limit.
     threads : int or None
@@ -109,9 +108,6 @@ class CorruptedDataset(ImageDataset):
     ----------
     squares : Squares
         The uncorrupted images; several corrupted data sets may share them.
-    corruption : str
-    severity : int
-    seed : int
     """
 
     squares: Squares
@@ -161,7 +157,6 @@ def squares(
 
     Parameters
     ----------
-    base : ImageDataset
     side : int, optional
         Maximum side of the square, pixels: the model's `input_size`, the largest of several models.
     threads : int, optional

@@ -82,7 +82,6 @@ def corrupt(
         A name of `CORRUPTIONS`.
     severity : int
         1 to 5.
-    seed : int
     key : str
         Name of the image. Random numbers depend only on seed, corruption, severity and key: not on the order
         of images or the thread.

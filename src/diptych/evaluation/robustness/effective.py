@@ -145,7 +145,6 @@ def predicted_draws(reference: Floats, line: Line, n: int, *, seed: int = 0) -> 
         Without a band it is taken as exact.
     n : int
         Number of images of the reference.
-    seed : int
     """
     count = len(reference)
     lines = np.tile([line.slope, line.intercept], (count, 1))

@@ -27,7 +27,6 @@ def robustness_report(
 
     Parameters
     ----------
-    found : RobustnessComparison
     facts : mapping, optional
         For the foot: command, fingerprints, versions.
     caveat : str
@@ -68,14 +67,11 @@ def _models(comparison: RobustnessComparison, caveat: str) -> Section:
     tables = {"models": Table(columns, rows, "In brackets 95 percent intervals.")}
     if comparison.baseline:
         more: list[list[Cell]] = [
-            [model.model, model.relative, model.effective]
-            if comparison.lines
-            else [model.model, model.relative]
-            for model in comparison.models[comparison.main]
+            [model.model, model.relative, model.effective] for model in comparison.models[comparison.main]
         ]
         caption = f"Relative: accuracy under shift less that of {comparison.baseline}, on the same pictures."
-        names = ["model", "relative robustness", *(["effective robustness"] if comparison.lines else [])]
-        tables["robustness"] = Table(names, more, caption)
+        names = ["model", "relative robustness", "effective robustness"]
+        tables["robustness"] = Table(names, more, caption).compact()
     return Section("Models", text, tables)
 
 
@@ -246,11 +242,11 @@ def _shifts(comparison: RobustnessComparison) -> Section:
     for model_result in comparison.model_results:
         for result in model_result.shifts:
             reference = model_result.reference_of(result)
-            among = [_figure(reference)] if narrowed else []
-            rows.append([model_result.model, result.dataset, *among, _figure(result), result.n])
-    columns = ["model", "shift", *(["reference"] if narrowed else []), "accuracy", "n"]
+            among = _figure(reference) if narrowed else None
+            rows.append([model_result.model, result.dataset, among, _figure(result), result.n])
+    columns = ["model", "shift", "reference", "accuracy", "n"]
     caption = "If a shift has fewer classes, the reference is measured on these classes." if narrowed else ""
-    return Section("Shifts", [], {"shifts": Table(columns, rows, caption)})
+    return Section("Shifts", [], {"shifts": Table(columns, rows, caption).compact()})
 
 
 def _figure(result: Result) -> Estimate:

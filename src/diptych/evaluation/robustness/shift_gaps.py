@@ -25,7 +25,6 @@ class Robustness:
 
     Attributes
     ----------
-    model : str
     ordinary : bool
         Whether the line was fitted to it.
     reference, shifted : Estimate
@@ -53,7 +52,6 @@ class RobustnessComparison:
 
     Attributes
     ----------
-    group : ShiftGroup
     model_results : sequence of ShiftResults
         The models in question, then the ordinary ones.
     baseline : str

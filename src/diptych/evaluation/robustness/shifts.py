@@ -99,8 +99,6 @@ class ShiftResults:
 
     Attributes
     ----------
-    model : str
-    reference : Result
     shifts : sequence of Result
         One per shift.
     narrowed : mapping of shift's name to Result
@@ -151,7 +149,6 @@ def measure_shifts(scorer: Scorer, group: ShiftGroup, **settings: Unpack[Setting
     ----------
     scorer : Scorer
         Its columns are `group.reference.class_names`.
-    group : ShiftGroup
     **settings
         See `Settings`; `model` is its name in tables.
 

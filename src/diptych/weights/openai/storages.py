@@ -124,7 +124,6 @@ class LegacyStorages(StorageFile):
 
     Parameters
     ----------
-    path : Path
     start : int
         Offset of the first one.
     keys : list of str
