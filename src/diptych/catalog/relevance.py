@@ -66,9 +66,8 @@ TEXT: tuple[QueryPart, ...] = (("text", 1.0),)
 """A query of one text."""
 
 _NOISE = 0.53  # of g(N), the level that unrelated pictures reach; below 1, since pictures are correlated
-_MATCHING = (
-    0.9  # quantile of the best hits of background texts that counts as a match: most match nothing here
-)
+# Quantile of the best hits of background texts that counts as a match: most match nothing here.
+_MATCHING = 0.9
 _MATCHING_PICTURES = 0.5  # for queries by picture, compared with the collection's own, which all belong there
 _SLOPE = 4.0  # logistic units between the two levels
 _LEAST_GAP = 0.5  # between the levels, for models that cannot tell anything apart
@@ -93,13 +92,7 @@ def background_texts() -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Embeddings of the everyday texts, computed once for an encoder and stored beside its vectors.
-
-    Attributes
-    ----------
-    rows : (B, D) float32
-        Of length one.
-    """
+    """Embeddings of the everyday texts, (B, D) float32 of length one, stored beside the vectors."""
 
     rows: FloatArray
 
@@ -188,10 +181,8 @@ class RelevanceScale:
             raise InputError(f"the query's parts are {list(parts)}: expected weights other than 0")
         query_pictures = pictures[:0]
         if any(kind == "picture" for kind, _ in parts):
-            query_pictures, pictures = (
-                pictures[::2],
-                pictures[1::2],
-            )  # disjoint halves: a picture must not match itself
+            # Disjoint halves: a picture must not match itself.
+            query_pictures, pictures = pictures[::2], pictures[1::2]
         queries = _same_composition(parts, background.rows, query_pictures)
         if min(len(queries), len(background.rows)) < _FEW or (
             len(query_pictures) and len(query_pictures) < _FEW

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from diptych.matching.pixels import SIDE, TEXTURE, blocks_of
+from diptych.matching.pixels import SIDE, TEXTURE, blocks_of, fitting_size
 from diptych.media.folders.archives import read_member
 from diptych.media.frames import has_multiple_frames
 from diptych.media.images import load_file
@@ -58,7 +58,7 @@ class DetailView:
         """From a picture decoded at its full size, or with both sides of at least twice `LARGEST`."""
         grey, longer = image.convert("L"), max(image.size)
         if longer > LARGEST:
-            grey = grey.resize(_fitting(image.size, LARGEST), Image.Resampling.LANCZOS, reducing_gap=3.0)
+            grey = grey.resize(fitting_size(image.size, LARGEST), Image.Resampling.LANCZOS, reducing_gap=3.0)
         return cls(grey, min(longer // 2, LARGEST), several)
 
     @classmethod
@@ -107,7 +107,7 @@ def differing_box(a: DetailView, b: DetailView) -> Box | None:
     smaller = a if a.side <= b.side else b
     if smaller.side <= SIDE:
         return None  # `pixels` has compared at this size already
-    size = _fitting(smaller.grey.size, smaller.side)
+    size = fitting_size(smaller.grey.size, smaller.side)
     x, y = (blocks_of(_pixels(view.grey, size)) for view in (a, b))  # (rows, columns, 64)
     x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
     var_x, var_y = (x * x).mean(-1), (y * y).mean(-1)
@@ -126,8 +126,3 @@ def differing_box(a: DetailView, b: DetailView) -> Box | None:
 
 def _pixels(grey: Image.Image, size: tuple[int, int]) -> FloatArray:
     return np.asarray(grey.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0), np.float32)
-
-
-def _fitting(size: tuple[int, int], longer: int) -> tuple[int, int]:
-    scale = longer / max(size)
-    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)

@@ -45,15 +45,8 @@ MIN_CONTRAST = 10.0  # standard deviation of the brightness, of 255; below it a 
 def difference_hash(image: Image.Image) -> int:
     """Difference hash: whether the brightness increases from left to right, at 8 x 8 locations.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Upright RGB, as `load_image` returns it; 500 pixels per side are enough.
-
-    Returns
-    -------
-    int
-        64 bits in row-major order, the most significant first.
+    The picture is upright RGB, as `load_image` returns it; 500 pixels per side are enough. 64 bits in
+    row-major order, the most significant first.
 
     Notes
     -----
@@ -72,15 +65,8 @@ def difference_hash(image: Image.Image) -> int:
 def perceptual_hash(image: Image.Image) -> int:
     """Perceptual hash: which of the 64 lowest frequencies exceed their median.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Upright RGB, as `load_image` returns it.
-
-    Returns
-    -------
-    int
-        64 bits in row-major order (rows are vertical frequencies), the most significant first.
+    The picture is upright RGB. 64 bits in row-major order (rows are vertical frequencies), the most
+    significant first.
 
     Notes
     -----
@@ -100,12 +86,7 @@ def perceptual_hash(image: Image.Image) -> int:
 
 
 def hamming(a: ArrayLike, b: ArrayLike) -> NDArray[np.uint8]:
-    """Hamming distance of hashes, 0 to 64 bits.
-
-    Parameters
-    ----------
-    a, b : array_like of uint64
-        Shapes that broadcast together.
+    """Hamming distance of hashes (uint64, shapes that broadcast together), 0 to 64 bits.
 
     Examples
     --------
@@ -117,7 +98,7 @@ def hamming(a: ArrayLike, b: ArrayLike) -> NDArray[np.uint8]:
 
 
 def near_pairs(hashes: ArrayLike, distance: int) -> NDArray[np.int64]:
-    """All pairs of hashes within a Hamming distance, without comparing every pair.
+    """All pairs of hashes within a Hamming distance, (P, 2): positions i < j, sorted.
 
     Parameters
     ----------
@@ -125,11 +106,6 @@ def near_pairs(hashes: ArrayLike, distance: int) -> NDArray[np.int64]:
         Equal hashes give all their pairs: where there are many, collapse them with ``np.unique`` first.
     distance : int
         In bits. A million hashes take about a second up to 3, ten seconds up to 7, minutes beyond.
-
-    Returns
-    -------
-    ndarray of int64, shape (P, 2)
-        Positions i < j, sorted, each pair once.
 
     Raises
     ------
@@ -166,12 +142,7 @@ def near_pairs(hashes: ArrayLike, distance: int) -> NDArray[np.int64]:
 
 
 def cell_hashes(image: Image.Image) -> NDArray[np.uint64]:
-    """Perceptual hashes of the cells with enough contrast, (n,); of the whole picture only if it has a frame.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Upright RGB.
+    """Perceptual hashes of the cells with enough contrast, (n,); of the whole upright picture only if framed.
 
     Examples
     --------
@@ -197,12 +168,7 @@ def cell_hashes(image: Image.Image) -> NDArray[np.uint64]:
 
 
 def trimmed(pixels: FloatArray) -> Box | None:
-    """The box inside borders of one colour; None if it is too small or has too little contrast.
-
-    Parameters
-    ----------
-    pixels : (h, w, 3) from 0 to 255
-    """
+    """The box of pixels, (h, w, 3), inside borders of one colour; None if too small or too flat."""
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_CELL_SIDE:
         return None

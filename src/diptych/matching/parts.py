@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from diptych.matching.pixels import BLANK, SIDE, BlockSimilarity, Thumbnail, compare_pixels
+from diptych.matching.pixels import BLANK, SIDE, BlockSimilarity, Thumbnail, compare_pixels, fitting_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,13 +71,7 @@ def part_sizes(aspect: float) -> list[tuple[int, int]]:
 
 
 class GreyThumbnail:
-    """A tiny grey picture with cached transforms, for the coarse search as part or as whole.
-
-    Parameters
-    ----------
-    grey : (h, w) uint8
-        Brightness, as `small_grey` returns it.
-    """
+    """A tiny grey picture of `small_grey` with cached transforms, for the coarse search."""
 
     def __init__(self, grey: NDArray[np.uint8]) -> None:
         self.grey = grey
@@ -124,7 +118,7 @@ class GreyThumbnail:
 
 def small_grey(thumbnail: Thumbnail) -> NDArray[np.uint8]:
     """Brightness of a picture, (h, w), with a longer side of `COARSE` pixels."""
-    grey = thumbnail.grey.resize(_fitting(thumbnail.size, COARSE), Image.Resampling.BOX)
+    grey = thumbnail.grey.resize(fitting_size(thumbnail.size, COARSE), Image.Resampling.BOX)
     return np.asarray(grey, np.uint8)
 
 
@@ -140,9 +134,8 @@ def locate_part(part: GreyThumbnail, whole: GreyThumbnail) -> tuple[float, Box]:
     windows = _windows(sizes, width, height)
     if windows is None:
         return 0.0, (0.0, 0.0, 1.0, 1.0)
-    scores = np.fft.irfft2(
-        spectra[windows.skipped :] * whole.spectrum, (COARSE, COARSE)
-    )  # (N, COARSE, COARSE)
+    spectra = spectra[windows.skipped :] * whole.spectrum
+    scores = np.fft.irfft2(spectra, (COARSE, COARSE))  # (N, COARSE, COARSE)
     scores = scores[:, : windows.valid.shape[1], : windows.valid.shape[2]]
     first, second = (windows.sum(table) for table in whole.sums)
     # norm(w - mean(w))**2 = sum(w**2) - sum(w)**2 / n. A lower bound avoids dividing by 0 for flat windows.
@@ -219,7 +212,7 @@ def _refine(part: Thumbnail, whole: Thumbnail, box: Box) -> tuple[float, Box]:
     at = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, min(box[2] - box[0], widest))
     best = 0.0
     for side, steps in _STAGES:
-        size = _fitting(part.size, min(side, max(part.size)))
+        size = fitting_size(part.size, min(side, max(part.size)))
         target = _normalised(_grey(part, size))
 
         def correlate(x: float, y: float, width: float) -> float:
@@ -269,7 +262,7 @@ def _compare_at(part: Thumbnail, whole: Thumbnail, box: Box, correlation: float)
     box_size = max(round(pixels[2] - pixels[0]), 1), max(round(pixels[3] - pixels[1]), 1)
     # The smaller resolution of the two: enlarging one would only add blur.
     longer = min(max(box_size), max(part.size), SIDE)
-    size = _fitting(part.size, longer)
+    size = fitting_size(part.size, longer)
     similarity = compare_pixels(part.pixels(size), whole.pixels(size, pixels))
     grey = np.asarray(whole.grey, np.float32)
     outside = np.ones(grey.shape, bool)
@@ -286,11 +279,6 @@ def _normalised(grey: FloatArray) -> FloatArray:
     """Flattened, with mean 0 and norm 1."""
     flat = grey.reshape(-1) - grey.mean()
     return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6))
-
-
-def _fitting(size: tuple[int, int], longer: int) -> tuple[int, int]:
-    scale = longer / max(size)
-    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
 def _in_pixels(box: Box, size: tuple[int, int]) -> Box:

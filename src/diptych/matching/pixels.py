@@ -33,23 +33,16 @@ _FLIP = Image.Transpose.FLIP_LEFT_RIGHT
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """A picture reduced to the size at which copies are compared.
-
-    Attributes
-    ----------
-    image : PIL.Image.Image
-        RGB, upright, its longer side at most `SIDE`.
-    """
+    """A picture reduced to the size at which copies are compared: upright RGB, at most `SIDE` long."""
 
     image: Image.Image
 
     @classmethod
     def of(cls, image: Image.Image) -> Thumbnail:
         """Reduce a decoded picture of any size."""
-        scale = SIDE / max(image.size)
-        if scale >= 1:
+        if max(image.size) <= SIDE:
             return cls(image)
-        size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+        size = fitting_size(image.size, SIDE)
         return cls(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
 
     @property
@@ -121,6 +114,12 @@ class BlockSimilarity:
         """Fraction of the textured blocks, or of all, with at least this similarity; 0 if there are none."""
         blocks = self.blocks[self.textured] if textured else self.blocks
         return float((blocks >= least).mean()) if blocks.size else 0.0
+
+
+def fitting_size(size: tuple[int, int], longer: int, *, least: int = 1) -> tuple[int, int]:
+    """Width and height with this longer side and the same aspect; no side shorter than `least`."""
+    scale = longer / max(size)
+    return max(round(size[0] * scale), least), max(round(size[1] * scale), least)
 
 
 def compare_thumbnails(a: Thumbnail, b: Thumbnail) -> BlockSimilarity:

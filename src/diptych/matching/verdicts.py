@@ -104,10 +104,7 @@ class PairScreening:
 def screen_pair(a: GreyThumbnail, b: GreyThumbnail, *, parts: bool = True) -> PairScreening:
     """Compare two grey thumbnails; a false result means that the pictures are unrelated.
 
-    Parameters
-    ----------
-    parts : bool
-        Also search for each picture inside the other, which takes longer.
+    With `parts`, each picture is also searched for inside the other, which takes longer.
     """
     if a.blank or b.blank:
         return PairScreening(0.0, 0.0)  # the similarity of blank pictures is no evidence
@@ -179,19 +176,19 @@ def _altered(a: Thumbnail, b: Thumbnail, similarity: BlockSimilarity) -> Verdict
     changed = similarity.blocks < BAD_BLOCK
     if not changed.any():
         changed = _standing_out(similarity) | (similarity.blocks <= similarity.worst)
-    if _goes_both_ways(a, b, changed) or _moved(a, b, changed):
+    size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
+    grey_a, grey_b = (thumbnail.pixels(size).mean(-1) for thumbnail in (a, b))
+    if _goes_both_ways(grey_a, grey_b, changed) or _moved(grey_a, grey_b, changed):
         return Verdict("scene", "another moment", similarity.mean)
     y, x = np.nonzero(changed)
     box = (x.min() / columns, y.min() / rows, (x.max() + 1) / columns, (y.max() + 1) / rows)
     return Verdict("part", "written over", similarity.mean, (box[0], box[1], box[2], box[3]))
 
 
-def _goes_both_ways(a: Thumbnail, b: Thumbnail, changed: NDArray[np.bool_]) -> bool:
+def _goes_both_ways(a: FloatArray, b: FloatArray, changed: NDArray[np.bool_]) -> bool:
     """Whether each picture is brighter in some of the changed blocks, and has more edges in some."""
-    size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
-    grey_a, grey_b = (thumbnail.pixels(size).mean(-1) for thumbnail in (a, b))
-    brightness = _opposite_fraction(grey_a, grey_b, changed)
-    return min(brightness, _opposite_fraction(_edges(grey_a), _edges(grey_b), changed)) > SIDED
+    brightness = _opposite_fraction(a, b, changed)
+    return min(brightness, _opposite_fraction(_edges(a), _edges(b), changed)) > SIDED
 
 
 def _edges(grey: FloatArray) -> FloatArray:
@@ -210,16 +207,13 @@ def _opposite_fraction(a: FloatArray, b: FloatArray, changed: NDArray[np.bool_])
     return min(positive, total - positive) / max(total, 1e-6)
 
 
-def _moved(a: Thumbnail, b: Thumbnail, changed: NDArray[np.bool_]) -> bool:
+def _moved(a: FloatArray, b: FloatArray, changed: NDArray[np.bool_]) -> bool:
     """Whether changed content of each picture reappears near by in the other one: it has moved.
 
     A sign or a text that was added to a picture does not appear in the picture without it.
     """
-    size = min(a.size[0], b.size[0]), min(a.size[1], b.size[1])
-    grey_a, grey_b = (thumbnail.pixels(size).mean(-1) for thumbnail in (a, b))
     centres = np.argwhere(changed) * BLOCK + BLOCK // 2
-    both = _moved_fraction(grey_a, grey_b, centres), _moved_fraction(grey_b, grey_a, centres)
-    return min(both) >= MOVED_FRACTION
+    return min(_moved_fraction(a, b, centres), _moved_fraction(b, a, centres)) >= MOVED_FRACTION
 
 
 def _moved_fraction(source: FloatArray, target: FloatArray, centres: NDArray[np.int64]) -> float:

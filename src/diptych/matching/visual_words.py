@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from diptych.matching.pixels import fitting_size
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -45,12 +47,9 @@ _ALWAYS_RARE = 64  # a word in at most so many pictures is never ignored
 
 
 def extract_visual_words(image: Image.Image) -> VisualWords:
-    """The words of the keypoints of a picture, (n, `PROBES`), the nearest first; n is at most `KEYPOINTS`.
+    """The words of the keypoints of an upright picture, (n, `PROBES`), the nearest first.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Upright, grey or RGB.
+    n is at most `KEYPOINTS`.
 
     Examples
     --------
@@ -60,9 +59,7 @@ def extract_visual_words(image: Image.Image) -> VisualWords:
     >>> len(np.intersect1d(words[:, 0], part[:, 0])) >= 10
     True
     """
-    scale = SIDE / max(image.size)
-    size = max(round(image.width * scale), 16), max(round(image.height * scale), 16)
-    small = image.convert("L").resize(size, Image.Resampling.BICUBIC)
+    small = image.convert("L").resize(fitting_size(image.size, SIDE, least=16), Image.Resampling.BICUBIC)
     levels = _blurred(np.asarray(small, np.float32))
     keypoints = _detect(levels)
     if not len(keypoints):
@@ -81,14 +78,8 @@ class VisualWordIndex:
 
     The pictures of word w are `owners[starts[w] : starts[w + 1]]`. E.g. pictures 0 and 1 with words {5, 9}
     and {5}: the words [5, 9, 5] sorted are [5, 5, 9] with owners [0, 1, 0], so word 5 owns the slice 0..1 and
-    word 9 the slice 2..2. A word is weighted by its squared inverse document frequency.
-
-    Parameters
-    ----------
-    contents : sequence of int
-        Numbers of the pictures.
-    words : mapping
-        Content -> its words, (n, `PROBES`); pictures that are missing have none.
+    word 9 the slice 2..2. A word is weighted by its squared inverse document frequency. `words` maps contents
+    to their words, (n, `PROBES`); pictures that are missing have none.
 
     Examples
     --------

@@ -94,13 +94,7 @@ def nearest_exact(
 def rerank(
     segments: Segments, query: FloatArray, candidates: RowNumbers, k: int
 ) -> tuple[RowNumbers, FloatArray]:
-    """Find the k nearest of some candidates to one query (dim,); same cosines as `nearest_exact`.
-
-    Parameters
-    ----------
-    candidates : (C,) int64
-        Row numbers in increasing order.
-    """
+    """The k nearest of candidate rows, in increasing order, to a query (dim,); cosines as `nearest_exact`."""
     segments.advise(scan=False)
     rows, cosines = _search_blocks(segments, query[None], k, list(_gathered_blocks(candidates)))
     return rows[0], cosines[0]

@@ -138,14 +138,7 @@ def collection_hash(segments: Segments, rows: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class RowFilter:
-    """The rows of an index that pass a filter.
-
-    Attributes
-    ----------
-    mask : (rows,) bool
-    sizes : (lists,) int64
-        Number of these rows in each list.
-    """
+    """The rows of an index that pass a filter, (rows,), and their number in each list, (lists,)."""
 
     mask: BoolArray
     sizes: NDArray[np.int64]
@@ -174,14 +167,7 @@ class ProbeResult:
 
 
 class IvfIndex:
-    """An open index.
-
-    Parameters
-    ----------
-    index : faiss.IndexIVF
-    list_of : (rows,) uint32
-        The list of each row.
-    """
+    """An open index; `list_of`, (rows,) uint32, is the list of each row."""
 
     def __init__(self, head: IvfHeader, index: Any, list_of: NDArray[np.uint32]) -> None:
         self.head, self._index, self._list_of = head, index, list_of

@@ -90,9 +90,6 @@ def build_ivf(
         Embeddings of realistic text queries, at least 16; a few hundred make the tuning reliable.
     lists : int, optional
         By default four times the square root of the number of rows.
-    stage : callable, optional
-        Called as `stage(name, total)` when a part of the work begins; returns a context manager that yields a
-        progress function.
 
     Raises
     ------

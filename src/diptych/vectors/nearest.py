@@ -41,11 +41,6 @@ class NearestNeighbours:
     exact_rows : int
         Up to so many rows are scanned without the index.
 
-    Attributes
-    ----------
-    index_error : str or None
-        Why an existing index is not used.
-
     Examples
     --------
     >>> import tempfile

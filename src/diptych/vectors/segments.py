@@ -85,15 +85,10 @@ class Segments:
         self.rows = rows
 
     def append(self, rows: FloatArray | HalfArray) -> int:
-        """Write rows behind the last valid row, flush them to the device, and count them as valid.
+        """Write rows behind the last valid row, flush and count them; return the first new number.
 
         The caller holds the lock of all writers (a database transaction) and stores the new count in it. The
         order matters: a row is on the device before the database says that it is valid.
-
-        Returns
-        -------
-        int
-            The number of the first new row.
 
         Raises
         ------

@@ -175,19 +175,10 @@ def missing_from(database: Database, content: int, annotations: Annotations) -> 
 
 
 def set_aside(database: Database, leaving: Mapping[int, FileLocation]) -> list[FileLocation]:
-    """Save the annotations of contents that are about to be removed, under the hash of their bytes.
+    """Save the annotations of contents that are about to be removed; return the files of those with any.
 
-    Parameters
-    ----------
-    database : Database
-        In a transaction.
-    leaving : mapping
-        Content -> a file that held it.
-
-    Returns
-    -------
-    list of (path, member)
-        The files of the contents that had annotations.
+    `leaving` maps each content to a file that held it. The annotations are stored under the hash of the
+    bytes, inside the caller's transaction.
     """
     # Before the contents are removed, in the same transaction: a kill leaves either the content with its
     # annotations, or the annotations here.
@@ -205,19 +196,9 @@ def set_aside(database: Database, leaving: Mapping[int, FileLocation]) -> list[F
 
 
 def restore_annotations(database: Database, content: int, location: FileLocation) -> bool:
-    """Restore the annotations that were set aside for a content's bytes, or for an earlier state of its file.
+    """Restore what was set aside for the bytes of a content, or for its file; whether there was any.
 
-    Parameters
-    ----------
-    database : Database
-        In a transaction.
-    location : (path, member)
-        A file that holds it.
-
-    Returns
-    -------
-    bool
-        Whether any annotations were restored.
+    `location` is a file that holds the content. Inside the caller's transaction.
     """
     candidates = database.all(
         "SELECT s.hash, s.annotations, s.difference_hash, s.perceptual_hash, s.taken, s.hash = c.hash "
@@ -256,18 +237,8 @@ def clear_set_aside(database: Database, origin: str) -> None:
 def is_same_image(database: Database, old: int, new: int, cosine: float | None) -> bool | None:
     """Whether the content that replaced another one in a file is an edit of the same image.
 
-    Parameters
-    ----------
-    old, new : int
-        Contents.
-    cosine : float or None
-        Cosine similarity of their image embeddings, if both have one.
-
-    Returns
-    -------
-    bool or None
-        None if undecidable: the hashes differ, and there is neither a date nor a cosine (one of the two has
-        no embedding by this encoder).
+    `cosine` is that of their embeddings, if both have one. None if undecidable: the hashes differ, and there
+    is neither a date nor a cosine.
 
     Notes
     -----
@@ -327,16 +298,10 @@ def carry_annotations(
 ) -> CarriedAnnotations:
     """Copy annotations from old contents to their edits, inside the caller's transaction.
 
-    Parameters
-    ----------
-    space : Space
-        Holds the embeddings of the new contents.
-    replaced : sequence of (old content, new content, file)
-        Files whose content changed.
-    created : collection of int
-        Contents that are new in this transaction and could be decoded. Only these can be edits: a content
-        that was known before belongs to another file (as when two files swapped names), and one that cannot
-        be decoded cannot be compared.
+    `replaced` are the files whose content changed: (old content, new content, file). `space` holds the
+    embeddings of the new ones. Only contents that are `created` in this transaction and could be decoded can
+    be edits: one that was known before belongs to another file (as when two files swapped names), and one
+    that cannot be decoded cannot be compared.
     """
     carried = CarriedAnnotations()
     annotations = read_annotations(database, {old for old, _, _ in replaced}) if replaced else {}

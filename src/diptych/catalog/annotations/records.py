@@ -167,7 +167,8 @@ def save_content(database: Database, image: ImageRecord, created: set[int]) -> i
     if rows and image.stored:
         return int(rows[0][0])
     decoded = image.decoded()
-    if rows and image.error is not None and _is_embedded(database, rows[0][0]):
+    embedded = rows and database.all("SELECT 1 FROM vectors WHERE content = ? LIMIT 1", rows[0])
+    if embedded and image.error is not None:
         # It was decoded before, so its metadata is valid: only this attempt to decode it has failed.
         database.run("UPDATE contents SET error = ? WHERE id = ?", (image.error, rows[0][0]))
         return int(rows[0][0])
@@ -185,11 +186,6 @@ def save_content(database: Database, image: ImageRecord, created: set[int]) -> i
     if image.error is None:
         created.add(content)
     return content
-
-
-def _is_embedded(database: Database, content: int) -> bool:
-    """Whether some space has an embedding of a content."""
-    return bool(database.all("SELECT 1 FROM vectors WHERE content = ? LIMIT 1", (content,)))
 
 
 def save_file(

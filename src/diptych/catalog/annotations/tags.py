@@ -62,33 +62,11 @@ def check_origin(origin: str) -> str:
     return name
 
 
-def keep_keywords(database: Database, content: int, keywords: Sequence[str]) -> None:
-    """Save the keywords of an image file as tags of origin `FILE`, inside the caller's transaction."""
-    _replace(database, FILE, content, dict.fromkeys(keywords, 1.0))
-
-
-def keep_rating(database: Database, content: int, rating: int | None) -> None:
-    """Save the rating in an image file with origin `FILE`, inside the caller's transaction."""
-    database.run("DELETE FROM ratings WHERE content = ? AND origin = ?", (content, FILE))
-    if rating:  # 0 means not rated
-        database.run(
-            "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)", (content, FILE, rating)
-        )
-
-
 def set_tags(database: Database, origin: str, scores: Mapping[int, Mapping[str, float]]) -> int:
-    """Replace the tags of an origin, in one transaction.
+    """Replace the tags of an origin, in one transaction; return the number of images that changed.
 
-    Parameters
-    ----------
-    scores : mapping
-        Content -> tag -> score. An empty inner mapping removes the tags of this origin. Contents that have
-        left the catalogue are skipped.
-
-    Returns
-    -------
-    int
-        Number of images whose tags or scores changed.
+    `scores` maps content -> tag -> score. An empty inner mapping removes the tags of this origin; contents
+    that have left the catalogue are skipped.
     """
     with database.writing():
         before = _scores(database, origin, list(scores))
@@ -152,10 +130,7 @@ def remove_tags(database: Database, contents: Sequence[int], tags: Sequence[str]
 def rate(database: Database, contents: Sequence[int], rating: int | None) -> int:
     """Rate images by hand and return the number of ratings that changed.
 
-    Parameters
-    ----------
-    rating : int or None
-        -1 (rejected) to 5. None removes the rating by hand, so that the file's own is used again.
+    `rating` is -1 (rejected) to 5; None removes the rating by hand, so that the file's own is used again.
 
     Raises
     ------
@@ -249,6 +224,13 @@ def _replace(database: Database, origin: str, content: int, tags: Mapping[str, f
     )
 
 
+def _add_rating(database: Database, origin: str, content: int, rating: int | None) -> None:
+    if rating:  # 0 means not rated
+        database.run(
+            "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)", (content, origin, rating)
+        )
+
+
 # ------------------------------------------------------------------- metadata of headers and sidecars
 
 _COLUMNS = ("taken", "taken_from", "latitude", "longitude")
@@ -257,14 +239,11 @@ _COLUMNS = ("taken", "taken_from", "latitude", "longitude")
 def keep_details(database: Database, content: int, details: Details, *, exists: bool) -> None:
     """Save the metadata of a header, inside the caller's transaction.
 
-    Parameters
-    ----------
-    exists : bool
-        The row of the content existed before. It is updated, as this version may read more fields of the
-        header.
+    `exists`: the row of the content existed before. It is updated, as this version may read more fields.
     """
-    keep_keywords(database, content, details.keywords)
-    keep_rating(database, content, details.rating)
+    _replace(database, FILE, content, dict.fromkeys(details.keywords, 1.0))
+    database.run("DELETE FROM ratings WHERE content = ? AND origin = ?", (content, FILE))
+    _add_rating(database, FILE, content, details.rating)
     if exists:
         taken = details.taken and details.taken.isoformat(sep=" ")
         database.run(
@@ -311,11 +290,7 @@ def _apply_sidecars(
         "INSERT INTO tags (content, tag, score, origin) VALUES (?, ?, 1.0, ?)",
         [(content, word, SIDECAR) for word in sidecars.keywords],
     )
-    if sidecars.rating:  # 0 means not rated
-        database.run(
-            "INSERT INTO ratings (content, origin, rating) VALUES (?, ?, ?)",
-            (content, SIDECAR, sidecars.rating),
-        )
+    _add_rating(database, SIDECAR, content, sidecars.rating)
     # '' says that no sidecar overrides anything: the columns are the image's own.
     own_values = json.loads(own_data) if own_data else values
     taken, taken_from, latitude, longitude = own_values

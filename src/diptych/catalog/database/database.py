@@ -73,12 +73,7 @@ class Database(Protocol):
 
 
 class Sqlite:
-    """A SQLite database file.
-
-    Parameters
-    ----------
-    create : bool
-        Create the file if it does not exist.
+    """A SQLite database file, which `create` makes if it does not exist.
 
     Raises
     ------

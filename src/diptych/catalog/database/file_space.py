@@ -32,18 +32,7 @@ INDEX = "ivf"  # folder of the search index, inside the folder of the space
 
 
 class FileSpace(Space):
-    """A space stored in a folder.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of the catalogue.
-
-    Attributes
-    ----------
-    segments : Segments
-        The files of rows.
-    """
+    """A space stored in a folder inside that of the catalogue; `segments` are its files of rows."""
 
     def __init__(self, database: Database, folder: Path, info: SpaceInfo) -> None:
         super().__init__(database, info)

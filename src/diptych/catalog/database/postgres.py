@@ -53,12 +53,7 @@ def is_address(location: str | Path) -> bool:
 
 
 class Postgres:
-    """A PostgreSQL database, with one connection per thread.
-
-    Parameters
-    ----------
-    address : str
-        `postgresql://user@host/database`.
+    """A PostgreSQL database (`postgresql://user@host/database`), with one connection per thread.
 
     Raises
     ------
@@ -210,13 +205,7 @@ def _psycopg_sql(sql: str) -> str:
 
 
 class PostgresSpace(Space):
-    """A space whose embeddings are a table with a pgvector column.
-
-    Parameters
-    ----------
-    database : Database
-        A `Postgres`.
-    """
+    """A space whose embeddings are a table with a pgvector column, in a `Postgres` database."""
 
     def __init__(self, database: Database, info: SpaceInfo) -> None:
         super().__init__(database, info)

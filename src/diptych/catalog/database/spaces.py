@@ -125,31 +125,16 @@ class Space(ABC):
     ) -> tuple[RowNumbers, FloatArray]:
         """Search the k nearest live rows of each query: row numbers and cosines, (Q, k), best first.
 
-        Where there are fewer than k rows, numbers are padded with -1 and cosines with -inf.
-
-        Parameters
-        ----------
-        queries : (Q, dim) float32
-            Unit vectors.
-        allowed : (n,) int64, optional
-            The rows that may be returned, sorted. They are scanned exhaustively, so filters lose no recall.
+        Where there are fewer than k rows, numbers are padded with -1 and cosines with -inf. `queries` are
+        unit vectors, (Q, dim). `allowed` rows, sorted, are scanned exhaustively, so filters lose no recall.
         """
 
     @abstractmethod
     def improve(self, queries: FloatArray, stage: Stage) -> str | None:
         """Build a search index if a scan would be slow and the present index is missing or outdated.
 
-        Parameters
-        ----------
-        queries : (T, dim) float32
-            Text embeddings to measure the recall of the index with.
-        stage : callable
-            `stage(name, total)` returns a context manager that gives a progress function.
-
-        Returns
-        -------
-        str or None
-            One line about the index; None if none was built.
+        Its recall is measured with `queries`, (T, dim) text embeddings. Returns one line about it; None if
+        none was built.
         """
 
     @abstractmethod

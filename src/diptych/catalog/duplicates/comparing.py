@@ -44,16 +44,8 @@ def compare_new(
 ) -> None:
     """Compare new pictures with all pictures, and store the pairs that are related.
 
-    Parameters
-    ----------
-    pairs : PairStore
-        Of this space.
-    parts : bool
-        Also search for pictures inside other pictures.
-    only : collection of int, optional
-        New pictures to compare; all by default.
-    stage : callable
-        `stage(name, total)` returns a context manager that yields a progress function.
+    With `parts`, pictures are also searched for inside other pictures. `only` restricts the new pictures that
+    are compared; all by default.
     """
     contents = contents_of(space)
     depth, depths = DEEP[parts], pairs.depths()

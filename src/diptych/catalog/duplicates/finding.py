@@ -99,8 +99,6 @@ def find_duplicates(
         Compare only files in these folders, with each other.
     filters : Filter, optional
         Compare only pictures and files that pass the filter, with each other.
-    stage : callable, optional
-        `stage(name, total)` returns a context manager that yields a progress function.
 
     Raises
     ------

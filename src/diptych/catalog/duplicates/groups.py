@@ -104,7 +104,7 @@ def make_groups(
     rules: Sequence[KeepRule],
     tiers: Collection[Tier] = TIERS,
 ) -> list[DuplicateGroup]:
-    """Form groups of related files.
+    """Form groups of related files, sorted by tier, the largest first.
 
     Parameters
     ----------
@@ -114,11 +114,6 @@ def make_groups(
         Decide which file is kept.
     tiers : collection of Tier
         Groups to return.
-
-    Returns
-    -------
-    list of DuplicateGroup
-        By tier, the largest first.
     """
     usable = _series([pair for pair in pairs if pair.first in files and pair.second in files])
     same = [pair for pair in usable if pair.verdict.tier == "picture" and "picture" in tiers]
@@ -210,9 +205,7 @@ def _parts(
         # a == b: the two are connected as copies through other pictures, and need no second group.
         if pair.verdict.tier != "part" or a == b:
             continue
-        if (
-            pair.verdict.whole is None
-        ):  # neither contains the other: the better file takes the role of the whole
+        if pair.verdict.whole is None:  # neither contains the other: the better file takes this role
             first = best_first([heads[a], heads[b]], rules)[0][0]
             whole, part = (a, b) if first is heads[a] else (b, a)
         else:

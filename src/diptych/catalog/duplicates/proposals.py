@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 DIFFERENCE_BITS, PERCEPTUAL_BITS, CELL_BITS = 10, 10, 8  # largest Hamming distances
 NEIGHBOURS, SHARING = 10, 10  # candidates by vectors, and by visual words
 MOST = 24  # candidates by one hash of one picture
-_BRUTE_FORCE = (
-    3e9  # up to so many comparisons, a few seconds, all are made; beyond, hashes are indexed by bands
-)
+# Up to so many comparisons, a few seconds, all are made; beyond, hashes are indexed by bands.
+_BRUTE_FORCE = 3e9
 _SLICE = 2**24  # comparisons at once
 _NO_CELLS = np.zeros(0, np.uint64)
 # The bits of a perceptual hash that belong to odd horizontal frequencies, whose coefficients change their
@@ -100,12 +99,9 @@ class Proposer:
         self._owners = {row: content for content, row in space.rows_of(contents).items()}
 
     def by_hash(self, fresh: NDArray[np.bool_]) -> Pairs:
-        """Pairs of contents with similar hashes, plain or mirrored, (P, 2); at least one of each is fresh.
+        """Pairs of contents with similar hashes, plain or mirrored, (P, 2), at least one of them `fresh`.
 
-        Parameters
-        ----------
-        fresh : (N,) bool
-            Of `contents`.
+        `fresh` is a mask of `contents`.
         """
         valid = self.hashes.valid & (self.hashes.difference != 0)  # 0 is the hash of blank pictures
         queries, targets = np.flatnonzero(fresh & valid), np.flatnonzero(valid)

@@ -27,9 +27,8 @@ LAYOUT = 0.6  # least correlation of the thumbnails of a scene
 SCENE_FACTOR = 1.3
 BURST_FACTOR = 0.8  # for pictures that one camera took within `BURST`, whatever their layout
 BURST = timedelta(minutes=1)
-MOMENT = timedelta(
-    hours=1
-)  # similar files that one camera took at different times within it are different pictures
+# Similar files that one camera took at different times within this are different pictures.
+MOMENT = timedelta(hours=1)
 SAMPLE = 1000
 
 
@@ -48,13 +47,7 @@ class CameraShot:
 
 
 class Scenes:
-    """Decides whether two pictures show the same scene.
-
-    Parameters
-    ----------
-    contents : sequence of int
-        The pictures that will be compared.
-    """
+    """Decides whether two pictures show the same scene; `contents` are those that will be compared."""
 
     def __init__(self, space: Space, contents: Sequence[int]) -> None:
         self.median, self.high = chance_cosines(space)
@@ -65,16 +58,7 @@ class Scenes:
     ) -> Verdict | None:
         """The verdict by pixels, corrected by capture times; without one, a verdict by times and vectors.
 
-        Parameters
-        ----------
-        a, b : int
-            Contents.
-        verdict : Verdict, optional
-            By pixels.
-        layout : float
-            Correlation of the thumbnails.
-        cosine : float
-            Of the vectors.
+        `verdict` is that by pixels, `layout` the correlation of the thumbnails, `cosine` that of the vectors.
         """
         shot = self.shots.get(a)
         elapsed = shot.since(self.shots.get(b)) if shot is not None else None

@@ -50,12 +50,7 @@ class SimilarImage:
 
 
 class SimilarImageSearch:
-    """Compares pictures that are not in a catalogue with those that are.
-
-    Parameters
-    ----------
-    filters : Filter, optional
-        Search only these pictures of the catalogue.
+    """Compares pictures that are not in a catalogue with those that are and pass a filter.
 
     Raises
     ------
@@ -91,17 +86,9 @@ class SimilarImageSearch:
         self.cache.close()
 
     def search(self, path: Path, *, alike: int = 5) -> list[SimilarImage]:
-        """Find pictures that are the same as this one, related to it, or similar.
+        """Find pictures that are the same, related or similar: by tier, then the nearest first.
 
-        Parameters
-        ----------
-        alike : int
-            Most pictures that are only similar.
-
-        Returns
-        -------
-        list of SimilarImage
-            By tier, then the nearest first.
+        At most `alike` pictures are only similar.
 
         Raises
         ------

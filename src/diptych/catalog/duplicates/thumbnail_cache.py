@@ -56,10 +56,7 @@ class LocalFeatures:
 class ThumbnailCache:
     """Thumbnails and features of the pictures of a catalogue, by content number.
 
-    Attributes
-    ----------
-    failed : dict
-        Content -> why the picture could not be read.
+    `failed` maps contents to the reason why the picture could not be read.
     """
 
     def __init__(self, database: Database) -> None:

@@ -79,10 +79,7 @@ class RestoreReport:
 def undo_list(folder: Path, catalog: str = "") -> Iterator[tuple[Path, Write]]:
     """Create a list; yields its path, whose stem names the run, and a function that appends a line.
 
-    Parameters
-    ----------
-    catalog : str
-        The folder of the catalogue, which is updated when files are put back.
+    `catalog` is the folder of the catalogue, which is updated when files are put back.
     """
     folder = folder.absolute()  # the path is shown to the user, whose working directory may change
     with saving(folder):

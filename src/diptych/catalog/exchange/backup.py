@@ -38,11 +38,6 @@ def back_up(store: Store, to: str | Path, *, stage: Stage = silent) -> Path:
     stage : callable, optional
         As for `index`, in bytes.
 
-    Returns
-    -------
-    Path
-        The folder, which every command accepts as --catalog.
-
     Raises
     ------
     CatalogError

@@ -58,8 +58,6 @@ def export_vectors(
         Rows in one part of the folder.
     filters : Filter, optional
         Only these images.
-    stage : callable, optional
-        As for `index`.
 
     Raises
     ------

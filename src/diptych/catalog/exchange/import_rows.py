@@ -54,9 +54,8 @@ def sample_of(rows: Sequence[Row]) -> list[int]:
 def details_of(row: Row) -> Details:
     """Size, format, date, location and camera, as far as a row has them."""
     try:
-        taken = datetime.fromisoformat(str(row.get("taken") or "")).replace(
-            tzinfo=None
-        )  # local time, as cameras store it
+        # Local time, as cameras store it.
+        taken = datetime.fromisoformat(str(row.get("taken") or "")).replace(tzinfo=None)
     except ValueError:
         taken = None
     latitude, longitude = (

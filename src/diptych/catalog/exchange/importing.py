@@ -121,8 +121,6 @@ def import_vectors(
         The column of vectors in a Parquet file.
     trust : bool
         Accept vectors without evidence that this encoder made them.
-    stage : callable, optional
-        As for `index`.
 
     Raises
     ------

@@ -26,7 +26,7 @@ def forget_paths(
     keep: Collection[str | Path] = (),
     changes: AnnotationChanges | None = None,
 ) -> int:
-    """Remove files and folders from the catalogue, whether they exist on disk or not.
+    """Remove files and folders, whether they exist on disk or not; return the number of files removed.
 
     When a folder above them is indexed, they are left out from now on, until they are named themselves.
 
@@ -36,11 +36,6 @@ def forget_paths(
         Paths below those that stay, because the same command indexes them.
     changes : AnnotationChanges, optional
         Receives how tags and ratings were affected.
-
-    Returns
-    -------
-    int
-        Number of files removed.
 
     Raises
     ------

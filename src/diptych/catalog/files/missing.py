@@ -22,11 +22,7 @@ def deleted_files(
 ) -> list[tuple[bytes, str]]:
     """Return those of the gone files that were deleted, as far as can be decided.
 
-    Parameters
-    ----------
-    gone : sequence of (path, member)
-    devices : collection of int
-        Known devices of which some file was listed.
+    `devices` are known devices of which some file was listed.
 
     Notes
     -----

@@ -30,33 +30,29 @@ LENGTH_TOLERANCE = 0.01  # of the length of a unit vector; float16 and 8-bit wei
 SHOWN = 5  # examples in a message
 _ROWS = 8192  # rows read at once
 
+
+def _orphans(column: str, table: str, parent: str, shown: str) -> str:
+    """SQL for the rows of a table whose `column` names no row of the parent table."""
+    return (
+        f"SELECT t.{shown} FROM {table} t LEFT JOIN {parent} p ON p.id = t.{column} "
+        f"WHERE t.{column} IS NOT NULL AND p.id IS NULL"
+    )
+
+
 # Faults: name and a query that returns the numbers of the faulty rows, in SQL that both databases accept.
 _RULES = (
     (
         "pictures without a file",
         "SELECT c.id FROM contents c LEFT JOIN files f ON f.content = c.id WHERE f.id IS NULL",
     ),
-    (
-        "files of a missing picture",
-        "SELECT f.id FROM files f LEFT JOIN contents c ON c.id = f.content "
-        "WHERE f.content IS NOT NULL AND c.id IS NULL",
-    ),
+    ("files of a missing picture", _orphans("content", "files", "contents", "id")),
     (
         "files without a picture and without a reason",
         "SELECT id FROM files WHERE content IS NULL AND error IS NULL",
     ),
-    (
-        "vectors of a missing picture",
-        "SELECT v.content FROM vectors v LEFT JOIN contents c ON c.id = v.content WHERE c.id IS NULL",
-    ),
-    (
-        "vectors of a missing space",
-        "SELECT v.content FROM vectors v LEFT JOIN spaces s ON s.id = v.space WHERE s.id IS NULL",
-    ),
-    (
-        "tags of a missing picture",
-        "SELECT t.content FROM tags t LEFT JOIN contents c ON c.id = t.content WHERE c.id IS NULL",
-    ),
+    ("vectors of a missing picture", _orphans("content", "vectors", "contents", "content")),
+    ("vectors of a missing space", _orphans("space", "vectors", "spaces", "content")),
+    ("tags of a missing picture", _orphans("content", "tags", "contents", "content")),
     (
         # While a space is being filled, a new image has its embedding in that space only.
         "pictures without a vector and without a reason",
@@ -67,19 +63,9 @@ _RULES = (
 
 
 def check(store: Store, stage: Stage = silent) -> list[str]:
-    """Read a whole catalogue and report inconsistencies.
+    """Read a whole catalogue and return one line for each kind of inconsistency.
 
-    Parameters
-    ----------
-    store : Store
-        Opening it has already rejected files of embeddings that are missing or too short.
-    stage : callable, optional
-        As for `index`.
-
-    Returns
-    -------
-    list of str
-        One line for each kind of fault; empty if there is none.
+    Opening the store has already rejected files of embeddings that are missing or too short.
 
     Examples
     --------

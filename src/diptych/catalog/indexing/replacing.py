@@ -25,17 +25,9 @@ _CHUNK = 4096  # rows copied in one transaction
 
 
 def replace_active(store: Store, *, lacking: int = 0) -> bool:
-    """Replace the active space by the filling one, if that has the images that can be searched now.
+    """Replace the active space by the filling one if that is complete; return whether it was replaced.
 
-    Parameters
-    ----------
-    lacking : int
-        Number of images that the new space may lack.
-
-    Returns
-    -------
-    bool
-        Whether the space was replaced.
+    Complete: it has all images that can be searched now, but for `lacking` of them.
 
     Raises
     ------

@@ -78,8 +78,6 @@ def index(
         Store the paths, so that they are indexed again when none are named; False for a part of one.
     reembed : bool
         Fill a new space with this encoder, and replace the old one once the new one is complete.
-    stage : callable, optional
-        `stage(name, total)` returns a context manager that gives a progress function.
 
     Raises
     ------

@@ -74,17 +74,8 @@ class Projection:
 def k_means(rows: FloatArray, clusters: int, *, seed: int = 0) -> tuple[NDArray[np.intp], FloatArray]:
     """Spherical k-means: assign rows of length one to the centre of largest cosine (Dhillon and Modha 2001).
 
-    Parameters
-    ----------
-    rows : (N, short) float32
-        Of length one.
-
-    Returns
-    -------
-    members : (N,) integers
-        The cluster of each row; no cluster is empty if there are enough different rows.
-    centres : (clusters, short) float32
-        Of length one.
+    `rows` (N, short) are of length one. Returns the cluster of each row, (N,), and the centres, (clusters,
+    short), of length one; no cluster is empty if there are enough different rows.
 
     Notes
     -----
@@ -162,16 +153,7 @@ def _distances(rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
 def join(positions: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray[np.intp]:
     """Merge clusters into fewer groups by Ward's method (1963): the least increase of variance first.
 
-    Parameters
-    ----------
-    positions : (K, any) float32
-    sizes : (K,) integers
-        Number of members of each.
-
-    Returns
-    -------
-    (K,) integers
-        The group of each, from 0.
+    From positions (K, any) and numbers of members (K,) to the group of each, (K,), from 0.
 
     Examples
     --------

@@ -58,16 +58,9 @@ class Graph:
 
 
 def neighbours(rows: FloatArray, count: int = NEIGHBOURS, *, seed: int = 0) -> NDArray[np.int32]:
-    """The nearest other rows of each row, (N, count), nearest first.
+    """The nearest other rows of each row of length one, (N, count), nearest first.
 
-    Parameters
-    ----------
-    rows : (N, short) float32
-        Of length one.
-    count : int
-        At most N - 1.
-    seed : int
-        Of the k-means whose clusters are searched; up to 4,000 rows, the search is exhaustive.
+    Up to 4,000 rows, the search is exhaustive; beyond, in the clusters of a k-means.
     """
     lists = max(1, round(len(rows) ** 0.5 / 2)) if len(rows) > 4000 else 1
     members, centres = k_means(rows, lists, seed=seed)
@@ -110,21 +103,11 @@ def graph_of(near: NDArray[np.int32]) -> Graph:
 def lay_out(
     rows: FloatArray, *, seed: int = 0, progress: Callable[[int], None] | None = None
 ) -> tuple[FloatArray, NDArray[np.int32]]:
-    """Lay out rows in two dimensions.
+    """Lay out rows in two dimensions; return the positions, (N, 2), and the neighbours of each row, (N, k).
 
-    Parameters
-    ----------
-    rows : (N, short) float32
-        Of length one, dimensions by decreasing variance.
-    progress : callable, optional
-        Called after every step; there are `EARLY_STEPS + LATE_STEPS`.
-
-    Returns
-    -------
-    positions : (N, 2) float32
-        Centred at zero; neighbours are some tenths to a few units apart.
-    near : (N, k) integers
-        The neighbours of each row.
+    Rows (N, short) are of length one, their dimensions by decreasing variance. Positions are centred at zero;
+    neighbours are some tenths to a few units apart. `progress` is called after every step; there are
+    `EARLY_STEPS + LATE_STEPS`.
     """
     if len(rows) < 4:
         return np.array([[0, 0], [1, 0], [0, 1]], np.float32)[: len(rows)], np.zeros((len(rows), 0), np.int32)

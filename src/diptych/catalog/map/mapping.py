@@ -104,8 +104,6 @@ def make_map(
         Most pictures on the map; of more, a random sample is shown.
     seed : int
         Equal pictures and seeds give equal maps.
-    stage : callable, optional
-        `stage(name, total)` returns a context manager that yields a progress function.
 
     Raises
     ------

@@ -63,12 +63,7 @@ class NameVocabulary:
     def probabilities(self, rows: Rows, members: NDArray[np.intp], clusters: int) -> FloatArray:
         """Mean probability of each word over the pictures of each cluster, (clusters, W); rows sum to one.
 
-        Parameters
-        ----------
-        rows : (N, dim) array
-            Embeddings, in any floating-point precision.
-        members : (N,) integers
-            The cluster of each.
+        `rows` are embeddings (N, dim) in any floating-point precision, `members` the cluster of each.
         """
         total = np.zeros((clusters, len(self.words)), np.float32)
         for start in range(0, len(rows), BLOCK_ROWS):
@@ -103,7 +98,9 @@ def name_clusters(
     *,
     several: int = 3,
 ) -> list[tuple[str, ...]]:
-    """The most characteristic words of each cluster, best first; the first words are all different.
+    """The most characteristic words of each cluster, best first, without articles.
+
+    The first words are all different.
 
     Parameters
     ----------
@@ -114,11 +111,6 @@ def name_clusters(
         Number of pictures of each cluster.
     several : int
         Words per cluster.
-
-    Returns
-    -------
-    list of tuple of str
-        Without articles.
 
     Examples
     --------

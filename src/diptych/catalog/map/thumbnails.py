@@ -35,13 +35,7 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class ThumbnailSheet:
-    """A sprite sheet as a WebP file.
-
-    Attributes
-    ----------
-    failed : tuple of (CatalogEntry, str)
-        Pictures that could not be read, and why; their squares are grey.
-    """
+    """A sprite sheet as a WebP file; unreadable pictures are grey squares, in `failed` with the reason."""
 
     data: bytes
     failed: tuple[tuple[CatalogEntry, str], ...]
@@ -55,12 +49,7 @@ def side_for(pictures: int) -> int:
 def levels_of(positions: FloatArray, *, seed: int = 0) -> NDArray[np.uint8]:
     """The level at which each thumbnail appears, (N,); distances on level L: WIDEST / 2 ** (L / 2) or more.
 
-    Parameters
-    ----------
-    positions : (N, 2) float32
-        From 0 to 1.
-    seed : int
-        Of the order in which thumbnails are tried.
+    Positions, (N, 2), are from 0 to 1; thumbnails are tried in an order that `seed` draws.
 
     Notes
     -----
@@ -138,16 +127,9 @@ def sheets(
     skip: Callable[[int], bool] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[int, ThumbnailSheet]]:
-    """Yield the sheets of these pictures with their numbers.
+    """Yield the sheets of these pictures with their numbers; squares have `side` pixels.
 
-    Parameters
-    ----------
-    side : int
-        Side of a square, pixels.
-    skip : callable, optional
-        Number of a sheet -> whether it exists already.
-    progress : callable, optional
-        Called with the number of further pictures that are done.
+    `skip` tells whether a sheet exists already; `progress` is called with the number of further pictures.
     """
     each = COLUMNS * COLUMNS
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:

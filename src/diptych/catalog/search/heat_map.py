@@ -28,20 +28,10 @@ Box = tuple[int, int, int, int]
 
 
 def heat_map(encoder: Encoder, image: Image.Image, query: FloatArray, background: FloatArray) -> FloatArray:
-    """How well each location matches a query, from 0 to 1.
+    """How well each location matches a query, from 0 to 1: (h, w) of the whole picture, longer side `SIDE`.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Upright RGB.
-    query : (dim,) float32
-    background : (B, dim) float32
-        Embeddings of texts about anything.
-
-    Returns
-    -------
-    ndarray of float32, shape (h, w)
-        Of the whole picture, the longer side `SIDE`; scaled so that the minimum is 0 and the maximum 1.
+    From a query, (dim,), and the embeddings of texts about anything, (B, dim); the picture is upright RGB.
+    Scaled so that the minimum is 0 and the maximum 1.
     """
     boxes = windows(image.width, image.height)
     embeddings = encoder.encode_images([image.crop(box) for box in boxes])  # (W, dim)

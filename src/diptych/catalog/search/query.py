@@ -102,9 +102,8 @@ class _TermReader:
 
     def __init__(self) -> None:
         self.terms: list[Term] = []
-        self._attached: list[
-            Term
-        ] = []  # signed words inside the open text; they follow it as terms of their own
+        # Signed words inside the open text; they follow it as terms of their own.
+        self._attached: list[Term] = []
         self._texts: list[str] = []
         self._sign, self._weight, self._operator = 1.0, 1.0, ""
 

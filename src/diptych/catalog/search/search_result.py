@@ -7,9 +7,9 @@ from typing import Literal
 
 from diptych.catalog.relevance import DEFAULT_CUTOFF
 from diptych.catalog.search.query import EncodedQuery
+from diptych.catalog.store.browsing import check_page
 from diptych.catalog.store.entries import CatalogEntry
 from diptych.catalog.store.filters import Filter
-from diptych.errors import InputError
 
 Sort = Literal["likeness", "date", "name", "rating"]
 SORTS: tuple[Sort, ...] = ("likeness", "date", "name", "rating")
@@ -88,10 +88,5 @@ class SearchOptions:
     collapse: bool = True
 
     def __post_init__(self) -> None:
-        if self.limit < 1 or self.offset < 0:
-            raise InputError(
-                f"limit is {self.limit} and offset is {self.offset}: expected a limit of at least 1 and an "
-                "offset of at least 0"
-            )
-        if self.sort not in SORTS:
-            raise InputError(f"sort is {self.sort!r}: expected {', '.join(SORTS[:-1])} or {SORTS[-1]}")
+        # Here and not in the search, so that a wrong option fails before an encoder is loaded.
+        check_page(self.sort, SORTS, self.limit, self.offset)

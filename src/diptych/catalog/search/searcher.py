@@ -185,12 +185,7 @@ class Searcher:
     def search(
         self, query: str | Sequence[str] | Sequence[Term], options: SearchOptions | None = None
     ) -> SearchResult:
-        """Search for pictures that match a query.
-
-        Parameters
-        ----------
-        query : str, sequence of str, or sequence of Term
-            As for `parse_query`.
+        """Search for pictures that match a query, given as for `parse_query` or as terms.
 
         Raises
         ------
@@ -347,11 +342,6 @@ def first_alike(hashes: Hashes, embeddings: FloatArray) -> NDArray[np.int64]:
     Two hits are near-duplicates if their difference hashes and their vectors are close. A hit is compared
     only with those that represent a group, e.g. if 2 is a duplicate of 0, a later hit is compared with 0
     alone.
-
-    Parameters
-    ----------
-    embeddings : (N, dim) float32
-        Of length one.
 
     Examples
     --------

@@ -70,13 +70,7 @@ def list_pictures(
     InputError
         An unknown order, an invalid page, or an invalid filter.
     """
-    if sort not in LIST_SORTS:
-        raise InputError(f"sort is {sort!r}: expected {', '.join(LIST_SORTS[:-1])} or {LIST_SORTS[-1]}")
-    if limit < 1 or offset < 0:
-        raise InputError(
-            f"limit is {limit} and offset is {offset}: expected a limit of at least 1 and an "
-            "offset of at least 0"
-        )
+    check_page(sort, LIST_SORTS, limit, offset)
     # One snapshot for all queries below: an image that another process removes in between would be counted in
     # `total` and missing on the page.
     with space.database.reading():
@@ -90,6 +84,17 @@ def list_pictures(
         page = contents[offset : offset + limit]
         entries = read_entries(space.database, page, prefer=filters)
         return ListingPage(tuple(entries), len(contents), len(space))
+
+
+def check_page(sort: str, sorts: Sequence[str], limit: int, offset: int) -> None:
+    """Raise InputError for an unknown order or an invalid page."""
+    if sort not in sorts:
+        raise InputError(f"sort is {sort!r}: expected {', '.join(sorts[:-1])} or {sorts[-1]}")
+    if limit < 1 or offset < 0:
+        raise InputError(
+            f"limit is {limit} and offset is {offset}: expected a limit of at least 1 and an "
+            "offset of at least 0"
+        )
 
 
 def entry_key(entry: CatalogEntry, sort: ListSort) -> tuple[Any, ...]:

@@ -115,10 +115,7 @@ def read_entries(
 ) -> list[CatalogEntry]:
     """Read the entries of contents, in the given order; contents that are gone are left out.
 
-    Parameters
-    ----------
-    prefer : Filter, optional
-        If an image has several files, one that passes this filter comes first.
+    If an image has several files, one that passes the filter `prefer` comes first.
     """
     entries: dict[int, CatalogEntry] = {}
     for _, batch in in_batches([int(content) for content in contents]):

@@ -48,12 +48,7 @@ def check_names(database: Database, filters: Filter) -> None:
 def suggest_names(name: str, existing: Sequence[str], *, none: str) -> str:
     """Suggest existing names for a mistyped one, as the second half of a message.
 
-    Parameters
-    ----------
-    existing : sequence of str
-        Existing names, most frequent first.
-    none : str
-        Returned if there are no existing names.
+    `existing` names come most frequent first; `none` is returned if there are none.
 
     Examples
     --------

@@ -56,14 +56,9 @@ class FolderRules:
         return bool(self.exclude) and _compiled(self.exclude, self.base).match_file(composed(relative))
 
     def leaves_out(self, path: Path, *, member: bool = False) -> bool:
-        """Whether a walk of the base leaves out this file below it.
+        """Whether a walk of the base leaves out a file below it, which need not exist any more.
 
-        Parameters
-        ----------
-        path : Path
-            A file, which need not exist any more, or an archive.
-        member : bool
-            The file is an image inside the archive.
+        `member`: the file is an image inside the archive `path`.
 
         Examples
         --------

@@ -81,11 +81,6 @@ class CanonicalPaths:
 
     Example: with the indexed path `/home/me/Pictures`, a link to `/data/photos`, both `/data/photos/a.jpg`
     and `/home/me/Pictures/a.jpg` become `/home/me/Pictures/a.jpg`.
-
-    Parameters
-    ----------
-    roots : iterable of path
-        Indexed paths.
     """
 
     def __init__(self, roots: Iterable[Path]) -> None:

@@ -52,12 +52,7 @@ _CONTENT_COLUMNS = (
 
 
 class Store:
-    """A catalogue: its database and its spaces.
-
-    Parameters
-    ----------
-    folder : path, optional
-        Folder of the embeddings; None if they are in the database (PostgreSQL).
+    """A catalogue: its database and its spaces; without a folder, both are in PostgreSQL.
 
     Attributes
     ----------
@@ -95,12 +90,9 @@ class Store:
 
     @classmethod
     def create(cls, location: str | Path) -> Store:
-        """Open a catalogue, creating it if needed; several processes may do so at once.
+        """Open the catalogue in a folder or PostgreSQL database, creating it if needed.
 
-        Parameters
-        ----------
-        location : path or str
-            A folder, or the address of a PostgreSQL database.
+        Several processes may do so at once.
 
         Raises
         ------
@@ -136,12 +128,7 @@ class Store:
 
     @classmethod
     def open(cls, location: str | Path) -> Store:
-        """Open an existing catalogue.
-
-        Parameters
-        ----------
-        location : path or str
-            A folder, or the address of a PostgreSQL database.
+        """Open an existing catalogue, in a folder or at the address of a PostgreSQL database.
 
         Raises
         ------
@@ -196,19 +183,8 @@ class Store:
         """Save images with their files and embeddings, all in one transaction.
 
         If a content exists already, the files are added to it. A file that held another content before is
-        detached from it.
-
-        Parameters
-        ----------
-        space : Space
-            Receives the embeddings.
-        reread : RereadFiles, optional
-            Receives the results for files that were known before.
-
-        Returns
-        -------
-        AnnotationChanges
-            How tags and ratings were affected.
+        detached from it. `space` receives the embeddings, `reread` the results for files that were known
+        before. Returns how tags and ratings were affected.
         """
         reread = reread or RereadFiles()
         with self.database.writing():
@@ -303,19 +279,10 @@ class Store:
     def _drop_orphans(
         self, former_files: Mapping[int, FileLocation], *, without_set_aside: Collection[int] = ()
     ) -> list[FileLocation]:
-        """Remove those of these contents that no file holds, setting their annotations aside.
+        """Remove those of these contents that no file holds, and set their annotations aside.
 
-        Parameters
-        ----------
-        former_files : mapping
-            Content -> a file that held it.
-        without_set_aside : collection of int
-            Contents whose annotations need not be saved.
-
-        Returns
-        -------
-        list of (path, member)
-            The files of the contents whose annotations were set aside.
+        `former_files` maps each content to a file that held it; annotations of `without_set_aside` need not
+        be saved. Returns the files of contents with annotations.
         """
         orphans = [
             content
