@@ -26,16 +26,8 @@ UNIT_ROWS = 10_000
 MOST_COUNTED = 100  # with more archives their images are not counted beforehand
 # Column names that are recognised, in order of preference.
 IMAGE_COLUMNS = (
-    "image_path",
-    "filepath",
-    "file_path",
-    "path",
-    "image",
-    "img",
-    "file",
-    "filename",
-    "file_name",
-)
+    "image_path", "filepath", "file_path", "path", "image", "img", "file", "filename", "file_name",
+)  # fmt: skip
 TEXT_COLUMNS = ("caption", "text", "title", "sentence", "captions", "txt", "description")
 
 

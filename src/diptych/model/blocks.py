@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from diptych.model.config import Activation
+from diptych.model.config import Activation, TextConfig, ViTConfig
 from diptych.model.rope import Rotation, rotate
 
 
@@ -40,6 +40,22 @@ def l2_normalize(x: Tensor) -> Tensor:
     """Scale vectors along the last axis to length one, in float32 or more."""
     # In bfloat16 the length would be off by up to 0.4 percent.
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+def projection(config: ViTConfig | TextConfig, embed_dim: int) -> nn.Parameter | nn.Linear | None:
+    """A tower's layer to the shared space, unset: a matrix (CLIP), a linear layer (SigLIP, timm) or none."""
+    if not config.projection:
+        return None
+    if config.projection_bias:
+        return nn.Linear(config.width, embed_dim)
+    return nn.Parameter(torch.empty(config.width, embed_dim))
+
+
+def project(x: Tensor, layer: nn.Parameter | nn.Linear | None) -> Tensor:
+    """Apply the layer of `projection`, (..., D) -> (..., E)."""
+    if isinstance(layer, nn.Linear):
+        return layer(x)  # type: ignore[no-any-return]
+    return x if layer is None else x @ layer
 
 
 class Attention(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diptych.model.blocks import MLP, Attention, Transformer
+from diptych.model.blocks import MLP, Attention, Transformer, project, projection
 from diptych.model.config import Activation, ViTConfig
 from diptych.model.rope import Rotation, grid_rotation, select_rotation
 
@@ -54,14 +54,7 @@ class VisionTransformer(nn.Module):
         )
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
         self.pool_head = PoolHead(config, act) if config.pool == "attention" else None
-        self.proj: nn.Parameter | nn.Linear | None = None
-        if config.projection:
-            # A plain matrix in CLIP's files, a linear layer with a bias in those of timm's towers.
-            self.proj = (
-                nn.Linear(width, embed_dim)
-                if config.projection_bias
-                else nn.Parameter(torch.empty(width, embed_dim))
-            )
+        self.proj = projection(config, embed_dim)
 
     @property
     def feature_width(self) -> int:
@@ -109,9 +102,7 @@ class VisionTransformer(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Project features to the shared space, (..., D) -> (..., E)."""
-        if isinstance(self.proj, nn.Linear):
-            return self.proj(x)  # type: ignore[no-any-return]
-        return x if self.proj is None else x @ self.proj
+        return project(x, self.proj)
 
     def _encode_tokens(self, images: Tensor) -> Tensor:
         """Every token after the last block, (B, L, D); in training (B, K, D), the K kept by patch dropout."""

@@ -26,19 +26,12 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "Evaluator": "config",
-    "Run": "config",
-    "TrainConfig": "config",
+    **dict.fromkeys(("Evaluator", "Run", "TrainConfig"), "config"),
+    **dict.fromkeys(("RunPlan", "plan"), "loop.plan"),
+    **dict.fromkeys(("fine_tuning_defaults", "inputs_of"), "objectives.tuning"),
+    **dict.fromkeys(("Listener", "StepReport", "RunSummary", "sample_file"), "loop.listener"),
     "refuse_used": "checkpoints.run_folder",
-    "RunPlan": "loop.plan",
-    "plan": "loop.plan",
     "train": "loop.trainer",
-    "fine_tuning_defaults": "objectives.tuning",
-    "inputs_of": "objectives.tuning",
-    "Listener": "loop.listener",
-    "StepReport": "loop.listener",
-    "RunSummary": "loop.listener",
-    "sample_file": "loop.listener",
 }
 
 if not TYPE_CHECKING:  # with it, a type checker would accept any name

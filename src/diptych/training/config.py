@@ -154,19 +154,9 @@ class TrainConfig:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a number above 0")
         for name in (
-            "pairs_per_epoch",
-            "warmup",
-            "clip",
-            "weight_decay",
-            "patience",
-            "max_minutes",
-            "threads",
-            "lanes",
-            "epochs_cooldown",
-            "lock_image_unlocked_groups",
-            "lock_text_unlocked_layers",
-            "save_frequency",
-            "keep_checkpoints",
+            *("pairs_per_epoch", "warmup", "clip", "weight_decay", "patience", "max_minutes", "threads"),
+            *("lanes", "epochs_cooldown", "lock_image_unlocked_groups", "lock_text_unlocked_layers"),
+            *("save_frequency", "keep_checkpoints"),
         ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")

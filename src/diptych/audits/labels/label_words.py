@@ -25,14 +25,8 @@ _IRREGULAR = {"people": "person", "women": "woman", "men": "man", "children": "c
 _IRREGULAR |= {
     f"{stem}ves": f"{stem}f" for stem in ("thie", "shel", "hal", "loa", "scar", "lea", "wol", "cal", "hoo")
 }
-_IRREGULAR |= {
-    "knives": "knife",
-    "wives": "wife",
-    "lives": "life",
-    "geese": "goose",
-    "feet": "foot",
-    "teeth": "tooth",
-}
+_IRREGULAR |= {f"{stem}ves": f"{stem}fe" for stem in ("kni", "wi", "li")}
+_IRREGULAR |= {"geese": "goose", "feet": "foot", "teeth": "tooth"}
 _PEOPLE_ENDINGS = ("man", "woman", "person", "boy", "girl")  # of compounds: policewoman, salesperson
 _NO_PLURALS = {"ramen", "omen", "specimen", "abdomen", "regimen", "stamen", "acumen", "bitumen"}
 _MAX_PAIRS = 8  # pairs that get a warning each

@@ -17,21 +17,11 @@ from diptych.errors import DataError, counted
 
 PLAIN = "a photo of a {}."
 SENTENCES = (
-    "{}",
-    "{}.",
-    "a {}",
-    "a photo of the {}.",
-    "a picture of a {}.",
-    "an image of a {}.",
-    "this is a {}.",
-    "there is a {} in the picture.",
-    "a good photo of a {}.",
-    "a blurry photo of a {}.",
-    "a close-up photo of a {}.",
-    "itap of a {}.",
-    "the photo shows a {}",
+    "{}", "{}.", "a {}", "a photo of the {}.", "a picture of a {}.", "an image of a {}.",
+    "this is a {}.", "there is a {} in the picture.", "a good photo of a {}.",
+    "a blurry photo of a {}.", "a close-up photo of a {}.", "itap of a {}.", "the photo shows a {}",
     "what you see here is called a {}.",
-)
+)  # fmt: skip
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # a QWERTY keyboard; each row is shifted right by half a key
 
 

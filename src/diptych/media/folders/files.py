@@ -16,30 +16,12 @@ from diptych.media.folders.system_folders import is_system_folder
 from diptych.media.sources import name_of
 
 _MTIME_STEP = 2_000_000_000  # ns; the coarsest resolution of modification times (FAT)
-IMAGE_SUFFIXES: frozenset[str] = (
-    frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib"})
-    | frozenset(
-        {
-            ".tif",
-            ".tiff",
-            ".avif",
-            ".jp2",
-            ".j2k",
-            ".jpx",
-            ".jpf",
-            ".jpc",
-            ".j2c",
-            ".jxl",
-            ".ppm",
-            ".pgm",
-            ".pbm",
-            ".pnm",
-        }
-    )
-    | frozenset({".jpf", ".jpc", ".j2c", ".jxl", ".ico", ".qoi", ".psd", ".psb", ".dds", ".pcx", ".apng"})
-    | HEIF_SUFFIXES
-    | RAW_SUFFIXES
-)
+_PILLOW_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+    ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".ico",
+    ".qoi", ".psd", ".psb", ".dds", ".pcx", ".apng",
+})  # fmt: skip
+IMAGE_SUFFIXES: frozenset[str] = _PILLOW_SUFFIXES | HEIF_SUFFIXES | RAW_SUFFIXES
 
 
 def find_images(

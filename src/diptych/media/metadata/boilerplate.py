@@ -13,20 +13,10 @@ from collections.abc import Collection
 _EXACT = frozenset(
     {"exif_jpeg_picture", "exif_jpeg", "exif jpeg", "dcim", "default", "untitled", "screenshot", "no comment"}
     | {"image description", "description", "default description", "caption", "title", "comment", "comments"}
-    | {
-        "user comment",
-        "user comments",
-        "usercomment",
-        "none",
-        "null",
-        "(null)",
-        "undefined",
-        "unknown",
-        "n/a",
-    }
+    | {"user comment", "user comments", "usercomment", "none", "null", "(null)", "undefined", "unknown"}
     | {"ascii", "unicode", "jis", "binary comment", "applemark", "sony dsc", "samsung", "lg", "made by"}
     | {"enter caption", "your caption here", "add a caption", "no description", "no title", "jpeg", "image"}
-    | {"picture", "photo", "cd-r", "my photo", "new image", "untitled image", "edited", "hdr"}
+    | {"n/a", "picture", "photo", "cd-r", "my photo", "new image", "untitled image", "edited", "hdr"}
     | {"fullsizerender", "unnamed", "microsoft office", "camera 360"}
 )
 _BRANDS = (
@@ -44,25 +34,23 @@ _PROGRAMS = (
     r"windows photo (?:gallery|viewer|editor)|imagemagick|graphicsmagick|gd-?jpeg|libgd|inkscape|krita|"
     r"digikam|darktable|rawtherapee|picasa|google(?: photos| picasa)?|gthumb|shotwell|showfoto|"
     r"irfanview|xnview(?: mp)?|xv|acd ?see|acd systems(?: digital imaging)?|faststone(?: image viewer)?|"
-    r"corel\w*|"
-    r"(?:corel )?(?:photo-?paint|paint ?shop ?(?:pro)?)|paintshop|photo ?impact|"
-    r"u-?lead(?: systems,? inc\.?)?|"
-    r"capture ?(?:one|nx)|dxo(?: \w+)?|aperture|iphoto|apple photos|pixelmator(?: pro)?|affinity photo|"
+    r"corel\w*|(?:corel )?(?:photo-?paint|paint ?shop ?(?:pro)?)|paintshop|photo ?impact|"
+    r"u-?lead(?: systems,? inc\.?)?|capture ?(?:one|nx)|dxo(?: \w+)?|aperture|iphoto|apple photos|"
+    r"pixelmator(?: pro)?|affinity photo|"
     r"photo ?scape|photo ?filtre(?: studio)?|snapseed|instagram|vsco(?:cam)?|moldiv|picsart|canva|"
     r"nokia smart cam|ezgif(?:\.com)?|giphy|gifbuilder|gif movie gear|gif construction set|unfreez|"
     r"hugin|autostitch|microsoft ice|blender|povray|pov-ray|matplotlib|gnuplot|matlab|"
     r"lead technologies,? inc\.?|jpegmini|jpegtran|mozjpeg|jpeg-?recompress|tinypng|optipng|pngcrush|"
     r"ffmpeg|lav[cf]\S*|jpeg encoder|hp (?:photosmart|scanjet|digital imaging)\S*|"
-    r"epson (?:perfection|scan)\S*|"
-    r"canoscan\S*|vuescan|silverfast|nero|zoner photo studio|photo ?mechanic|photoline|serif \w+|"
+    r"epson (?:perfection|scan)\S*|canoscan\S*|vuescan|silverfast|nero|zoner photo studio|"
+    r"photo ?mechanic|photoline|serif \w+|"
     r"qualcomm(?: camera)?|mediatek camera application|stable diffusion|comfyui)"
 )
 # Unambiguous names; the others, such as "blender" and "nero", must be followed by a version.
 _UNMISTAKABLE = (
     r"(?:the )?gimp|(?:adobe )?photoshop|imagemagick|picasa|irfanview|xnview|acd ?see|paint\.net|adobe \w+|"
     r"acd systems.*|u-?lead systems.*|lead technologies.*|ezgif(?:\.com)?|ffmpeg|gd-?jpeg|"
-    r"(?:adobe )?lightroom|"
-    r"google photos|microsoft paint"
+    r"(?:adobe )?lightroom|google photos|microsoft paint"
 )
 # Possessive repeats avoid exponential backtracking on words that match in two ways. A question mark before a
 # number stands for a trademark sign that was lost: "Photoshop? 5.0".
@@ -85,8 +73,7 @@ _DIGITS = r"[\s_\-#(.]*\d[\d\s_\-.:()]*(?:[ap]m|at|um|von)?[\d\s_\-.:()]*"
 _SCREENSHOTS = (
     r"(?:screen[\s_-]?(?:shots?|grab|capture)|bildschirmfoto|capture d['\u2019 ]?[ée]cran|"
     r"captura de (?:pantalla|ecr[ãa]|tela)|schermata|schermafbeelding|skärmavbild|zrzut ekranu|"
-    r"snímek obrazovky|"
-    r"スクリーンショット|снимок экрана|屏幕截图|屏幕快照|螢幕截圖|스크린샷)"
+    r"snímek obrazovky|スクリーンショット|снимок экрана|屏幕截图|屏幕快照|螢幕截圖|스크린샷)"
 )
 _MADE = (
     r"(?:created|made|edited|modified|processed|generated|produced|written|saved|exported|optimi[sz]ed|"

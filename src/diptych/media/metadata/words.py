@@ -27,11 +27,8 @@ _PATHS = (
     *(("mediapro:CatalogSets", "|"), ("acdsee:keywords", "|")),
 )
 _PEOPLE = ("Iptc4xmpExt:PersonInImage", "mwg-rs:Name", "MPReg:PersonDisplayName")
-_PNG_DESCRIPTIONS, _PNG_TITLES, _PNG_KEYWORDS = (
-    ("description", "comment"),
-    ("title",),
-    ("keywords", "keyword"),
-)
+_PNG_DESCRIPTIONS, _PNG_TITLES = ("description", "comment"), ("title",)
+_PNG_KEYWORDS = ("keywords", "keyword")
 _INTERNAL = ("_digikam", "darktable|")  # prefixes of internal keywords of these programs
 
 

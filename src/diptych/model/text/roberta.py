@@ -28,8 +28,8 @@ class RobertaTower(nn.Module):
     ----------
     config : RobertaConfig
         Architecture of the text tower.
-    embed_dim : int
-        Width of the shared space.
+    embed_dim
+        As for `VisionTransformer`.
     """
 
     def __init__(self, config: RobertaConfig, embed_dim: int) -> None:

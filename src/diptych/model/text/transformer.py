@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import InputError
-from diptych.model.blocks import Transformer, l2_normalize
+from diptych.model.blocks import Transformer, l2_normalize, project, projection
 from diptych.model.config import Activation, TextConfig
 from diptych.model.devices import to_device
 
@@ -23,35 +23,21 @@ class TextTower(nn.Module):
     ----------
     config : TextConfig
         Architecture of the text tower.
-    embed_dim : int
-        Width of the shared space.
-    activation : {"gelu", "quick_gelu", "gelu_tanh"}
-        The model's, used unless the config names its own.
+    embed_dim, activation
+        As for `VisionTransformer`.
     """
 
     def __init__(self, config: TextConfig, embed_dim: int, activation: Activation) -> None:
         super().__init__()
         self.text_config = config
-        width = config.width
+        width, act = config.width, config.activation or activation
         self.token_embedding = nn.Embedding(config.vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, width))
         self.transformer = Transformer(
-            width,
-            config.layers,
-            config.heads,
-            config.mlp_ratio,
-            config.activation or activation,
-            config.norm_eps,
+            width, config.layers, config.heads, config.mlp_ratio, act, config.norm_eps
         )
         self.ln_final = nn.LayerNorm(width, eps=config.norm_eps)
-        # A plain matrix in CLIP's files, a linear layer with a bias in SigLIP's.
-        self.text_projection: nn.Parameter | nn.Linear | None = None
-        if config.projection:
-            self.text_projection = (
-                nn.Linear(width, embed_dim)
-                if config.projection_bias
-                else nn.Parameter(torch.empty(width, embed_dim))
-            )
+        self.text_projection = projection(config, embed_dim)
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
         """Embed texts in the shared space.
@@ -95,7 +81,7 @@ class TextTower(nn.Module):
         x = x + self.positional_embedding[: x.shape[1]].to(x.dtype)
         x = self.transformer(x, causal=self.text_config.causal)
         x = x[torch.arange(x.shape[0], device=x.device), end.long()]  # (B, D)
-        return self._project(self.ln_final(x))
+        return project(self.ln_final(x), self.text_projection)
 
     def encode_prefix_trees(
         self, tokens: Tensor, depth: Tensor, attention_mask: Tensor, ends: Tensor
@@ -126,7 +112,7 @@ class TextTower(nn.Module):
         x = self.transformer(x, mask=attention_mask[:, None])  # one mask for all heads
         # Only the end nodes are normalised and projected: N of B * L.
         x = self.ln_final(x.flatten(0, 1).index_select(0, ends))  # (N, D)
-        return l2_normalize(self._project(x))
+        return l2_normalize(project(x, self.text_projection))
 
     def _end(self, tokens: Tensor) -> Tensor:
         """Position (B,) at which each text is read: its first `end_id`, or the first largest id, or the last.
@@ -139,8 +125,3 @@ class TextTower(nn.Module):
             return tokens.argmax(-1)
         # argmax gives the first of equal values, on every device.
         return (tokens == self.text_config.end_id).int().argmax(-1)
-
-    def _project(self, x: Tensor) -> Tensor:
-        if isinstance(self.text_projection, nn.Linear):
-            return self.text_projection(x)  # type: ignore[no-any-return]
-        return x if self.text_projection is None else x @ self.text_projection

@@ -79,8 +79,8 @@ class StreamLengths:
         # One unreadable shard must not prevent the run: it is skipped there, too.
         if failed:
             warnings.warn(
-                f"{counted(len(failed), 'shard')} of {len(locations)} could not be counted, so the schedule is "
-                f"made without {'it' if len(failed) == 1 else 'them'} ({failed[0]})",
+                f"{counted(len(failed), 'shard')} of {len(locations)} could not be counted, so the schedule "
+                f"is made without {'it' if len(failed) == 1 else 'them'} ({failed[0]})",
                 stacklevel=2,
             )
 

@@ -124,8 +124,7 @@ def adamw_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, dic
     return {
         name: {
             "step": optimizer.state[p].get("step", torch.zeros(())),
-            "exp_avg": optimizer.state[p].get("exp_avg", torch.zeros_like(p)),
-            "exp_avg_sq": optimizer.state[p].get("exp_avg_sq", torch.zeros_like(p)),
+            **{m: optimizer.state[p].get(m, torch.zeros_like(p)) for m in ("exp_avg", "exp_avg_sq")},
         }
         for name, p in model.named_parameters()
         if p.requires_grad

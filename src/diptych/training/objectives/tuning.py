@@ -35,16 +35,9 @@ _TRUNK = re.compile(r"trunk\.(?:(?:stages|blocks|layers)\.|layer)(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
 # Beginnings of the names of parameters that belong to the last layer of a tower.
 _LAST = (
-    "ln_final",
-    "text_projection",
-    "text.proj",
-    "text.transformer.pooler",
-    "visual.ln_post",
-    "visual.proj",
-    "visual.pool_head",
-    "visual.attnpool",
-    "visual.meanpool",
-)
+    "ln_final", "text_projection", "text.proj", "text.transformer.pooler", "visual.ln_post",
+    "visual.proj", "visual.pool_head", "visual.attnpool", "visual.meanpool",
+)  # fmt: skip
 
 
 def fine_tuning_defaults(shape: CLIPConfig) -> dict[str, Any]:
