@@ -101,9 +101,7 @@ class TableWriter:
 
     def _line(self, result: PictureResult) -> None:
         best = max((score for _, score in result.top), default=0.0)
-        room = max(
-            8, self.console.width - 22 - self.room - 7 * self.show_confidence
-        )  # at least 8 for the path
+        room = max(8, self.console.width - 22 - self.room - 7 * self.show_confidence)  # for the path
         line = Text(fit_width(result.path, room, tail=True) + "  ")
         text = f"{result.label_text} ({result.best_group})" if result.groups else result.label_text
         line.append(fit_width(text, self.room) + "  ", "bold" if result.labels else "yellow")

@@ -79,9 +79,8 @@ def _draw_card(canvas: Image, pen: ImageDraw, card: Card, left: int, top: int) -
         ink, fill = (INK, ACCENT) if rank == 0 else (GREY, FAINT)
         number = f"{score:.1f}"
         room = SIDE - pen.textlength(number, font=_font(21)) - 16
-        size = (
-            21 if _font(21).getlength(clean(label)) <= room else 19
-        )  # long labels get a smaller font, and are then cut
+        # Long labels get a smaller font, and are then cut.
+        size = 21 if _font(21).getlength(clean(label)) <= room else 19
         pen.text((left, y + 21 - size), _fit(label, size, room), fill=ink, font=_font(size))
         pen.text((left + SIDE, y), number, fill=ink, font=_font(21), anchor="ra")
         pen.rounded_rectangle((left, y + 30, left + SIDE, y + 34), 2, fill=TRACK)

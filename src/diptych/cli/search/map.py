@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json as jsonlib
-import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import catalogs
-from diptych.cli.shared.console import clean, print_message, progress
+from diptych.cli.shared.console import clean, print_message
 from diptych.cli.shared.encoders import CatalogModelOptions
 from diptych.cli.shared.filters import FilterOptions
 from diptych.cli.shared.option_groups import with_groups
@@ -23,11 +20,8 @@ from diptych.cli.shared.own_files import Force, check_overwrite
 from diptych.errors import counted
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from diptych.catalog import CatalogEntry, Searcher
     from diptych.catalog.map.mapping import CollectionMap
+    from diptych.cli.search.map_page import MapPage
 
 
 @dataclass(frozen=True)
@@ -91,6 +85,7 @@ def map_(
     """
     from diptych.catalog.map.mapping import make_map
     from diptych.catalog.map.naming import read_words
+    from diptych.cli.search.map_page import MapPage
 
     if drawing.inline and drawing.no_thumbnails:
         raise typer.BadParameter(
@@ -113,7 +108,7 @@ def map_(
             seed=drawing.seed,
             stage=output.stage("steps"),
         )
-        page = _PageWriter(searcher, picture_map, out.absolute(), drawing.seed)
+        page = MapPage(searcher, picture_map, out.absolute(), drawing.seed)
         if not drawing.no_thumbnails:
             page.draw_thumbnails(inline=drawing.inline, quiet=output.quiet)
         page.write(drawing.title)
@@ -125,91 +120,7 @@ def map_(
         raise typer.Exit(1)
 
 
-class _PageWriter:
-    """Writes the page and its sheets of thumbnails."""
-
-    def __init__(self, searcher: Searcher, picture_map: CollectionMap, path: Path, seed: int) -> None:
-        from diptych.catalog import read_entries
-        from diptych.catalog.map.thumbnails import levels_of, sheet_order, side_for
-
-        self.map, self.path = picture_map, path
-        self.folder = path.with_name(f"{path.stem}_files")
-        self.levels: NDArray[np.uint8] = levels_of(picture_map.positions, seed=seed)
-        order = sheet_order(picture_map.positions, self.levels)
-        contents = picture_map.contents[order]
-        self.entries: list[CatalogEntry] = read_entries(searcher.store.database, contents.tolist())
-        # Another process may have removed pictures from the catalogue since the map was made.
-        present = {entry.content for entry in self.entries}
-        self.order = order[[int(content) in present for content in contents]]
-        self.side = side_for(len(self.entries))
-        self.sheets: Sequence[str] = ()
-        self.failed: list[str] = []
-        self.bytes = 0
-
-    def draw_thumbnails(self, *, inline: bool, quiet: bool) -> None:
-        """Make the sheets of thumbnails, in the page or as files; sheets of an earlier run are kept."""
-        from diptych.catalog.map.thumbnails import COLUMNS, fingerprint, sheets
-        from diptych.files.disk import write_bytes
-
-        digest = fingerprint(self.entries, self.side)
-        count = -(-len(self.entries) // COLUMNS**2)
-        files = [self.folder / f"{digest}-{number:05d}.webp" for number in range(count)]
-        made: dict[int, bytes] = {}
-        with progress("thumbnails", len(self.entries), unit="pictures", quiet=quiet) as advance:
-            # A sheet of a stopped run is complete, and its name holds the fingerprint of its pictures.
-            # Sheets with failures are named "-part", so that the next run makes them again.
-            skip = None if inline else lambda number: files[number].is_file()
-            for number, sheet in sheets(self.entries, self.side, skip=skip, progress=advance):
-                self.failed += [f"{entry.name}: {reason}" for entry, reason in sheet.failed]
-                if inline:
-                    made[number] = sheet.data
-                elif not sheet.failed:
-                    write_bytes(files[number], sheet.data)
-                else:
-                    files[number] = files[number].with_name(f"{digest}-{number:05d}-part.webp")
-                    write_bytes(files[number], sheet.data)
-        if inline:
-            self.sheets = [f"data:image/webp;base64,{_text(made[number])}" for number in range(count)]
-        else:
-            self.sheets = [f"{self.folder.name}/{file.name}" for file in files]
-            self.bytes = sum(file.stat().st_size for file in files)
-
-    def write(self, title: str) -> None:
-        """Write the page atomically, then delete sheets that only an earlier page used."""
-        from diptych.catalog.map.thumbnails import COLUMNS, LEVELS, WIDEST
-        from diptych.cli.search.map_page import MapPage, render
-        from diptych.files.disk import write_bytes
-
-        shown = len(self.entries)
-        of = f" of {self.map.total:,}" if self.map.total > shown else ""
-        page = render(
-            MapPage(
-                title=title,
-                subtitle=f"{shown:,}{of} pictures, {len(self.map.regions)} regions",
-                map=self.map,
-                order=self.order,
-                entries=self.entries,
-                levels=self.levels,
-                sheets=self.sheets,
-                side=self.side,
-                columns=COLUMNS,
-                widest=WIDEST,
-                level_count=LEVELS,
-            )
-        ).encode()
-        write_bytes(self.path, page)
-        self.bytes += len(page)
-        used = {sheet.rpartition("/")[2] for sheet in self.sheets}
-        for old in self.folder.glob("*.webp"):
-            if old.name not in used and re.fullmatch(r"[0-9a-f]{12}-\d{5}(-part)?\.webp", old.name):
-                old.unlink(missing_ok=True)
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _to_json(picture_map: CollectionMap, page: _PageWriter, seconds: float) -> dict[str, Any]:
+def _to_json(picture_map: CollectionMap, page: MapPage, seconds: float) -> dict[str, Any]:
     """The values that --json prints."""
     return {
         "page": str(page.path),

@@ -8,65 +8,112 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
-from diptych.cli.shared.console import clean
+from diptych.catalog import read_entries
+from diptych.catalog.map.thumbnails import (
+    COLUMNS,
+    LEVELS,
+    WIDEST,
+    fingerprint,
+    levels_of,
+    sheet_order,
+    sheets,
+    side_for,
+)
+from diptych.cli.shared.console import clean, progress
+from diptych.files.disk import write_bytes
 from diptych.reports.page import page_template
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from diptych.catalog import CatalogEntry
+    from diptych.catalog import CatalogEntry, Searcher
     from diptych.catalog.map.mapping import Cluster, CollectionMap
 
 
-@dataclass(frozen=True, eq=False)
 class MapPage:
-    """The content of a page.
+    """The page of a map, and its sheets of thumbnails.
 
     Attributes
     ----------
-    title, subtitle : str
-    map : CollectionMap
+    entries : list of M CatalogEntry
+        The pictures in the order of their thumbnails, without those that have left the catalogue.
     order : (M,) integers
-        Indices into the map's pictures, in the order of their thumbnails, without those that have left the
-        catalogue.
-    entries : sequence of M CatalogEntry
-        The pictures in that order.
+        Their indices into the map's pictures.
     levels : (N,) uint8
         The zoom level at which each of the map's pictures appears.
+    side : int
+        Of a thumbnail, in pixels.
     sheets : sequence of str
         Addresses of the sheets, relative to the page; empty without thumbnails.
-    side, columns : int
-        Of a sheet: pixels of a thumbnail's side, and thumbnails in a row.
-    widest : float
-        Distance between two thumbnails of level 0.
-    level_count : int
+    failed : list of str
+        Pictures that could not be read, and why.
+    bytes : int
+        Size of the page and its sheets.
     """
 
-    title: str
-    subtitle: str
-    map: CollectionMap
-    order: NDArray[np.intp]
-    entries: Sequence[CatalogEntry]
-    levels: NDArray[np.uint8]
-    sheets: Sequence[str]
-    side: int
-    columns: int
-    widest: float
-    level_count: int
+    def __init__(self, searcher: Searcher, picture_map: CollectionMap, path: Path, seed: int) -> None:
+        self.map, self.path = picture_map, path
+        self.folder = path.with_name(f"{path.stem}_files")
+        self.levels: NDArray[np.uint8] = levels_of(picture_map.positions, seed=seed)
+        order = sheet_order(picture_map.positions, self.levels)
+        contents = picture_map.contents[order]
+        self.entries: list[CatalogEntry] = read_entries(searcher.store.database, contents.tolist())
+        # Another process may have removed pictures from the catalogue since the map was made.
+        present = {entry.content for entry in self.entries}
+        self.order = order[[int(content) in present for content in contents]]
+        self.side = side_for(len(self.entries))
+        self.sheets: Sequence[str] = ()
+        self.failed: list[str] = []
+        self.bytes = 0
 
+    def draw_thumbnails(self, *, inline: bool, quiet: bool) -> None:
+        """Make the sheets of thumbnails, in the page or as files; sheets of an earlier run are kept."""
+        digest = fingerprint(self.entries, self.side)
+        count = -(-len(self.entries) // COLUMNS**2)
+        files = [self.folder / f"{digest}-{number:05d}.webp" for number in range(count)]
+        made: dict[int, bytes] = {}
+        with progress("thumbnails", len(self.entries), unit="pictures", quiet=quiet) as advance:
+            # A sheet of a stopped run is complete, and its name holds the fingerprint of its pictures.
+            # Sheets with failures are named "-part", so that the next run makes them again.
+            skip = None if inline else lambda number: files[number].is_file()
+            for number, sheet in sheets(self.entries, self.side, skip=skip, progress=advance):
+                self.failed += [f"{entry.name}: {reason}" for entry, reason in sheet.failed]
+                if inline:
+                    made[number] = sheet.data
+                elif not sheet.failed:
+                    write_bytes(files[number], sheet.data)
+                else:
+                    files[number] = files[number].with_name(f"{digest}-{number:05d}-part.webp")
+                    write_bytes(files[number], sheet.data)
+        if inline:
+            self.sheets = [
+                f"data:image/webp;base64,{base64.b64encode(made[number]).decode()}" for number in range(count)
+            ]
+        else:
+            self.sheets = [f"{self.folder.name}/{file.name}" for file in files]
+            self.bytes = sum(file.stat().st_size for file in files)
 
-def render(page: MapPage) -> str:
-    """Render the page as HTML."""
-    return page_template("map.html", "diptych.cli.search").render(
-        title=clean(page.title), subtitle=clean(page.subtitle), data=_data(page)
-    )
+    def write(self, title: str) -> None:
+        """Write the page atomically, then delete sheets that only an earlier page used."""
+        shown = len(self.entries)
+        of = f" of {self.map.total:,}" if self.map.total > shown else ""
+        subtitle = f"{shown:,}{of} pictures, {len(self.map.regions)} regions"
+        template = page_template("map.html", "diptych.cli.search")
+        page = template.render(title=clean(title), subtitle=clean(subtitle), data=_data(self)).encode()
+        write_bytes(self.path, page)
+        self.bytes += len(page)
+        used = {sheet.rpartition("/")[2] for sheet in self.sheets}
+        for old in self.folder.glob("*.webp"):
+            if old.name not in used and re.fullmatch(r"[0-9a-f]{12}-\d{5}(-part)?\.webp", old.name):
+                old.unlink(missing_ok=True)
 
 
 def _data(page: MapPage) -> Mapping[str, Any]:
@@ -90,9 +137,9 @@ def _data(page: MapPage) -> Mapping[str, Any]:
         ],
         "sheets": list(page.sheets),
         "side": page.side,
-        "columns": page.columns,
-        "widest": page.widest,
-        "level_count": page.level_count,
+        "columns": COLUMNS,
+        "widest": WIDEST,
+        "level_count": LEVELS,
         "deepest": float(2 ** (_deepest(page) / 2)),
     }
 

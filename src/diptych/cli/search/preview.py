@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
 Protocol = Literal["kitty", "iterm", "blocks", ""]
 ROWS, COLUMNS = 10, 36  # size of a picture in the terminal
-_CELL = (
-    10,
-    20,
-)  # approximate size of a character cell in pixels, for terminals that scale pictures themselves
+# Approximate size of a character cell in pixels, for terminals that scale pictures themselves.
+_CELL = (10, 20)
 _CHUNK = 4096  # largest number of base64 bytes in one escape sequence of kitty's protocol
 
 
@@ -39,9 +37,8 @@ def terminal_protocol(
     if not (sys.stdout.isatty() if terminal is None else terminal) or environ.get("TERM") == "dumb":
         return ""
     if "TMUX" in environ or environ.get("TERM", "").startswith("screen"):
-        return (
-            "blocks" if environ.get("COLORTERM") in ("truecolor", "24bit") else ""
-        )  # tmux and screen drop the sequences of pictures
+        # They drop the sequences of pictures.
+        return "blocks" if environ.get("COLORTERM") in ("truecolor", "24bit") else ""
     if "KITTY_WINDOW_ID" in environ or environ.get("TERM") in ("xterm-kitty", "xterm-ghostty"):
         return "kitty"
     if environ.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm", "vscode", "mintty", "rio"):

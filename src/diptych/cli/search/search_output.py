@@ -6,6 +6,7 @@ import csv
 import io
 import json as jsonlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,10 +32,24 @@ COLUMNS = (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL.Image import Image
+
     from diptych.catalog import Searcher
     from diptych.cli.search.result_page import ResultHit, ResultPage
-    from diptych.cli.search.search_sheet import HitImage
     from diptych.encoder import FloatArray
+    from diptych.reports.page import EmbeddedImage
+
+
+SIDE = 420  # pixels of the longer side of a picture in the HTML page
+
+
+@dataclass(frozen=True, eq=False)
+class HitImage:
+    """A hit with its image, None if it cannot be read any more, and its heat map, if there is one."""
+
+    hit: ResultHit
+    image: Image | None
+    heat: Image | None = None
 
 
 def load_images(
@@ -54,7 +69,6 @@ def load_images(
         In the order of the hits; an image that cannot be read is None.
     """
     from diptych.catalog import heat_map, load_entry, overlay
-    from diptych.cli.search.search_sheet import SIDE, HitImage
     from diptych.errors import ImageError, MissingExtraError
 
     images = []
@@ -77,7 +91,6 @@ def write_files(
     page: ResultPage, images: list[HitImage], html: Path | None, explain: Path | None, *, quiet: bool
 ) -> None:
     """Write the HTML page and the pictures with heat maps, numbered as in the table."""
-    from diptych.cli.search.search_sheet import render
     from diptych.files.disk import file_stem, write_bytes
 
     for number, hit_image in enumerate(images, page.offset + 1):
@@ -88,8 +101,63 @@ def write_files(
             stem = file_stem(Path(entry.member or entry.path).stem, spaces=True)
             write_bytes(explain / f"{number:03d}-{stem}.png", buffer.getvalue())
     if html is not None:
-        write_bytes(html, render(page, images, catalog="diptych search").encode("utf-8", "replace"))
+        write_bytes(html, _render(page, images).encode("utf-8", "replace"))
         note(f"contact sheet: {html}", quiet=quiet)
+
+
+def _render(page: ResultPage, images: Sequence[HitImage]) -> str:
+    """Render a page of results as HTML: each picture is a link to its file, over it appears its heat map."""
+    from diptych.reports.page import page_template
+
+    return page_template("search.html", "diptych.cli.search").render(
+        title=clean(" ".join(page.query) or "Pictures"),
+        subtitle=_subtitle(page, len(images)),
+        hits=list(map(_figure, images)),
+        empty="No picture passes the filters."
+        if page.order
+        else f"Nothing here fits ({counted(page.searched, 'picture')} searched).",
+        footer=f"diptych search.{_footer(page)}",
+    )
+
+
+def _subtitle(page: ResultPage, shown: int) -> str:
+    if page.order:
+        return f"{shown:,} shown of {counted(page.total, 'picture')}, {page.order}"
+    more = "more than " if page.more else ""
+    return f"{shown:,} shown of {more}{page.total:,} that fit, among {counted(page.searched, 'picture')}"
+
+
+def _footer(page: ResultPage) -> str:
+    if page.order:
+        return ""
+    cutoff = "left out" if page.cutoff is None else f"{page.cutoff:.2f}"
+    return f" The bar shows the relevance of a picture, from 0 to 1; the cut-off was {cutoff}."
+
+
+def _figure(hit_image: HitImage) -> dict[str, Any]:
+    entry = hit_image.hit.entry
+    ratio = entry.width / entry.height if entry.width and entry.height else 1.0
+    try:
+        address = entry.path.as_uri()
+    except ValueError:
+        address = "#"
+    return {
+        "ratio": min(max(ratio, 0.5), 2.4),  # a panorama would fill a row, and a tall strip would vanish
+        "address": address,
+        "image": _embed(hit_image.image),
+        "heat": _embed(hit_image.heat),
+        "relevance": hit_image.hit.relevance,
+        "day": entry.day,
+        "alike": len(hit_image.hit.alike),
+        "caption": clean(entry.caption or ""),
+        "name": clean(entry.name),
+    }
+
+
+def _embed(image: Image | None) -> EmbeddedImage | None:
+    from diptych.reports.page import embed_image
+
+    return None if image is None else embed_image(image, SIDE, quality=82)
 
 
 def print_page(page: ResultPage, form: Form, previews: list[HitImage], *, quiet: bool) -> None:

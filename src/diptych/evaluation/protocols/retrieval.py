@@ -55,9 +55,8 @@ def evaluate_retrieval(
     setup = Setup.of(**settings)
     embedded = setup.embed(encoder, dataset)
     vectors, captions = embedded.embeddings, [dataset.captions[row] for row in embedded.positions]
-    owners = np.repeat(
-        np.arange(len(captions)), [len(texts) for texts in captions]
-    )  # (M,) picture of each caption
+    counts = [len(texts) for texts in captions]
+    owners = np.repeat(np.arange(len(captions)), counts)  # (M,) picture of each caption
     with setup.stage(f"{dataset.name}: captions", len(owners)) as advance:
         texts = embed_texts(encoder, (text for each in captions for text in each), progress=advance)
     pictures = np.arange(len(captions))
