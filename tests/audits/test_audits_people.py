@@ -200,6 +200,11 @@ def test_cells_come_back_as_they_were_written(rows: list[list[str]]) -> None:
         assert not found.broken
 
 
+def test_broken_rows_are_numbered_as_in_the_file() -> None:
+    table = parse_table(b"file,age\n\n0.png,3\n,\n1.png\n2.png,4,5\n", "t.csv")
+    assert (table.cells, table.broken) == ((("0.png", "3"),), ("row 5", "row 6"))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
 @given(st.binary(max_size=200), st.sampled_from(["t.csv", "t.tsv", "t.parquet"]))
 def test_any_bytes_are_a_table_or_an_error(content: bytes, name: str) -> None:

@@ -151,8 +151,11 @@ class TextTable:
         self._separator = separator or named or _separator(header, str(name), expected)
         self.columns = next(csv.reader([header], delimiter=self._separator), [])
 
-    def rows(self, offset: int = 0) -> Iterator[tuple[int, list[str]]]:
-        """Iterate over (byte offset, cells) of the rows, from the offset of a row or from the first one."""
+    def rows(self, offset: int = 0, *, empty: bool = False) -> Iterator[tuple[int, list[str]]]:
+        """Iterate over (byte offset, cells) of the rows, from the offset of a row or from the first one.
+
+        Empty lines are left out, unless `empty` asks for them, as rows without cells.
+        """
         self._file.seek(offset or self._start)
         consumed = self._file.tell()
 
@@ -166,7 +169,7 @@ class TextTable:
         # the next one.
         position = consumed
         for cells in csv.reader(lines(), delimiter=self._separator):
-            if cells:
+            if cells or empty:
                 yield position, cells
             position = consumed
 

@@ -12,8 +12,10 @@ import pytest
 from diptych.embedding.tables import chunks, columns_of, read_chunk
 from diptych.errors import DataError
 from diptych.files.text_files import TextEncodingWarning
+from diptych.training.checkpoints.checkpoint import stable_repr
 from diptych.training.data.sources import shard_reader, shards
 from diptych.training.data.sources.folders import Folder
+from diptych.training.data.sources.records import Once
 from diptych.training.data.sources.shards import TarPairs
 from diptych.training.data.sources.sources import describe
 from diptych.training.data.sources.tables import TablePairs
@@ -238,3 +240,9 @@ def test_tables_of_several_folders_may_call_different_pictures_alike(tmp_path: P
     assert [(rooted.key(n), rooted.captions(n)) for n in range(len(rooted))] == [
         ("1.jpg", ("a dog", "x", "a dog", "y"))
     ]
+
+
+def test_checkpoints_hold_the_old_name_of_tables_of_pairs() -> None:
+    pairs = TablePairs("t.csv", caption=("en", "de"))
+    fields = "path='t.csv', image='filepath', caption=('en', 'de'), separator=None, root=None"
+    assert stable_repr(pairs) == repr(pairs) == repr(Once(pairs)) == f"Table({fields})"

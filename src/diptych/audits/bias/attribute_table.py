@@ -85,7 +85,7 @@ def parse_table(content: bytes, source: str) -> AttributeTable:
         with open_parquet(content, "evaluation", name=source) as file:
             return _parsed(source, file.schema_arrow.names, _texts(parquet_rows(file)))
     with open_text_table(content, name=source) as table:
-        return _parsed(source, table.columns, (cells for _, cells in table.rows()))
+        return _parsed(source, table.columns, (cells for _, cells in table.rows(empty=True)))
 
 
 def _texts(rows: Iterable[tuple[object, ...]]) -> Iterator[list[str]]:
