@@ -20,7 +20,7 @@ from diptych.backends import (
     runtime_choice,
 )
 from diptych.backends.conversion import tracing
-from diptych.backends.runtime_records import RuntimeChoice, read_choice, write_choice
+from diptych.backends.runtime_choice import RuntimeChoice, read_choice, write_choice
 from diptych.errors import SaveError, WeightsError
 from diptych.weights import save_checkpoint
 from tests.backends.export_toys import checkpoint, forked, pictures
@@ -99,7 +99,7 @@ def test_what_goes_wrong_in_measuring_stops_nothing(saved: Path, monkeypatch: py
     def full(*args: object, **options: object) -> None:
         raise SaveError("the device is full")
 
-    monkeypatch.setattr(runtime_choice, "choose_runtime", full)
+    monkeypatch.setattr(autotuning, "choose_runtime", full)
     monkeypatch.setattr(autotuning, "AFTER", 1e-9)
     messages: list[str] = []
     encoder = opened(saved, messages)

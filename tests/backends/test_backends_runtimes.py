@@ -22,13 +22,12 @@ from diptych.backends import (
     choose_runtime,
     export,
     runtime_choice,
-    runtime_records,
 )
 from diptych.backends.conversion import converting, tracing
 from diptych.backends.conversion.samples import TEXTS, synthetic_images
 from diptych.backends.exported.fidelity import MIN_COSINES, compare_embeddings, spearman
 from diptych.backends.exported.folder import is_exported, read_export
-from diptych.backends.runtime_records import RuntimeChoice, read_choice, write_choice
+from diptych.backends.runtime_choice import RuntimeChoice, read_choice, write_choice
 from diptych.cli.shared.labels import note_language
 from diptych.errors import InputError, SaveError, WeightsError
 from diptych.inputs import preprocess_batch
@@ -302,11 +301,11 @@ def test_a_choice_holds_for_this_machine_and_these_versions(
 ) -> None:
     write_choice("sha256:abc", RuntimeChoice("onnx", "float32", {"onnx float32": 2.0}))
     assert read_choice("sha256:abc") == RuntimeChoice("onnx", "float32", {"onnx float32": 2.0})
-    here = runtime_records.machine()
-    monkeypatch.setattr(runtime_records, "machine", lambda: here | {"cpu": "another"})
+    here = runtime_choice.machine()
+    monkeypatch.setattr(runtime_choice, "machine", lambda: here | {"cpu": "another"})
     assert read_choice("sha256:abc") is None
     write_choice("sha256:abc", RuntimeChoice("torch", "bfloat16"))
-    monkeypatch.setattr(runtime_records, "machine", lambda: here)
+    monkeypatch.setattr(runtime_choice, "machine", lambda: here)
     assert read_choice("sha256:abc") == RuntimeChoice("onnx", "float32", {"onnx float32": 2.0})
     for damage in (b"", b"[1]", b"{}", b'[{"machine": 1}]'):
         next(cache.glob("runtimes/*.json")).write_bytes(damage)

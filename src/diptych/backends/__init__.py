@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from diptych.backends.exported.encoder import ExportedEncoder
     from diptych.backends.harness import open_clip_triple
     from diptych.backends.loading import load
-    from diptych.backends.runtime_choice import choose_runtime
-    from diptych.backends.runtime_records import RuntimeChoice
+    from diptych.backends.runtime_choice import RuntimeChoice, choose_runtime
     from diptych.backends.supervised import SupervisedScorer, load_supervised, supervised_classes
     from diptych.backends.torch import TorchEncoder
 
@@ -48,7 +47,7 @@ _MODULES = {
     "ExportedEncoder": "exported.encoder",
     "export": "conversion.converting",
     "choose_runtime": "runtime_choice",
-    "RuntimeChoice": "runtime_records",
+    "RuntimeChoice": "runtime_choice",
     "autotune": "autotuning",
     "AutotuningEncoder": "autotuning",
     "load_supervised": "supervised",

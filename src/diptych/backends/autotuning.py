@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.backends.exported.encoder import ExportedEncoder
 from diptych.backends.loading import load
-from diptych.backends.runtime_records import RuntimeChoice, measurable, read_choice, write_choice
+from diptych.backends.runtime_choice import (
+    RuntimeChoice,
+    choose_runtime,
+    measurable,
+    read_choice,
+    write_choice,
+)
 from diptych.errors import SaveError, WeightsError
 
 if TYPE_CHECKING:
@@ -119,8 +125,6 @@ class AutotuningEncoder:
 
     def _measure(self) -> None:
         """Measure the runtimes and switch to the fastest; continue with torch after any error."""
-        from diptych.backends.runtime_choice import choose_runtime
-
         self._note("measuring what encodes fastest on this machine, once for this model")
         try:
             choice = choose_runtime(self._name, self._pretrained)

@@ -16,7 +16,7 @@ from diptych.backends.exported.finding import find_released
 from diptych.backends.exported.folder import is_exported, read_export
 from diptych.backends.exported.released import ReleasedModel
 from diptych.backends.exported.towers import RUNTIMES, has_bfloat16
-from diptych.backends.runtime_records import read_choice
+from diptych.backends.runtime_choice import read_choice
 from diptych.errors import InputError
 from diptych.weights.names import named_path
 

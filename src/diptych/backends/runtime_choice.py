@@ -1,28 +1,31 @@
-"""Measure which runtime is fastest for a model on this machine (needs torch).
+"""The fastest runtime of a model on this machine: measured once, recorded in the user's cache.
 
-`runtime_records` stores the choice, and `load(..., runtime="auto")` uses it.
+`load(..., runtime="auto")` follows the records, for which no torch is loaded; measuring needs it.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from diptych.backends.conversion.converting import variants
 from diptych.backends.conversion.samples import synthetic_images
 from diptych.backends.export_cache import LazyCheckpoint, cached_export
 from diptych.backends.exported.encoder import ExportedEncoder
 from diptych.backends.exported.folder import read_export
-from diptych.backends.runtime_records import RuntimeChoice, measurable, read_choice, write_choice
-from diptych.backends.torch import TorchEncoder
+from diptych.files.disk import user_cache, write_bytes
+from diptych.inputs import processors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from diptych.backends.torch import TorchEncoder
     from diptych.encoder import FloatArray
     from diptych.weights import Checkpoint
 
@@ -30,6 +33,99 @@ BATCH = 32  # images per call, as in `embed_images`
 TURNS = 3  # measurements of each runtime, after one that warms up
 SECONDS = 0.7  # minimum duration of a measurement
 GAIN = 1.15  # a lower precision is chosen only if it is faster by this factor
+
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")  # to convert and to compare
+_LIBRARIES = ("diptych", "torch", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """The fastest runtime and precision, and all measured rates.
+
+    Attributes
+    ----------
+    rates : mapping
+        Images per second by "runtime precision". Empty if the model cannot be converted.
+    """
+
+    runtime: str
+    precision: str
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+
+def machine() -> dict[str, str]:
+    """Describe the machine for which a measurement is valid: processor, cores, GPU, versions.
+
+    Examples
+    --------
+    >>> sorted(machine())[:3]
+    ['cores', 'cpu', 'diptych']
+    """
+    gpu = Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()
+    versions = {name: _version(name) for name in _LIBRARIES}
+    return {"cpu": _processor(), "cores": str(processors()), "gpu": "yes" if gpu else "no", **versions}
+
+
+def measurable() -> bool:
+    """Whether another runtime than torch is installed that could be chosen."""
+    return all(importlib.util.find_spec(module) for module in _NEEDED)
+
+
+def read_choice(identity: str) -> RuntimeChoice | None:
+    """Read the choice for a model on a machine like this; None if there is none."""
+    for entry in _entries(identity):
+        if entry.get("machine") == machine():
+            try:
+                return RuntimeChoice(str(entry["runtime"]), str(entry["precision"]), dict(entry["rates"]))
+            except (KeyError, TypeError, ValueError):
+                return None
+    return None
+
+
+def write_choice(identity: str, choice: RuntimeChoice) -> None:
+    """Store a choice; it replaces an earlier one for the same machine.
+
+    Raises
+    ------
+    SaveError
+        The cache cannot be written.
+    """
+    here = machine()
+    others = [entry for entry in _entries(identity) if entry.get("machine") != here]
+    text = json.dumps([*others, {"machine": here, **asdict(choice)}], indent=2)
+    write_bytes(_file(identity), text.encode())
+
+
+def _file(identity: str) -> Path:
+    return user_cache() / "runtimes" / f"{identity.removeprefix('sha256:')[:24]}.json"
+
+
+def _entries(identity: str) -> list[dict[str, Any]]:
+    """All records of a model: none if the file cannot be read, as they can be measured again."""
+    try:
+        entries = json.loads(_file(identity).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # takes 20 ms, needed for "auto" only
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _processor() -> str:
+    """Name of the processor, from Linux or Python."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def choose_runtime(
@@ -65,6 +161,9 @@ def choose_runtime(
     SaveError
         The cache cannot be written.
     """
+    from diptych.backends.conversion.converting import variants
+    from diptych.backends.torch import TorchEncoder
+
     weights = LazyCheckpoint(name, pretrained, cache_dir)
     known = None if again else read_choice(weights.identity)
     # A record without rates stands for a failed conversion (`autotuning`): it is tried again here, so that
