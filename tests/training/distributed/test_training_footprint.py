@@ -19,8 +19,8 @@ from diptych.training.distributed.footprint import Footprint, kept_bytes
 from diptych.training.distributed.world import World
 from diptych.training.loop.loading import open_loader
 from diptych.training.loop.trainable_model import TrainableModel
+from tests.training.distributed.test_training_processes import close, run
 from tests.training.make_runs import TINY_VIT, config_of, same, write_pairs
-from tests.training.test_training_processes import close, run
 
 
 @pytest.fixture(scope="module")

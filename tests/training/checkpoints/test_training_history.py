@@ -167,7 +167,7 @@ def test_two_processes_keep_numbered_checkpoints_and_begin_at_them(
     again, source = tmp_path / "again", whole / "epoch-2"
     processes.run(
         2,
-        "tests.training.test_training_history:branching",
+        "tests.training.checkpoints.test_training_history:branching",
         tmp_path,
         pairs,
         again,

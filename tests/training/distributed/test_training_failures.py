@@ -139,7 +139,7 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     folder = tmp_path_factory.mktemp("pair")
     pairs = write_pairs(folder / "pairs.tar", 64)
-    both = processes.start(2, "tests.training.test_training_failures:in_turn", folder, pairs)
+    both = processes.start(2, "tests.training.distributed.test_training_failures:in_turn", folder, pairs)
     # Far less than the ten minutes of a collective; far more than a busy machine needs.
     status = [process.wait(HANG) for process in both]
     errors = [process.errors() for process in both]

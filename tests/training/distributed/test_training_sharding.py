@@ -118,5 +118,5 @@ def check_evaluation(plain: Objective, trainable: TrainableModel, world: Distrib
 
 
 def test_shards_are_those_of_the_whole_model(tmp_path: Path) -> None:
-    processes.run(2, "tests.training.test_training_sharding:shards", tmp_path)
+    processes.run(2, "tests.training.distributed.test_training_sharding:shards", tmp_path)
     assert not dist.is_initialized()

@@ -98,7 +98,7 @@ def trains(pairs: str, out: str) -> None:
 
 def start(pairs: Path, out: Path) -> Forked:
     errors = out.with_name(f"{out.name}-errors")
-    return Forked("tests.training.test_training_trainer:trains", str(pairs), str(out), errors=errors)
+    return Forked("tests.training.loop.test_training_trainer:trains", str(pairs), str(out), errors=errors)
 
 
 def kill_at_random(pairs: Path, out: Path, draw: random.Random) -> None:
