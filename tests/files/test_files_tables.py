@@ -70,6 +70,14 @@ def test_separators_are_guessed_from_the_header(tmp_path: Path) -> None:
         list(read_rows(path, ["d"], "training", separator=";;"))
 
 
+def test_names_of_columns_may_span_lines(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('"the\nfile",title\na.jpg,"a\ndog"\n')
+    assert list(read_rows(path, ["title", "the\nfile"], "training")) == [("a\ndog", "a.jpg")]
+    path.write_text('"never closed,title\n' + "a.jpg,a dog\n" * 1000)
+    assert len(column_names(path, "training")[0]) < 1000
+
+
 def test_separator_lines_of_excel() -> None:
     lines = ("sep=;", '"sep=\t"\r\n', "SEP=|\n", "separate;x")
     assert [separator_line(line) for line in lines] == [";", "\t", "|", ""]

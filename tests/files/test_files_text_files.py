@@ -140,6 +140,7 @@ def test_lines_say_where_they_lie(lines: list[str], end: str, mark: tuple[str, s
 
 def test_lines_end_in_any_of_three_ways() -> None:
     assert lines_of("a dog\ra cat\ra red car\r") == ["a dog", "a cat", "a red car"]
+    assert [line for line, _ in text_lines(io.BytesIO(b"ab\rc"), "t.txt")] == ["ab\r", "c"]
     assert lines_of("a\u2028b\x85c\n") == ["a\u2028b\x85c"]  # what str.splitlines would cut
 
 

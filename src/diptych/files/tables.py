@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +29,7 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 _SEPARATORS = ("\t", ",", ";", "|")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _LONGEST_CELL = min(2**24, sys.maxsize)  # characters; the default limit of csv is 131,072
+_HEADER_LINES = 20  # most lines of a header after the first
 _BATCH = 256  # rows of Parquet read at once; small, because cells may hold encoded images
 
 
@@ -139,7 +141,7 @@ class TextTable:
         Named in messages.
     separator : str
         By default the one that a line such as ``sep=;`` names; else tab, comma, semicolon or bar: the first
-        that splits the header into the expected columns, in .tsv the tab, else the most frequent.
+        that splits the header into the expected columns, in .tsv a tab, else the most frequent.
     """
 
     def __init__(
@@ -147,9 +149,16 @@ class TextTable:
     ) -> None:
         csv.field_size_limit(_LONGEST_CELL)
         self._file, self._name = file, name
-        header, named, self._start = _header(text_lines(file, name))
+        lines = text_lines(file, name)
+        header, named, self._start = _header(lines)
         self._separator = separator or named or _separator(header, str(name), expected)
-        self.columns = next(csv.reader([header], delimiter=self._separator), [])
+
+        def further_lines() -> Iterator[str]:  # taken only while a quoted name of a column goes on
+            for line, size in islice(lines, _HEADER_LINES):
+                self._start += size
+                yield line
+
+        self.columns = next(csv.reader(chain([header], further_lines()), delimiter=self._separator), [])
 
     def rows(self, offset: int = 0, *, empty: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Iterate over (byte offset, cells) of the rows, from the offset of a row or from the first one.

@@ -236,7 +236,7 @@ def _plain_lines(file: IO[bytes], name: str | Path) -> Iterator[tuple[str, int]]
     warned = False
     for raw in file:
         # Fast path: only a lone CR needs the regular expression; nearly all files use LF or CR LF.
-        has_lone_cr = raw.find(b"\r", 0, -2) >= 0 or raw.endswith(b"\r")
+        has_lone_cr = raw.count(b"\r") > raw.endswith(b"\r\n")
         for line in _LINE.findall(raw) if has_lone_cr else (raw,):
             before = getattr(_decoded, "guessed", 0)
             text = line.decode("utf-8", _FALLBACK)
