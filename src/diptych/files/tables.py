@@ -16,7 +16,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -149,16 +149,9 @@ class TextTable:
     ) -> None:
         csv.field_size_limit(_LONGEST_CELL)
         self._file, self._name = file, name
-        lines = text_lines(file, name)
-        header, named, self._start = _header(lines)
+        header, named, self._start = _header(text_lines(file, name))
         self._separator = separator or named or _separator(header, str(name), expected)
-
-        def further_lines() -> Iterator[str]:  # taken only while a quoted name of a column goes on
-            for line, size in islice(lines, _HEADER_LINES):
-                self._start += size
-                yield line
-
-        self.columns = next(csv.reader(chain([header], further_lines()), delimiter=self._separator), [])
+        self.columns = next(csv.reader([header], delimiter=self._separator), [])
 
     def rows(self, offset: int = 0, *, empty: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Iterate over (byte offset, cells) of the rows, from the offset of a row or from the first one.
@@ -215,12 +208,18 @@ def separator_line(line: str) -> str:
     return match[1] if match else ""
 
 
-def _header(lines: Iterable[tuple[str, int]]) -> tuple[str, str, int]:
-    """Header line, separator of a ``sep=`` line before it, bytes of both; "" for each that is missing."""
+def _header(lines: Iterator[tuple[str, int]]) -> tuple[str, str, int]:
+    """Header, separator of a ``sep=`` line before it, bytes of both; "" for each that is missing."""
     consumed, named = 0, ""
     for line, size in lines:
         consumed += size
         if line.strip() and (named or not (named := separator_line(line))):
+            header, end = line, consumed
+            # A quoted name may go on for some lines; a quote that is not closed by then is part of a name.
+            for further, more in islice(lines, _HEADER_LINES if line.count('"') % 2 else 0):
+                header, end = header + further, end + more
+                if header.count('"') % 2 == 0:
+                    return header, named, end
             return line, named, consumed
     return "", named, consumed
 
