@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from PIL import Image
 
@@ -35,7 +35,40 @@ Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, eq=False)
-class Squares(ImageDataset):
+class _DerivedImages(ImageDataset):
+    """The images of a data set, changed; labels, classes and what was skipped are those of `base`."""
+
+    base: ImageDataset
+
+    @classmethod
+    def over(cls, base: ImageDataset, name: str, *fields: Any) -> Self:
+        """View of a data set, with the fields that the subclass adds."""
+        inherited: dict[str, Any] = {
+            "skipped": base.skipped,
+            "templates": base.templates,
+            "sampled_from": base.sampled_from,
+        }
+        return cls(name, base.entries, base.labels, base.class_names, base, *fields, **inherited)
+
+    @property
+    def how(self) -> str:
+        """What was done to the images, in words."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the data set, and what was done to the images."""
+        return f"{self.base.fingerprint} {self.how}"
+
+    @property
+    def made_of(self) -> tuple[ImageCollection, str]:
+        """The images these are made of, and how."""
+        origin, how = self.base.made_of
+        return origin, f"{how} {self.how}".strip()
+
+
+@dataclass(frozen=True, eq=False)
+class Squares(_DerivedImages):
     """View of a data set as centred squares of limited size, the input of corruptions.
 
     Attributes
@@ -46,7 +79,6 @@ class Squares(ImageDataset):
         Number of decoding threads; by default one per processor, at most 8.
     """
 
-    base: ImageDataset
     side: int | None = None
     threads: int | None = None
     _kept: _Kept = field(init=False, repr=False, default_factory=lambda: _Kept(KEPT_BYTES))
@@ -75,20 +107,9 @@ class Squares(ImageDataset):
             self._kept.finish(new_squares, len(self))
 
     @property
-    def fingerprint(self) -> str:
-        """That of the data set, and what was done to the pictures."""
-        return f"{self.base.fingerprint} {self.how}"
-
-    @property
     def how(self) -> str:
         """What was done to the pictures, in words."""
         return "square" if self.side is None else f"square of at most {self.side} pixels"
-
-    @property
-    def made_of(self) -> tuple[ImageCollection, str]:
-        """The pictures these are made of, and how."""
-        origin, how = self.base.made_of
-        return origin, f"{how} {self.how}".strip()
 
     def sample(self, count: int, seed: int = 0) -> Squares:
         """At most `count` pictures drawn at random, in their old order."""
@@ -101,16 +122,16 @@ class Squares(ImageDataset):
 
 
 @dataclass(frozen=True, eq=False)
-class CorruptedDataset(ImageDataset):
+class CorruptedDataset(_DerivedImages):
     """Squares under one corruption at one severity; created by `corrupted`.
 
     Attributes
     ----------
-    squares : Squares
+    base : Squares
         The uncorrupted images; several corrupted data sets may share them.
     """
 
-    squares: Squares
+    base: Squares
     corruption: str
     severity: int
     seed: int = 0
@@ -119,31 +140,20 @@ class CorruptedDataset(ImageDataset):
         def change(key: str, picture: Image.Image) -> Image.Image:
             return corrupt(picture, self.corruption, self.severity, seed=self.seed, key=key)
 
-        return self.squares.walk(change)
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the data set, with corruption, severity and seed."""
-        return f"{self.squares.fingerprint} {self.how}"
+        return self.base.walk(change)
 
     @property
     def how(self) -> str:
         """What was done to the squares, in words."""
         return f"{self.corruption} severity {self.severity} seed {self.seed} version {VERSION}"
 
-    @property
-    def made_of(self) -> tuple[ImageCollection, str]:
-        """The pictures these are made of, and how."""
-        origin, how = self.squares.made_of
-        return origin, f"{how} {self.how}"
-
     def sample(self, count: int, seed: int = 0) -> CorruptedDataset:
         """At most `count` pictures drawn at random, in their old order."""
-        return self._over(self.squares.sample(count, seed))
+        return self._over(self.base.sample(count, seed))
 
     def subset(self, classes: Iterable[str], *, name: str | None = None) -> CorruptedDataset:
         """The pictures of these classes."""
-        return dataclasses.replace(self._over(self.squares.subset(classes)), name=name or self.name)
+        return dataclasses.replace(self._over(self.base.subset(classes)), name=name or self.name)
 
     def _over(self, part: Squares) -> CorruptedDataset:
         dataset = corrupted(part, self.corruption, self.severity, seed=self.seed)
@@ -167,18 +177,7 @@ def squares(
     for setting, value in (("side", side), ("threads", threads)):
         if value is not None and value < 1:
             raise InputError(f"{setting} is {value}: expected 1 or more")
-    return Squares(
-        name or base.name,
-        base.entries,
-        base.labels,
-        base.class_names,
-        base,
-        side,
-        threads,
-        skipped=base.skipped,
-        templates=base.templates,
-        sampled_from=base.sampled_from,
-    )
+    return Squares.over(base, name or base.name, side, threads)
 
 
 def corrupted(
@@ -209,19 +208,7 @@ def corrupted(
     check(corruption, severity)
     view = base if isinstance(base, Squares) else squares(base, side=side, threads=threads)
     name = f"{view.name}, {corruption.replace('_', ' ')} {severity}"
-    return CorruptedDataset(
-        name,
-        view.entries,
-        view.labels,
-        view.class_names,
-        view,
-        corruption,
-        severity,
-        seed,
-        skipped=view.skipped,
-        templates=view.templates,
-        sampled_from=view.sampled_from,
-    )
+    return CorruptedDataset.over(view, name, corruption, severity, seed)
 
 
 def corruptions_of(

@@ -296,10 +296,10 @@ def _corruptions(comparison: RobustnessComparison) -> Section:
 
 def _preparation_text(comparison: RobustnessComparison) -> str:
     shift = comparison.group.shifts[0]
-    if not isinstance(shift, CorruptedDataset) or shift.squares.side is None:
+    if not isinstance(shift, CorruptedDataset) or shift.base.side is None:
         return "Pictures were cropped to a square at their own size, then corrupted."
     return (
-        f"Pictures were cropped to a square, reduced to {shift.squares.side} pixels where they are larger, "
+        f"Pictures were cropped to a square, reduced to {shift.base.side} pixels where they are larger, "
         "then corrupted; lengths in pixels are proportional to the side."
     )
 
