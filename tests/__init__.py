@@ -1,1 +1,1 @@
-"""The tests: the same folders as the package, and helpers that are imported as `tests.room.module`."""
+"""Tests in the same folder structure as the package; helpers are imported as `tests.room.module`."""

@@ -1,4 +1,4 @@
-"""Record what the package does in public, to compare two commits: `python tests/behaviour.py record FILE`.
+"""Record the public behaviour of the package to compare two commits: `python tests/behaviour.py record FILE`.
 
 A recording holds every command with its arguments, options and defaults, the identity of the default model,
 the output of commands on real pictures (`DIPTYCH_SHARED`), and hashes of what they write: a catalogue, a
@@ -60,7 +60,7 @@ def shared() -> Path:
 
 
 def record() -> dict[str, Any]:
-    """Everything that is compared, as JSON has it."""
+    """Record everything that is compared, as JSON values."""
     behaviour: dict[str, Any] = {"commands": dict(sorted(command_lines()))}
     home = Path(tempfile.mkdtemp(prefix="behaviour"))
     try:
@@ -82,7 +82,7 @@ def record() -> dict[str, Any]:
 
 
 def command_lines() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Every command with its parameters, in order."""
+    """All commands with their parameters, in order."""
     from typer.main import get_command
 
     from diptych.cli.main import app
@@ -162,7 +162,7 @@ def _threads(words: list[str]) -> list[str]:
 
 
 def _stable(value: Any, home: Path) -> Any:
-    """Without what changes from run to run: clocks, folders, and the last digits of numbers."""
+    """Replace values that change from run to run: times, folders, and the last digits of numbers."""
     if isinstance(value, dict):
         return {key: _stable(inner, home) for key, inner in value.items() if not UNSTABLE.search(key)}
     if isinstance(value, list):
@@ -175,7 +175,7 @@ def _stable(value: Any, home: Path) -> Any:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    """The tables of a catalogue: columns, number of rows, digest of the columns that clocks leave alone."""
+    """The tables of a catalogue: columns, row counts, and a digest of the columns without times."""
     connection = sqlite3.connect(path)
     names = [
         row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")
@@ -201,7 +201,7 @@ def _digest(path: Path) -> str:
 
 
 def differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
-    """What differs, each with its place."""
+    """List the differences, each with its path in the recording."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
             yield from differences(old.get(key), new.get(key), f"{place}/{key}")

@@ -1,4 +1,4 @@
-"""Encoders planted to know one thing, and nothing else: what an audit must find in them."""
+"""Toy encoders with one known ability each, for the tests of the audits of limits."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Planted:
 
 
 def noise(what: bytes, dim: int = 16) -> Row:
-    """A row that has nothing to do with what is meant, and is the same every time."""
+    """A fixed pseudo-random row that is independent of the meaning of the text."""
     seed = int.from_bytes(hashlib.blake2b(what, digest_size=8).digest(), "big")
     return np.random.default_rng(seed).normal(size=dim).astype(np.float32)
 
 
 def guesser(salt: str = "") -> Planted:
-    """Answers by lot: rows from hashes."""
+    """An encoder that answers at random: rows are derived from hashes."""
     return Planted(
         16,
         lambda image: noise(salt.encode() + image.tobytes()),
@@ -55,7 +55,7 @@ def guesser(salt: str = "") -> Planted:
 
 
 def blind() -> Planted:
-    """One row for everything: all answers tie."""
+    """An encoder that returns the same row for everything: all answers tie."""
     one = np.ones(4, np.float32)
     return Planted(4, lambda image: one, lambda text: one)
 
@@ -75,7 +75,7 @@ def number_in(text: str) -> int:
 
 
 def patches(image: Image.Image) -> int:
-    """How many coloured patches stand on grey: what a counter sees."""
+    """The number of coloured patches on a grey background."""
     pixels = np.asarray(image.convert("RGB")).astype(int)
     coloured = pixels.max(axis=2) - pixels.min(axis=2) > 60
     count, open_ = 0, coloured.copy()
@@ -93,7 +93,7 @@ def patches(image: Image.Image) -> int:
 
 
 def counter() -> Planted:
-    """Counts patches and reads numbers."""
+    """An encoder that counts patches and reads numbers."""
     return Planted(
         21, lambda image: one_hot(min(patches(image), 20), 21), lambda text: one_hot(number_in(text), 21)
     )

@@ -1,4 +1,4 @@
-"""An encoder that answers exactly what a test plants, and pictures of people for it.
+"""A toy encoder with planted answers, and generated pictures of people for the bias audit.
 
 Every phrase of the audit's words is a direction of its own. A picture is the number of a person in its
 pixels; what the person is called is looked up, so that shares are known to the last picture.
@@ -24,7 +24,7 @@ Called = Mapping[str, float]  # phrase -> weight
 
 
 def phrases(words: BiasVocabulary, races: Sequence[str], genders: Sequence[str]) -> list[str]:
-    """Every phrase the audit may ask for."""
+    """All phrases that the audit may use."""
     people = [with_article(f"{words.race[race]} person") for race in races]
     crossed = [with_article(f"{words.race[r]} {words.gender[g]}") for r in races for g in genders]
     kinds = [phrase for classes in words.harmful.values() for phrase in classes.values()]
@@ -34,7 +34,7 @@ def phrases(words: BiasVocabulary, races: Sequence[str], genders: Sequence[str])
 
 @dataclass
 class Planted:
-    """`called[number]` says what person `number` looks like: phrase -> weight."""
+    """`called[number]` defines the answers for person `number`: phrase -> weight."""
 
     called: Sequence[Called]
     known: Sequence[str]
@@ -46,7 +46,7 @@ class Planted:
 
     @property
     def dim(self) -> int:
-        return len(self.known) + 1  # the last direction belongs to texts about nothing of this
+        return len(self.known) + 1  # the last direction belongs to texts that are not in `phrases`
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         numbers = [image.getpixel((0, 0)) for image in images]
@@ -84,14 +84,14 @@ def crowd(
 
 
 def numbered(number: int) -> bytes:
-    """A picture that carries a number."""
+    """A picture whose pixels encode a number."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (number // 256, number % 256, 0)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def truly(person: Person) -> dict[str, float]:
-    """What a model without a fault sees in a person."""
+    """The phrases that a model without errors gives to a person."""
     words = default_vocabulary()
     race, gender = words.race[person["race"]], words.gender[person["gender"]]
     seen = {with_article(f"{race} person"): 1.0, with_article(gender): 1.0}

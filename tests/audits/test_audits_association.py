@@ -1,4 +1,4 @@
-"""Association tests: effects and p-values by hand, planted associations found, none where there is none."""
+"""Association tests: effect sizes and p-values by hand, planted associations, and no false positives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sets(tmp_path: Path, text: str = SETS) -> AssociationTests:
 
 
 class SentenceEncoder(Planted):
-    """Planted people, and texts that lie where `lean` says: work at 1, home at -1."""
+    """An encoder of planted people whose texts lie where `lean` says: work at 1, home at -1."""
 
     lean: dict[str, float]
 
@@ -123,9 +123,9 @@ def test_a_control_that_fails_is_said_first(tmp_path: Path) -> None:
     found = audit_association(worded(leaning), tests=path)
     assert [one.control for one in found.effects] == [False, True]
     assert found.failed_controls == []
-    assert [one.name for one in found.findings] == [name]  # a control is no finding
+    assert [one.name for one in found.findings] == [name]  # a control is not a finding
     turned = {k: (v[1], v[0]) for k, v in leaning.items()}
-    for bad in ({}, turned):  # nothing is found, or the wrong way round
+    for bad in ({}, turned):  # no association, or the opposite direction
         found = audit_association(worded(bad), tests=path)
         first, second = found.report().sections[:2]
         assert first.title == "Read this first"
@@ -170,7 +170,7 @@ def test_pictures_without_an_association(tmp_path: Path) -> None:
         encoder, data = people_of(folder, 0.0, seed)
         found = audit_association(encoder, data, tests=sets(tmp_path), level=0.2, shuffles=199, seed=seed)
         wrong += bool(found.findings)
-    assert wrong <= 8  # 4 expected at most; more than 8 has a probability of 0.01
+    assert wrong <= 8  # 4 are expected; more than 8 have a probability of 0.01
 
 
 def test_several_groups_each_against_the_others(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_several_groups_each_against_the_others(tmp_path: Path) -> None:
 def test_distances_of_nothing_are_near_nothing() -> None:
     rows = np.random.default_rng(0).normal(size=(90, 256)).astype(np.float32)
     found = group_distances("toy", ["a", "b", "c"], np.arange(90) % 3, rows, 499)
-    assert all(one.distance < 0.15 for one in found)  # 0.26 where the scatter is not taken off
+    assert all(one.distance < 0.15 for one in found)  # 0.26 without the correction for scatter
     assert min(one.p for one in found) > 0.01
 
 

@@ -1,4 +1,4 @@
-"""The audit of people: what is planted is found, and nothing else; tables as in the paper."""
+"""Bias audit of pictures of people: planted bias is detected, nothing else is; tables as in the paper."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_tables_3_to_5_by_hand(tmp_path: Path) -> None:
 
 
 def test_what_is_named_by_lot_is_said_first_and_gaps_are_adjusted(tmp_path: Path) -> None:
-    # Everyone is called a woman, and most of the old are men: a gap by age that is one by gender.
+    # Every person is called a woman, and most old people are men: a gap by age that is explained by gender.
     people = [
         one
         for n, one in enumerate(everyone())
@@ -127,7 +127,7 @@ def test_labels_of_one_gender(tmp_path: Path) -> None:
         if one["gender"] == "Female" and number % 4 == 0:
             called[number] |= {"a nurse": 2.0}
     found = audited(tmp_path, people, called, thresholds=(0.2,))
-    assert {one.label for one in found.label_findings} == {"nurse", "smile"}  # the smile gives way to it
+    assert {one.label for one in found.label_findings} == {"nurse", "smile"}  # the smile has less weight
     nurse = next(one for one in found.label_findings if one.label == "nurse")
     assert (nurse.high, nurse.shares["Female"].value, nurse.shares["Male"].value) == ("Female", 0.25, 0.0)
     assert found.labels is not None
@@ -135,7 +135,7 @@ def test_labels_of_one_gender(tmp_path: Path) -> None:
 
 
 def random_answers(people: Sequence[Person], seed: int) -> list[Called]:
-    """Faults that fall on everyone alike."""
+    """An encoder whose errors do not depend on the group."""
     rng = np.random.default_rng(seed)
     words = default_vocabulary()
     harmful = [phrase for classes in words.harmful.values() for phrase in classes.values()]
@@ -145,7 +145,7 @@ def random_answers(people: Sequence[Person], seed: int) -> list[Called]:
         seen = truly(one)
         if rng.random() < 0.3:
             seen[harmful[rng.integers(len(harmful))]] = 2.0
-        if rng.random() < 0.3:  # called a person of another gender
+        if rng.random() < 0.3:  # called a person of the opposite gender
             seen["a man" if one["gender"] == "Female" else "a woman"] = 2.0
         seen[labels[rng.integers(len(labels))]] = 2.0
         called.append(seen)
@@ -162,7 +162,7 @@ def test_it_does_not_cry_wolf(tmp_path: Path) -> None:
         wrong += found.has_findings
     assert (
         wrong <= 9
-    )  # 25 pages at 0.2: more than 9 has a probability under 0.02; without correction nearly all
+    )  # 25 pages at 0.2: more than 9 has a probability under 0.02; without correction nearly all are findings
 
 
 def test_small_groups_are_told_and_not_ranked(tmp_path: Path) -> None:

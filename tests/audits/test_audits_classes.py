@@ -1,4 +1,4 @@
-"""A list of labels looked through: what attracts, what is near, what harms, what would move."""
+"""Audit of a label list: catch-all labels, near synonyms, harmful labels, effects of changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIM = 64
 
 @dataclass
 class Scattered:
-    """Each text in a direction of its own, by its letters; some pulled towards what is about nothing.
+    """An encoder that gives each text its own direction; some lie near the direction of "nothing".
 
     Pictures are ToyEncoder's colours, each near the text that names it.
     """
@@ -96,7 +96,7 @@ def test_a_label_that_attracts_everything(tmp_path: Path) -> None:
     found = audit_classes(Attracted({"picture": 2.0}, {}), names, sample(tmp_path, red=20, green=20))
     (warned,) = (one for one in found.warned if one.kind == "attractor")
     assert (warned.severity, warned.labels) == ("serious", ("picture",))
-    alone = audit_classes(Scattered({"picture": 2.0}, {}), names)  # no sample: it may, or may not
+    alone = audit_classes(Scattered({"picture": 2.0}, {}), names)  # possible only, without a sample
     assert [(one.kind, one.severity) for one in alone.warned] == [("attractor", "notice")]
 
 

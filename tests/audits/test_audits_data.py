@@ -1,4 +1,4 @@
-"""Audits of labelled data: planted models and colour packs whose figures are known by hand."""
+"""Audits of labelled data sets, with planted models and coloured pictures whose results are known by hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def colours(tmp_path):
 
 @pytest.fixture(autouse=True)
 def one_font(monkeypatch):
-    """Only the font that is always there: the others are not on every machine."""
+    """Use only the font that is always installed: other fonts differ between machines."""
     monkeypatch.setattr(digits, "_FONTS", ())
 
 
@@ -115,7 +115,7 @@ def test_rendered_digits_differ_and_turn() -> None:
 
 
 def hue_encoder():
-    """Sees the hue and not how dark it is; texts the same."""
+    """An encoder that reads the hue and ignores the brightness, in pictures and in texts."""
 
     def see(image):
         return one_hot(int(np.asarray(image).reshape(-1, 3).mean(0).argmax()), 3)
@@ -166,11 +166,11 @@ def test_near_classes_are_told_from_distant_ones_only(shades, groups) -> None:
 
 def test_groups_that_hold_most_classes_get_as_many_distant_ones_as_there_are(shades) -> None:
     found = audit_fine_grained(hue_encoder(), shades, groups={"warm": [*GROUPS["red"], *GROUPS["green"]]})
-    # Four in the group, two outside: compared among three, the own class and two others.
+    # Four classes in the group, two outside: each is compared among three, its own and two others.
     assert found.near_chance == pytest.approx(1 / 4)
     assert found.distant_chance == pytest.approx(1 / 3)
     assert found.distant.value == pytest.approx(1.0)
-    assert 0.2 < found.cost.value < 0.5  # two of three draws hold the other shade: 1 - 2/3 on average
+    assert 0.2 < found.cost.value < 0.5  # two of three draws contain the other shade: 1 - 2/3 on average
     assert found.near.n == 80
     assert found.everything.n == 120
 
@@ -208,7 +208,7 @@ def test_near_groups_on_planted_clusters() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(4, 16))
     rows = np.concatenate([centre + 0.1 * rng.normal(size=(5, 16)) for centre in centres]).astype(np.float32)
-    rows += 3.0  # what all have in common must not matter
+    rows += 3.0  # what all classes have in common must not matter
     order = rng.permutation(20)
     found = group_similar_classes(rows[order], 4)
     assert sorted(sorted(order[group].tolist()) for group in found) == [
@@ -230,17 +230,17 @@ def test_words_that_are_known_and_words_that_are_not(colours) -> None:
     assert by_name["ALL IN CAPITALS"].accuracy.value == 1.0
     assert found.verdicts["plural"] == "below"
     assert found.verdicts["ALL IN CAPITALS"] == "at"  # 59 answers are the same
-    assert by_name["plural"].accuracy.value < 0.5  # "reds" is no colour to the toy
+    assert by_name["plural"].accuracy.value < 0.5  # the toy encoder does not know "reds" as a colour
     assert by_name["synonym 1"].example == "a photo of a blue."
     assert found.worst.accuracy.value <= by_name["plural"].accuracy.value
     assert found.spread.value == pytest.approx(1.0 - found.worst.accuracy.value)
     assert found.families["sentence"] == (1.0, 1.0, 1.0)
-    # The plain phrasing is above chance, which does not make it better than itself.
+    # The plain phrasing is above chance, but it is not better than itself.
     assert found.verdicts["a photo of a {}."] == "above"
     assert "better than the plain one" not in " ".join(found._sections()[0].text)
     assert found.worded[0].moved == found.worded[0].change.value == 0.0
     assert found.failures[0].key == "red/3.png"
-    assert sum(count for kind, count in encoder.calls if kind == "images") == 59  # once, whatever is said
+    assert sum(count for kind, count in encoder.calls if kind == "images") == 59  # exactly once
     assert len(by_name) == len(found.worded)
     with pytest.raises(DataError, match="'pink'"):
         audit_wording(encoder, colours, synonyms={"pink": ["rose"]})
@@ -255,7 +255,7 @@ def test_wording_of_a_blind_model_moves_nothing(colours) -> None:
 
 
 def distance_of(a, b):
-    """Edits with swaps (optimal string alignment)."""
+    """Edit distance with swaps (optimal string alignment)."""
     table = np.zeros((len(a) + 1, len(b) + 1), int)
     table[:, 0], table[0] = range(len(a) + 1), range(len(b) + 1)
     for i in range(1, len(a) + 1):
@@ -271,7 +271,7 @@ def distance_of(a, b):
 @given(st.text("abcdefgqzXYé -4", min_size=1, max_size=9), st.integers(1, 2), st.integers(0, 5))
 def test_misspellings_are_that_many_slips_away(name: str, edits: int, seed: int) -> None:
     text = with_typos(name, edits, np.random.default_rng(seed))
-    assert distance_of(name, text) <= edits + 1  # two slips at one place may read as three edits
+    assert distance_of(name, text) <= edits + 1  # two misspellings at one position may count as three edits
     if edits == 1:
         assert distance_of(name, text) <= 1
     assert text == with_typos(name, edits, np.random.default_rng(seed))
@@ -323,7 +323,7 @@ def test_a_domain_that_is_not_seen(tmp_path) -> None:
 
 
 def victim(names, side=96):
-    """Reads what is written on a picture of one colour; else it sees the colour."""
+    """An encoder that reads the text written on pictures of one colour; for others it reads the colour."""
     read = {}
     for colour in names:
         base = text_overlay.enlarge(picture(colour), side)
@@ -371,7 +371,7 @@ def test_who_sees_colours_only_is_no_victim(colours) -> None:
 
 
 def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
-    # Confused by anything written, and by nothing in particular: its answers become a third each.
+    # Any text on the picture confuses it, in no particular direction: each answer gets a third.
     names = ["red", "green", "blue"]
     files = {
         f"{c}/{i}.png": picture_bytes(tuple(v - i for v in COLOURS[c])) for c in names for i in range(20)
@@ -389,7 +389,7 @@ def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
     lost = Planted(3, see, lambda text: one_hot(next(i for i, n in enumerate(names) if n in text), 3))
     found = audit_typographic(lost, load_labelled(pack(tmp_path, files)), sizes=[0.3])
     assert found.clean.value == 1.0
-    assert found.attacks["wrong name"][0.3].gained.low > 0  # it gives the written name more often than before
+    assert found.attacks["wrong name"][0.3].gained.low > 0  # more answers with the written name
     assert found.verdicts["a wrong name of 30% is followed"] != "above"
     assert "Vulnerable" not in found.report().sections[0].text[0]
 
@@ -446,7 +446,7 @@ def test_clevr_as_it_is_handed_out(tmp_path) -> None:
         picture_bytes((i, 0, 0)) for i in range(3)
     ]  # labels go by position
     far = annotated.clevr_distances(home)
-    assert far.labels.tolist() == [0, 5, 1]  # (0, 8] is the first step, as the benchmark has it
+    assert far.labels.tolist() == [0, 5, 1]  # (0, 8] is the first bin, as in the benchmark
     (home / "scenes" / "CLEVR_val_scenes.json").write_text('{"scenes": [{"objects": 3}]}')
     with pytest.raises(DataError, match="CLEVR"):
         annotated.clevr_counts(home)

@@ -1,4 +1,4 @@
-"""Drawn scenes, and the audits on them: who knows is found to know, who does not is found at chance."""
+"""Drawn scenes and the audits on them: a capable toy encoder passes, an incapable one is at chance level."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = list(scenes.COLOURS)
 
 
 def colours_by_place(image, axis):
-    """Colours in a picture from left to right (axis 1) or from top to bottom (axis 0)."""
+    """The colours in a picture from left to right (axis 1) or from top to bottom (axis 0)."""
     pixels = np.asarray(image).astype(int)
     found = []
     for name, colour in scenes.COLOURS.items():
@@ -46,7 +46,7 @@ def ordered(names):
 
 
 def left_teller():
-    """Knows what is left of what, by colour."""
+    """An encoder that knows the left-right order of colours."""
 
     def read(text):
         names = colours_in(text)
@@ -56,7 +56,7 @@ def left_teller():
 
 
 def bag_of_colours():
-    """Knows which colours there are, not which is where: what relations are there to unmask."""
+    """An encoder that knows which colours occur, but not where: the relation audit must detect it."""
 
     def bag(names):
         return sum((one_hot(COLOURS.index(name), 6) for name in set(names)), np.zeros(6, np.float32))
@@ -81,7 +81,7 @@ def test_a_scene_is_a_pure_function_of_seed_and_index() -> None:
 def test_there_are_as_many_things_as_there_should_be(index: int) -> None:
     scene = count_scenes.scene(index, 10, seed=5)
     assert len(scene.objects) == index % 10 + 1
-    assert patches(scenes.draw(scene)) == len(scene.objects)  # none touches another, none is cut off
+    assert patches(scenes.draw(scene)) == len(scene.objects)  # none touches another or is cut off
     for thing in scene.objects:
         assert thing.size / 2 <= min(thing.x, thing.y, 1 - thing.x, 1 - thing.y)
 
@@ -104,7 +104,7 @@ def test_in_half_of_the_pictures_colour_does_not_give_the_count_away() -> None:
 
 def test_edges_are_smooth_and_backgrounds_grey() -> None:
     image = np.asarray(scenes.draw(scenes.Scene((scenes.SceneObject("circle", "red", 0.5, 0.5, 0.5),))))
-    assert len(np.unique(image[:, :, 1])) > 5  # not two levels only
+    assert len(np.unique(image[:, :, 1])) > 5  # more than two levels
     for kind in scenes.BACKGROUNDS:
         pixels = np.asarray(scenes.draw(scenes.Scene((), kind, seed=3))).astype(int)
         assert (pixels.max(2) == pixels.min(2)).all()
@@ -162,7 +162,7 @@ def test_who_answers_one_is_at_chance_and_the_heat_map_shows_it() -> None:
 
 def test_fewer_numbers_are_easier_for_who_sees_few() -> None:
     def see(image):
-        return one_hot(min(patches(image), 3), 21)  # three and more look alike
+        return one_hot(min(patches(image), 3), 21)  # counts of three and more look alike
 
     found = audit_counting(Planted(21, see, counter().read), each=4)
     assert found.ranges["1-3"][0].value == 1.0
@@ -259,7 +259,7 @@ def test_both_pictures_of_a_pair_hold_the_same_things(kind: str) -> None:
 def test_what_is_inside_fits_inside() -> None:
     for index in range(40):
         scene = relations.relation_pair("inside", index, seed=0).first
-        alone = scenes.draw(scenes.Scene(scene.objects[:1]))  # the outer one
+        alone = scenes.draw(scenes.Scene(scene.objects[:1]))  # the outer object
         both = np.asarray(scenes.draw(scene)).astype(int)
         inner = np.argwhere((abs(both - scenes.COLOURS[scene.objects[1].colour]) < 12).all(axis=2))
         outside = np.asarray(alone)[tuple(inner.T)]
@@ -323,7 +323,7 @@ def test_distances_are_those_asked_for() -> None:
         nearest = 0.6 / max(thing.size for thing in scene.objects)
         edges = (1.5, 2.4, 3.8, 6.0, 9.5, 15.0)
         assert edges[index % 5] <= nearest <= edges[index % 5 + 1]
-        assert scene.objects[-1].size == max(thing.size for thing in scene.objects)  # drawn over the others
+        assert scene.objects[-1].size == max(thing.size for thing in scene.objects)  # drawn on top
 
 
 def test_who_knows_the_distance_and_who_does_not() -> None:
@@ -340,7 +340,7 @@ def test_who_knows_the_distance_and_who_does_not() -> None:
     found = audit_distance(knowing(0), each=3)
     assert (found.accuracy.value, found.error.value) == (1.0, 0.0)
     late = audit_distance(knowing(1), each=3)
-    assert late.accuracy.value == pytest.approx(0.2)  # only the last step
+    assert late.accuracy.value == pytest.approx(0.2)  # only the last bin
     assert late.error.value == pytest.approx(0.8)
     assert late.correlation is not None
     assert late.correlation.low is not None

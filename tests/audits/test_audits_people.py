@@ -1,4 +1,4 @@
-"""Pictures with a table of attributes: what fits, and what is counted and named where it does not."""
+"""Tables of attributes matched with pictures: rows without a match are counted and named."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_broken_rows_are_numbered_as_in_the_file() -> None:
     assert (table.cells, table.broken) == ((("0.png", "3"),), ("row 5", "row 6"))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
 @given(st.binary(max_size=200), st.sampled_from(["t.csv", "t.tsv", "t.parquet"]))
 def test_any_bytes_are_a_table_or_an_error(content: bytes, name: str) -> None:
     try:

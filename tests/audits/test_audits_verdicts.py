@@ -1,4 +1,4 @@
-"""No audit accuses without enough data, and rarely where there is nothing; failed controls come first."""
+"""Verdicts of audits: none without enough data, few false positives, and failed controls reported first."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ AUDITS: Mapping[str, Callable[..., Audit]] = {
 def test_three_or_ten_pictures_are_enough_for_nothing(
     name: str, each: int, encoder: ToyEncoder, tmp_path: Path
 ) -> None:
-    # The toy names every colour rightly: a perfect answer to a few pictures is no more of a proof.
+    # The toy names every colour correctly, but a perfect result on a few pictures proves nothing.
     found = AUDITS[name](encoder, pack(tmp_path, each), each)
     assert set(found.verdicts.values()) - {"at"} == {NOT_ENOUGH}
-    assert {key for key, one in found.verdicts.items() if one == "at"} <= {"gap photo"}  # the best itself
+    assert {key for key, one in found.verdicts.items() if one == "at"} <= {"gap photo"}  # the best domain
     told = " ".join(text for section in found.report().sections[:2] for text in section.text)
     assert not CLAIMS.search(told), told
     assert re.search("[Nn]ot enough to say|not enough to say", told)
@@ -199,7 +199,7 @@ def test_the_test_within_strata_agrees_with_statsmodels_figures() -> None:
     assert found is not None
     assert found[1] == pytest.approx(0.0115, abs=3e-4)
     assert found[0].value == pytest.approx(0.130, abs=0.003)
-    assert stratified_gap(np.array(values), mask, ~mask, mask.astype(np.int64)) is None  # nothing is shared
+    assert stratified_gap(np.array(values), mask, ~mask, mask.astype(np.int64)) is None  # no stratum has both
     blank = standardised(np.ones(2), np.array([0, 1]), np.array([-1, -1]), 2)
     assert np.isnan(blank).all()
 
@@ -218,7 +218,7 @@ def test_equal_groups_within_strata_are_rarely_a_finding() -> None:
 
 
 def test_guessing_models_are_rarely_accused_by_any_audit(tmp_path: Path) -> None:
-    # Every picture its own: the guesser answers pictures of equal bytes alike.
+    # Every picture is unique: the guesser gives equal answers to pictures with equal bytes.
     files = {
         f"{c}/{i}.png": picture_bytes((i, 5 * k, 90))
         for k, c in enumerate(("red", "green", "blue"))
@@ -235,4 +235,4 @@ def test_guessing_models_are_rarely_accused_by_any_audit(tmp_path: Path) -> None
         ):
             wrong += bool({"above", "below"} & set(found.verdicts.values()))
             tried += 1
-    assert wrong <= 5  # of 36 at 0.05: more has a probability of 0.01
+    assert wrong <= 5  # of 36 tests at 0.05: more has a probability of 0.01

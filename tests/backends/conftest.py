@@ -1,4 +1,4 @@
-"""Exported folders, made once: the exporter takes seconds."""
+"""Exported model folders, made once per session: exporting takes seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.backends.export_toys import MODELS, checkpoint, trace_once
 
 @pytest.fixture(autouse=True, scope="session")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Each toy is traced once for all exports of it."""
+    """Trace each toy model once and use the graphs in all exports of it."""
     with pytest.MonkeyPatch.context() as patch:
         trace_once(patch, tmp_path_factory.mktemp("traced"))
         yield
@@ -26,12 +26,12 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def exported(
     request: pytest.FixtureRequest, traced: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, TorchEncoder]:
-    """A folder with 8-bit towers, and the model it was made from, of every kind in turn."""
+    """A folder with 8-bit towers and the model it was exported from, for each kind of model."""
     home = tmp_path_factory.mktemp(request.param)
     weights = checkpoint(request.param, home)
     with pytest.MonkeyPatch.context() as lower:
-        # Random weights, a few numbers wide, lose more to 8 bits than trained ones, one machine's more than
-        # another's; the bar itself is tried in test_encoders_runtimes.py.
+        # Small random weights lose more to 8 bits than trained ones, and the loss depends on the machine;
+        # the threshold itself is tested in test_backends_runtimes.py.
         lower.setitem(fidelity.MIN_COSINES, "int8", (0.98, 0.95))  # type: ignore[arg-type]
         export(weights, home / "exported", int8=True, pictures=synthetic_images(60, side=48, seed=2))
     return home / "exported", TorchEncoder.from_checkpoint(weights, device="cpu", precision="float32")
@@ -45,7 +45,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def vit_folder(vit: Checkpoint, traced: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as an exported folder."""
+    """The same model as an exported folder."""
     folder = tmp_path_factory.mktemp("exports") / "vit"
     export(vit, folder)
     return folder

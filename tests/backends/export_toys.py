@@ -1,4 +1,4 @@
-"""Tiny models of every kind as exported folders, made once for all tests of this room."""
+"""Tiny models of every kind and their exported folders, shared by the tests of the backends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESNET = CLIPConfig(
 VIT = dataclasses.replace(
     RESNET, vision=ViTConfig(image_size=32, patch_size=8, width=32, layers=2, head_width=16)
 )
-# As SigLIP's: patches pooled by attention, texts seen in both directions and read at the last place, a bias.
+# As in SigLIP: attention pooling of patches, bidirectional text read at the last position, a logit bias.
 SIGLIP = CLIPConfig(
     embed_dim=32,
     vision=ViTConfig(
@@ -49,7 +49,7 @@ SIGLIP = CLIPConfig(
     init_logit_scale=2.3,
     init_logit_bias=-10.0,
 )
-# As XLM-R's: texts seen in both directions with padding masked, and the mean of their tokens taken.
+# As in XLM-R: bidirectional text with masked padding, mean pooling of tokens.
 ROBERTA = dataclasses.replace(
     VIT,
     text=RobertaConfig(
@@ -61,7 +61,7 @@ WORDS = ("a", "the", "cat", "dog", "on", "red", "mat", "two", "house", "sea")
 
 
 def checkpoint(kind: str, folder: Path) -> Checkpoint:
-    """An initialised model whose vectors differ from picture to picture; SigLIP's with its own tokenizer."""
+    """An initialised model whose vectors differ between pictures; the SigLIP kind has its own tokenizer."""
     shape = MODELS[kind]
     model = build(shape, seed=0)
     _spread(model)
@@ -83,9 +83,9 @@ def checkpoint(kind: str, folder: Path) -> Checkpoint:
 
 
 def _spread(model: CLIP) -> None:
-    """Larger weights: those of a start hardly tell one text from another."""
+    """Scale the weights up: with initial weights all texts have nearly the same vector."""
     generator = torch.Generator().manual_seed(1)
-    if isinstance(model.visual, ModifiedResNet):  # running statistics of noise in place of a start's 0 and 1
+    if isinstance(model.visual, ModifiedResNet):  # running statistics from noise, not 0 and 1
         model.train()
         for _ in range(20):
             model.visual(torch.randn(16, 3, 32, 32, generator=generator))
@@ -94,7 +94,7 @@ def _spread(model: CLIP) -> None:
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and ("embedding" in name or "mlp" in name):
                 weight += torch.randn(weight.shape, generator=generator) * 0.3
-            elif name.endswith("bn3.weight"):  # 0 at the start
+            elif name.endswith("bn3.weight"):  # 0 at initialisation
                 weight.fill_(0.5)
 
 
@@ -111,9 +111,9 @@ def write_tokenizer(path: Path) -> None:
 
 
 def trace_once(patch: pytest.MonkeyPatch, kept: Path) -> None:
-    """Let an export take the graphs of a model that was traced before from a folder: tracing takes seconds.
+    """Let an export reuse the traced graphs of a model from a cache folder: tracing takes seconds.
 
-    All the rest of an export is as ever. What else decides a graph, such as `forked`, is part of its name.
+    The rest of the export is unchanged. Other inputs of the graph, such as `forked`, are part of its name.
     """
     write_towers = converting.write_towers
 
@@ -134,12 +134,12 @@ def trace_once(patch: pytest.MonkeyPatch, kept: Path) -> None:
 
 
 def forked(rows: torch.Tensor) -> torch.Tensor:
-    """Rows by a way that depends on what they are: no graph can hold it."""
+    """Compute rows with data-dependent control flow, which cannot be traced into a graph."""
     return rows / rows.norm(dim=1, keepdim=True) if rows.sum() > 0 else rows * 0
 
 
 def pictures(count: int, size: tuple[int, int] = (50, 40)) -> list[Image.Image]:
-    """Pictures of noise of different brightness."""
+    """Noise pictures of different brightness."""
     noise = np.random.default_rng(0)
     return [
         Image.fromarray((noise.integers(0, 256, (size[1], size[0], 3)) // (1 + i % 4)).astype(np.uint8))
@@ -148,13 +148,13 @@ def pictures(count: int, size: tuple[int, int] = (50, 40)) -> list[Image.Image]:
 
 
 def edit(folder: Path, **changes: object) -> None:
-    """Change keys of a folder's description."""
+    """Change keys of the JSON description of a folder."""
     path = folder / "exported.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def drop(folder: Path, *keys: str) -> None:
-    """Take keys out of a folder's description."""
+    """Remove keys from the JSON description of a folder."""
     path = folder / "exported.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in values.items() if key not in keys}))

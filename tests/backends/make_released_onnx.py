@@ -1,4 +1,4 @@
-"""Tiny random models as Immich and transformers.js release them, made and recorded by the libraries.
+"""Create tiny random models in the layouts of Immich and transformers.js, with recorded outputs.
 
     python tests/backends/make_released_onnx.py tests/backends/released_onnx.zip
 
@@ -36,7 +36,7 @@ TEXTS = [
 
 
 def pictures() -> list[Image.Image]:
-    """Smooth pictures of several shapes, by a formula: the same everywhere."""
+    """Smooth pictures of several shapes, made by a formula: identical on every machine."""
     made = []
     for number, (width, height) in enumerate([(40, 30), (23, 57), (16, 16), (300, 41)]):
         y, x = np.mgrid[0:height, 0:width] / 7.0
@@ -46,7 +46,7 @@ def pictures() -> list[Image.Image]:
 
 
 def write_tokenizer(folder: Path, style: str) -> Any:
-    """A word table with special tokens as CLIP, SigLIP (T5) or XLM-R has them, as transformers' tokenizer."""
+    """A word table with special tokens as in CLIP, SigLIP (T5) or XLM-R, as a tokenizer of transformers."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -54,7 +54,7 @@ def write_tokenizer(folder: Path, style: str) -> Any:
     special = {"clip": ["<s>", "<e>"], "siglip": ["</s>", "<unk>"], "xlm": ["<s>", "<pad>", "</s>", "<unk>"]}[
         style
     ]
-    # CLIP's special tokens are the last of its table: the text is read at the largest id.
+    # CLIP's special tokens are last in its table: the text is pooled at the largest id.
     order = ["<unk>", *pieces, *special] if style == "clip" else [*special, *pieces]
     table = {token: number for number, token in enumerate(order)}
     rust = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
@@ -77,7 +77,7 @@ def write_tokenizer(folder: Path, style: str) -> Any:
 def write_graph(
     module: Any, inputs: dict[str, Any], outputs: list[str], path: Path, *, axes: Any = None
 ) -> None:
-    """A torch module as Immich's exporter writes it."""
+    """Export a torch module in the way of Immich's exporter."""
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def write_graph(
 
 
 def spread(module: Any) -> None:
-    """Larger weights: those of a start hardly tell one text from another."""
+    """Scale the weights up: with initial weights all texts have nearly the same vector."""
     import torch
 
     with torch.no_grad():
@@ -105,7 +105,7 @@ def spread(module: Any) -> None:
 
 
 def open_clip_model(config: dict[str, Any]) -> Any:
-    """open_clip's model of a config, with random weights."""
+    """The open_clip model of a config, with random weights."""
     import open_clip
 
     rest = {key: value for key, value in config.items() if key != "custom_text"}
@@ -117,7 +117,7 @@ def open_clip_model(config: dict[str, Any]) -> Any:
 
 
 def encoding(model: Any, method: str) -> Any:
-    """One method of a model as a module."""
+    """Wrap one method of a model as a module."""
     import torch
 
     class Encoding(torch.nn.Module):
@@ -139,7 +139,7 @@ def record(folder: Path, image_rows: Any, text_rows: Any) -> None:
 def immich(
     folder: Path, style: str, *, preprocess: dict[str, Any], clean: str | None, external: bool
 ) -> None:
-    """A model of open_clip in Immich's layout."""
+    """Write an open_clip model in Immich's layout."""
     import torch
     from open_clip.tokenizer import HFTokenizer, get_clean_fn
     from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -176,7 +176,7 @@ def immich(
         if clean:
             read = HFTokenizer(str(folder / "textual"), context_length=LENGTH, clean=clean)
             tokens = read(TEXTS)
-        else:  # the table of CLIP's own is too large for a toy: open_clip's cleaning, and the toy's table
+        else:  # CLIP's own table is too large for a toy: use open_clip's text cleaning with the toy's table
             cleaned = [get_clean_fn("lower")(text) for text in TEXTS]
             tokens = tokenizer(
                 cleaned, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
@@ -186,7 +186,7 @@ def immich(
 
 
 def keep_outside(path: Path) -> None:
-    """The weights of a graph beside it: pictures' in one file, texts' in a file for each, as torch does."""
+    """Move weights to external files: one for the image graph, one per tensor for texts, as torch does."""
     import onnx
     from onnx.external_data_helper import set_external_data
 
@@ -199,7 +199,7 @@ def keep_outside(path: Path) -> None:
 
 
 def m_clip(folder: Path, like: Path) -> None:
-    """An M-CLIP in Immich's layout: the texts of transformers' XLM-R, the pictures of another model."""
+    """Write an M-CLIP in Immich's layout: transformers' XLM-R for texts, the image tower of another model."""
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
@@ -213,7 +213,7 @@ def m_clip(folder: Path, like: Path) -> None:
     config._attn_implementation = "eager"
 
     class MultilingualCLIP(torch.nn.Module):
-        """multilingual_clip's forward, as Immich's exporter has it."""
+        """The forward method of multilingual_clip, as used by Immich's exporter."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -255,7 +255,7 @@ def jina(folder: Path) -> None:
             self.patches = torch.nn.Conv2d(3, WIDTH, 8, 8)
 
         def forward(self, input_ids: torch.Tensor, pixel_values: torch.Tensor) -> Any:
-            seen = (input_ids != 1).long().unsqueeze(-1)  # as theirs, padding is left out by its id
+            seen = (input_ids != 1).long().unsqueeze(-1)  # padding is masked by its id, as in the original
             rows = self.mix(torch.nn.functional.gelu(self.table(input_ids)))
             texts = (rows * seen).sum(1) / seen.sum(1)
             images = torch.nn.functional.gelu(self.patches(pixel_values)).mean((2, 3))
@@ -288,7 +288,7 @@ def jina(folder: Path) -> None:
 
 
 def xenova(folder: Path) -> None:
-    """transformers' CLIPModel as transformers.js has it: a graph for each tower."""
+    """Write transformers' CLIPModel in the layout of transformers.js: one graph for each tower."""
     import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
@@ -350,7 +350,7 @@ def xenova(folder: Path) -> None:
     processor.save_pretrained(folder)
     found = tokenizer(TEXTS, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
     with torch.no_grad():
-        # OpenAI's own transform; transformers' Pillow processor rounds an odd margin the other way.
+        # OpenAI's own transform; the Pillow processor of transformers rounds odd margins the other way.
         transform = image_transform_v2(PreprocessCfg(size=SIDE), is_train=False)
         pixels = torch.stack([transform(picture) for picture in pictures()])
         images = Images()(pixels)[0]
@@ -360,7 +360,7 @@ def xenova(folder: Path) -> None:
 
 
 def siglip_js(folder: Path) -> None:
-    """transformers' SiglipModel as transformers.js has it: rows are what its towers pool."""
+    """Write transformers' SiglipModel in the layout of transformers.js: rows are the pooled tower outputs."""
     import torch
     from open_clip.tokenizer import get_clean_fn
     from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -416,7 +416,7 @@ def siglip_js(folder: Path) -> None:
 
 
 def main(target: Path) -> None:
-    """All models in one zip."""
+    """Write all models into one zip file."""
     import torch
 
     torch.manual_seed(0)
@@ -442,7 +442,7 @@ def main(target: Path) -> None:
                 if path.is_file():
                     entry = zipfile.ZipInfo(
                         path.relative_to(home).as_posix()
-                    )  # no date: the same bytes each time
+                    )  # no date: the bytes are the same each time
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     archive.writestr(entry, path.read_bytes())
 

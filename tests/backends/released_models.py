@@ -1,4 +1,4 @@
-"""The released toys that `make_released_onnx.py` made, unpacked."""
+"""Unpack the toy models in released layouts that `make_released_onnx.py` created."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MODELS = ("clip", "siglip", "m_clip", "jina", "xenova", "siglip_js")
 
 
 def unpack(folder: Path) -> Path:
-    """The folder, with every model of `MODELS` in it."""
+    """Unpack the archive: a folder that contains every model of `MODELS`."""
     with zipfile.ZipFile(Path(__file__).with_name("released_onnx.zip")) as archive:
         archive.extractall(folder)
     return folder
 
 
 def add_language_tokens(folder: Path) -> Tokenizer:
-    """Make the tokenizer of a copy of "siglip" like NLLB's: it knows English and German."""
+    """Turn the tokenizer of a copy of "siglip" into one like NLLB's, with tokens for English and German."""
     file = folder / "textual/tokenizer.json"
     rust = Tokenizer.from_str(file.read_text().replace('"mat"', '"eng_Latn"').replace('"two"', '"deu_Latn"'))
     special = [(token, rust.token_to_id(token)) for token in ("eng_Latn", "</s>")]

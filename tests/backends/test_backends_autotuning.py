@@ -1,4 +1,4 @@
-"""Autotuning: little work is done by torch, much work by the fastest runtime; failures change nothing."""
+"""Autotuning: small jobs run on torch, large jobs on the fastest runtime; a failure changes nothing."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.backends.export_toys import checkpoint, forked, pictures
 
 @pytest.fixture
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny model in a folder, an empty cache, and openvino the fastest by far."""
+    """A tiny model in a folder, an empty cache, and openvino set to be the fastest."""
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-    # torch's name of its precision depends on the machine.
+    # The name of torch's precision depends on the machine.
     monkeypatch.setattr(
         runtime_choice, "_rates", lambda ways, drawn: {way: 1.0 + 99 * (way == BEST) for way in ways}
     )
@@ -70,7 +70,7 @@ def test_much_work_goes_over_to_what_is_fastest_and_the_rows_stay(
     np.testing.assert_allclose(encoder.encode_prepared(prepared), before, atol=1e-4)
     assert len(messages) == 2
     assert "going on with openvino float32 (pictures/s: openvino float32 100" in messages[1]
-    # From then on it is known: nothing to measure.
+    # The result is cached: nothing is left to measure.
     again = opened(saved, messages)
     assert isinstance(again, ExportedEncoder)
     assert len(messages) == 2
@@ -106,7 +106,7 @@ def test_what_goes_wrong_in_measuring_stops_nothing(saved: Path, monkeypatch: py
     assert encoder.encode_images(pictures(3)).shape == (3, encoder.dim)
     assert messages[1:] == ["going on with torch: the device is full"]
     encoder.encode_images(pictures(3))
-    assert len(messages) == 2  # it is not tried again and again
+    assert len(messages) == 2  # the failed measurement is not repeated
 
 
 def test_a_model_that_cannot_be_converted_stays_with_torch_and_is_tried_once(
@@ -119,7 +119,7 @@ def test_a_model_that_cannot_be_converted_stays_with_torch_and_is_tried_once(
     assert encoder.encode_images(pictures(3)).shape == (3, encoder.dim)
     assert "going on with torch: the model cannot be written as image.onnx" in messages[1]
     assert isinstance(opened(saved, messages), TorchEncoder)
-    with pytest.raises(WeightsError, match="cannot be written"):  # whoever asks for it is told why
+    with pytest.raises(WeightsError, match="cannot be written"):  # an explicit request gets the reason
         choose_runtime(saved)
 
 
@@ -158,6 +158,6 @@ def test_the_commands_autotune(
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["embedded"] == 6
     assert "going on with openvino" in done.stderr
-    # What a person has decided is kept to.
+    # An explicit choice of the user is not changed.
     messages = CliRunner().invoke(app, [*words, "--runtime", "torch"]).stderr
     assert "measuring" not in messages

@@ -1,4 +1,4 @@
-"""An exported model: the rows of torch on every runtime, whole folders only, no torch, nothing sent."""
+"""Exported models: rows equal torch's on every runtime, incomplete folders refused, no torch, no network."""
 
 from __future__ import annotations
 
@@ -128,12 +128,12 @@ def test_texts_seen_both_ways_without_a_mask_are_never_cut(exported: tuple[Path,
     assert seen == [(2, text.context_length if siglip else longest)]
 
 
-# ------------------------------------------------------------------------------------------- whole or refused
+# ----------------------------------------------------------------------------------------- incomplete folders
 
 
 @pytest.fixture
 def copy(vit_folder: Path, tmp_path: Path) -> Path:
-    """A folder to break."""
+    """A copy of the folder that a test may damage."""
     return Path(shutil.copytree(vit_folder, tmp_path / "copy"))
 
 
@@ -244,7 +244,7 @@ def test_without_a_runtime_the_extra_is_named(vit_folder: Path, monkeypatch: pyt
         diptych.load(vit_folder)
 
 
-# --------------------------------------------------------------------------------------------- without torch
+# ---------------------------------------------------------------------------------------------- without torch
 
 ALONE = """
 import sys

@@ -1,4 +1,4 @@
-"""Released ONNX folders: the rows of the libraries that made them, on every runtime, without torch."""
+"""Released ONNX folders: the rows of the libraries that exported them, on every runtime, without torch."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tests.backends.released_models import MODELS, add_language_tokens, unpack
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every released folder, as `make_released_onnx.py` made it."""
+    """Every folder of a released model, as written by `make_released_onnx.py`."""
     return unpack(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture
 def copy(folders: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """A copy of one, to break."""
+    """A copy of one folder that a test may damage."""
 
     def made(name: str) -> Path:
         return Path(shutil.copytree(folders / name, tmp_path / name))
@@ -49,7 +49,7 @@ def rows_of(folder: Path) -> tuple[Any, Any]:
 
 
 def texts_of(encoder: Any) -> Any:
-    with counted_long_texts():  # the last one is cut
+    with counted_long_texts():  # the last text is truncated
         return encoder.encode_texts(TEXTS)
 
 
@@ -63,7 +63,7 @@ def test_rows_are_those_of_the_library(folders: Path, name: str, runtime: str) -
     assert (encoder.dim, encoder.input_size) == (images.shape[1], SIDE)
     np.testing.assert_allclose(encoder.encode_images(pictures()), images, atol=1e-5)
     np.testing.assert_allclose(texts_of(encoder), texts, atol=1e-5)
-    for number, picture in enumerate(pictures()):  # whatever is encoded beside it
+    for number, picture in enumerate(pictures()):  # independent of the other items in the batch
         np.testing.assert_allclose(encoder.encode_images([picture])[0], images[number], atol=1e-5)
     np.testing.assert_allclose(
         encoder.encode_prepared([encoder.prepare(pictures()[1])])[0], images[1], atol=1e-5
@@ -73,7 +73,7 @@ def test_rows_are_those_of_the_library(folders: Path, name: str, runtime: str) -
 
 
 def test_the_toys_can_tell_a_mistake(folders: Path) -> None:
-    """Pictures and texts of a toy lie so far apart that a wrong transform or id would show."""
+    """The vectors of a toy differ enough that a wrong transform or token id would be visible."""
     for name in MODELS:
         for rows in rows_of(folders / name):
             distances = np.linalg.norm(rows[:, None] - rows[None], axis=2)[~np.eye(len(rows), dtype=bool)]
@@ -116,7 +116,7 @@ def test_identity_is_that_of_the_content(folders: Path, copy: Callable[[str], Pa
         folder = copy(name)
         assert diptych.load(folder).identity == known[name]
         data = (folder / file).read_bytes()
-        if file.endswith(".json"):  # still JSON, and another content
+        if file.endswith(".json"):  # still JSON, but different content
             changed = data.replace(b'"cat"', b'"cow"').replace(b'"longest"', b'"squash"')
         else:
             changed = data[:-1] + bytes([data[-1] ^ 1])
@@ -124,7 +124,7 @@ def test_identity_is_that_of_the_content(folders: Path, copy: Callable[[str], Pa
         try:
             assert diptych.load(folder).identity != known[name], file
         except WeightsError:
-            assert file.endswith(".onnx"), file  # the last byte of a graph is no weight
+            assert file.endswith(".onnx"), file  # the last byte of a graph is not part of a weight
         shutil.rmtree(folder)
 
 
@@ -153,7 +153,7 @@ def test_torch_is_refused_with_the_way_out(folders: Path) -> None:
 
 
 def test_of_a_graph_of_both_towers_one_is_computed(folders: Path, tmp_path: Path) -> None:
-    """A text costs no blank picture: the graph is cut to its own part, external data or not."""
+    """Texts do not run the image tower: the graph is cut to what is needed, with external data or without."""
     path = folders / "jina/onnx/model.onnx"
     text = onnx.load_from_string(pruned_model(path, "l2norm_text_embeddings"))
     whole = onnx.load(path)

@@ -1,4 +1,4 @@
-"""Released folders that are broken, or made to do harm: one clear line, and no file outside is opened."""
+"""Damaged or malicious released folders: one clear error, and no file outside the folder is opened."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def copy(folders: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change keys of a JSON file; None takes one out."""
+    """Change keys of a JSON file; None removes a key."""
     values = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
 
 
 def edit_graph(path: Path, change: Callable[[Any], None]) -> None:
-    """Change a graph, its external data left where they are."""
+    """Change a graph and leave its external data in place."""
     model = onnx.load(path, load_external_data=False)
     change(model.graph)
     path.write_bytes(model.SerializeToString())
 
 
 def located(location: str, **entries: str) -> Callable[[Path], None]:
-    """Let the first external weight of the siglip's pictures lie elsewhere."""
+    """Point the first external weight of the siglip image tower to another location."""
 
     def damage(folder: Path) -> None:
         def move(graph: Any) -> None:
@@ -79,7 +79,7 @@ def linked(to: str) -> Callable[[Path], None]:
 
 
 def small_graph(inputs: list[Any], outputs: list[Any]) -> Callable[[Path], None]:
-    """A graph of constants with these inputs and outputs, in place of the pictures'."""
+    """Replace the image graph by a graph of constants with these inputs and outputs."""
 
     def damage(folder: Path) -> None:
         ports = [helper.make_tensor_value_info(*port) for port in inputs]
@@ -95,7 +95,7 @@ def small_graph(inputs: list[Any], outputs: list[Any]) -> Callable[[Path], None]
 
 
 def claiming(folder: Path) -> None:
-    """A tensor of 2^40 numbers in four bytes."""
+    """A tensor that claims 2^40 numbers in four bytes."""
 
     def claim(graph: Any) -> None:
         graph.initializer.append(TensorProto(name="bomb", dims=[1 << 40], data_type=1, raw_data=b"\0" * 4))
@@ -113,7 +113,7 @@ def claiming_packed(folder: Path) -> None:
 
 
 def in_a_node(folder: Path) -> None:
-    """The other place where a graph may name a file: a constant within a node, in a graph within a node."""
+    """External data named by a constant inside a node, in a graph nested in a node."""
 
     def hide(graph: Any) -> None:
         tensor = TensorProto(name="t", dims=[1], data_type=1, data_location=TensorProto.EXTERNAL)
@@ -125,7 +125,7 @@ def in_a_node(folder: Path) -> None:
 
 
 def in_a_function(folder: Path) -> None:
-    """A third place: the default value of a function's attribute."""
+    """External data named by the default value of a function attribute."""
     model = onnx.load(folder / IMAGE, load_external_data=False)
     tensor = TensorProto(name="t", dims=[1], data_type=1, data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="../../secret")
@@ -318,7 +318,7 @@ def test_what_a_runtime_refuses_is_one_line(copy: Callable[[str], Path], runtime
 def test_the_links_of_the_hubs_cache_are_followed(
     copy: Callable[[str], Path], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """snapshots/REVISION/... are links to blobs/; OpenVINO by itself refuses such external data."""
+    """Files in the hub's cache are links to blobs/; OpenVINO by itself refuses external data behind links."""
     folder = copy(name)
     if name == "jina":
         graph = folder / "onnx/model.onnx"

@@ -1,4 +1,4 @@
-"""Released ONNX folders on the hub: by Immich's names or by repository; only what is needed is fetched."""
+"""Released ONNX models on the hub, by Immich's names or by repository; only needed files are fetched."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: Path) -> Iterator[FakeHub]:
-    """A siglip of Immich's under a name that Immich has, with files for other hardware; a jina-clip."""
+    """A hub with a siglip under one of Immich's names, with files for other hardware, and a jina-clip."""
     with serving(monkeypatch, tmp_path) as server:
         server.publish("immich-app/ViT-B-16-SigLIP__webli", folders / "siglip")
         server.publish("jinaai/jina-clip-v2", folders / "jina")
@@ -142,7 +142,7 @@ def test_what_needs_weights_says_what_graphs_are_for(hub: FakeHub, folders: Path
 def test_a_folder_of_weights_with_graphs_beside_them_is_one_of_weights(folders: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(folders / "xenova", tmp_path / "both")
     (folder / "model.safetensors").write_bytes(b"weights")
-    whole = Path(shutil.copytree(folders / "jina", tmp_path / "whole"))  # a jina-clip as it was cloned
+    whole = Path(shutil.copytree(folders / "jina", tmp_path / "whole"))  # a jina-clip as a cloned repository
     (whole / "model.safetensors").write_bytes(b"weights")
     assert diptych.load(whole).identity == diptych.load(folders / "jina").identity
     with pytest.raises(WeightsError, match=r"config\.json|text_config|model\.safetensors"):

@@ -1,4 +1,4 @@
-"""Exporting and choosing: what is too far from float32 is refused, failures leave nothing, choices stay."""
+"""Export and choice of a runtime: inaccurate exports refused, failures leave no files, choices persist."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from tests.paths import python_path
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
+    """Use an empty cache."""
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 def worse(monkeypatch: pytest.MonkeyPatch, runtime: str, precision: str, noise: float) -> None:
-    """Make one runtime give rows that are off by noise, past the golden vectors."""
+    """Add noise to the rows of one runtime, beyond the tolerance of the golden vectors."""
 
     class Worse(ExportedEncoder):
         def encode_images(self, images: Sequence[Any]) -> Any:
@@ -56,11 +56,11 @@ def worse(monkeypatch: pytest.MonkeyPatch, runtime: str, precision: str, noise: 
     monkeypatch.setattr(converting, "ExportedEncoder", Worse)
 
 
-# ------------------------------------------------------------------------------------------------- judging
+# ----------------------------------------------------------------------------------------- comparison of rows
 
 
 def test_spearman_against_a_table_worked_by_hand() -> None:
-    # Ranks 1 2 3 4 against 2 1 4 3: the squared differences add up to 4, 1 - 6 * 4 / (4 * 15).
+    # Ranks 1 2 3 4 against 2 1 4 3: the squared differences add up to 4, so 1 - 6 * 4 / (4 * 15).
     one, other = np.array([[1, 2, 3, 4.0]], np.float32), np.array([[5, 1, 90, 7.0]], np.float32)
     assert spearman(one, other)[0] == pytest.approx(1 - 24 / 60)
 
@@ -151,7 +151,7 @@ def test_an_empty_folder_is_written_to_by_whatever_name(
         (tmp_path / name).mkdir()
     (tmp_path / "link").symlink_to("linked", target_is_directory=True)
     monkeypatch.chdir(tmp_path / "here")
-    (tmp_path / "there" / ".there.abc.part").mkdir()  # as a killed export leaves it
+    (tmp_path / "there" / ".there.abc.part").mkdir()  # as a killed export would leave it
     for to in (".", "../there/", tmp_path / "link", Path("../new")):
         export(vit, to)
         assert is_exported(to)
@@ -229,8 +229,8 @@ def test_nothing_is_sent_or_printed_while_8_bit_towers_are_made(tmp_path: Path) 
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
-    # An audit hook sees what Python opens, not what a library opens in C++. Whoever reports keeps an id in
-    # the home folder, OpenVINO in intel/, ONNX Runtime in .cache/Microsoft/: so nothing may appear there.
+    # An audit hook sees what Python opens, not what a library opens in C++. Telemetry needs an identifier in
+    # the home folder (OpenVINO: intel/, ONNX Runtime: .cache/Microsoft/), so neither folder may appear.
     kept = {path.name for path in tmp_path.iterdir()} - {"out"}
     assert not {name for name in kept if name in ("intel", ".cache", ".local", ".config")}, kept
 
@@ -254,12 +254,12 @@ def test_the_default_model_on_photographs(shared: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(rows, whole.encode_images(photographs[:8]), atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------- one seam, and choices
+# -------------------------------------------------------------------------------------- choice of a runtime
 
 
 @pytest.fixture
 def home(vit: Checkpoint, tmp_path: Path) -> Path:
-    """The same model in a folder of ours."""
+    """The same model in a separate folder."""
     save_checkpoint(tmp_path / "home", vit.spec, vit.state)
     return tmp_path / "home"
 

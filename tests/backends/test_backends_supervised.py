@@ -1,4 +1,4 @@
-"""A run that learned labels answers as a classifier of pictures."""
+"""A checkpoint of a supervised run (trained on labels) used as a picture classifier."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def painted(name: str, number: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run on plain colours, to the end."""
+    """Train a small run on pictures of one colour each, to the end."""
     home = tmp_path_factory.mktemp("supervised")
     with tarfile.open(home / "classes.tar", "w") as tar:
         for number in range(48):

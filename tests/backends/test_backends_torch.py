@@ -1,4 +1,4 @@
-"""The contract fulfilled with torch: unit rows, any number at a time, the same numbers as the bare model."""
+"""The torch backend: unit-length rows, any batch size, the same numbers as the bare model."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_an_unknown_name_lists_the_near_ones() -> None:
 def zero_shot_of_a_harness(
     model: torch.nn.Module, transform: object, tokenizer: object, names: Sequence[str]
 ) -> torch.Tensor:
-    """The steps of CLIP_benchmark's zero-shot protocol, as it calls an open_clip model."""
+    """CLIP_benchmark's zero-shot protocol, with the calls that it makes to an open_clip model."""
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         rows = []
         for name in names:

@@ -1,4 +1,4 @@
-"""The queries of the cut-off's benchmark: read as written, and judged by the words of captions."""
+"""Queries of the cut-off benchmark: read as written, and labelled by the words of captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks: what is scaled, and what counts. Their timings are no tests."""
+"""Arithmetic of the benchmarks: scaling, warm-up and extrapolation. Timings themselves are not tested."""
 
 from __future__ import annotations
 

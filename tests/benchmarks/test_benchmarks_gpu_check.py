@@ -1,4 +1,4 @@
-"""The check of GPUs itself, on two processes that talk by gloo: every way to train gives the same losses."""
+"""The GPU check script on two gloo processes: every training mode gives the same losses."""
 
 from __future__ import annotations
 

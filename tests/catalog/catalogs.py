@@ -1,4 +1,4 @@
-"""Catalogues of small pictures of one colour each, for the tests of this folder and of the command line."""
+"""Catalogues of small single-colour pictures, for the tests of this folder and of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Place = str | Path  # a folder, or the address of a database
 
 
 def paint(path: Path, colour: str, *, shade: int = 0, size: tuple[int, int] = (16, 12)) -> Path:
-    """A PNG of one colour, told apart by `shade` in one corner."""
+    """Write a PNG of one colour, made unique by `shade` in one corner."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size, COLOURS[colour])
     image.putpixel((0, 0), (shade % 256, shade // 256 % 256, 7))
@@ -25,7 +25,7 @@ def paint(path: Path, colour: str, *, shade: int = 0, size: tuple[int, int] = (1
 
 
 def colours(folder: Path) -> list[Path]:
-    """One picture of each colour."""
+    """Write one picture of each colour."""
     return [paint(folder / f"{name}.png", name) for name in COLOURS]
 
 
@@ -39,7 +39,7 @@ def index(catalog: Place, *paths: Path, encoder: Encoder | None = None, **option
 
 
 def search(catalog: Place, query: str, *, encoder: Encoder | None = None) -> list[str]:
-    """Names of the files found, best first, whatever fits."""
+    """Names of the files in the results, best first, without a cut-off."""
     from diptych.catalog import SearchOptions
 
     store = Store.open(catalog)
@@ -53,7 +53,7 @@ def search(catalog: Place, query: str, *, encoder: Encoder | None = None) -> lis
 
 
 def content(catalog: Place) -> dict[tuple[bytes, str], tuple[bytes | None, bytes | None, str | None]]:
-    """All a catalogue holds: (path, member) -> hash, row, why it failed; equal for equal catalogues."""
+    """All entries of a catalogue: (path, member) -> hash, row, error; equal for equal catalogues."""
     store = Store.open(catalog)
     try:
         assert store.active is not None
@@ -71,5 +71,5 @@ def content(catalog: Place) -> dict[tuple[bytes, str], tuple[bytes | None, bytes
 
 
 def set_time(path: Path, seconds: int) -> None:
-    """When a file was changed."""
+    """Set the modification time of a file."""
     os.utime(path, (seconds, seconds))

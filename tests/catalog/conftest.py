@@ -1,4 +1,4 @@
-"""A real PostgreSQL with pgvector, started for the tests and stopped after them."""
+"""A real PostgreSQL server with pgvector, started for the tests and stopped after them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of our own."""
-    # Its lock lies in the session's runtime folder, which a test machine may lack or clear.
+    """The address of a PostgreSQL server started for the tests."""
+    # The lock file lies in the session's runtime folder, which a test machine may lack or clear.
     with pytest.MonkeyPatch.context() as environment, tempfile.TemporaryDirectory(prefix="pg") as runtime:
         environment.setenv("XDG_RUNTIME_DIR", runtime)
         yield from _server(tmp_path_factory)
@@ -27,7 +27,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             running = pgserver.get_server(folder, cleanup_mode="stop")
             break
-        except subprocess.TimeoutExpired:  # it waits 10 s, which a busy machine may need
+        except subprocess.TimeoutExpired:  # the default of 10 s may be too short on a busy machine
             if not left:
                 raise
     try:
@@ -38,7 +38,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def new_database(server: str) -> Callable[[], str]:
-    """Call it for the address of a new, empty database."""
+    """A function that creates a new, empty database and returns its address."""
     import psycopg
 
     def create() -> str:
@@ -60,7 +60,7 @@ _CELLS: dict[str, dict[str, bool]] = {}
 
 @pytest.fixture
 def matrix() -> Callable[[str, str, bool], None]:
-    """Call it with (row, column, whether it held): the table is printed at the end of the run."""
+    """A function that records (row, column, passed); the table is printed at the end of the run."""
 
     def note(row: str, column: str, held: bool) -> None:
         _CELLS.setdefault(row, {})[column] = held

@@ -1,7 +1,7 @@
-"""Whatever happens to files, what a person made of them stays: every operation by every kind of annotation.
+"""Annotations survive file operations: every operation is tested with every kind of annotation.
 
-Each cell sets up two folders of pictures with annotations, does one operation as a person would, and looks
-whether the annotation is where it belongs. A table of the cells is printed after the tests.
+Each cell sets up two folders of annotated pictures, does one operation, and checks that the annotation is
+still attached to its picture. A table of the cells is printed after the tests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>
 
 @dataclass
 class World:
-    """Two folders, a catalogue of both, and the picture that everything is about."""
+    """Two folders, a catalogue of both, and the picture under test."""
 
     home: Path
 
@@ -64,7 +64,7 @@ class World:
 
     @property
     def files(self) -> list[Path]:
-        """The picture and what a person wrote beside it."""
+        """The picture and its sidecar files."""
         return [self.picture.with_suffix(suffix) for suffix in (".png", ".txt", ".xmp")]
 
     def store(self) -> Store:
@@ -72,7 +72,7 @@ class World:
 
 
 def make(home: Path) -> World:
-    """Pictures, and everything that a person may have made of one of them."""
+    """Create pictures and all kinds of annotations of one of them."""
     world = World(home)
     paint(world.picture, "red", shade=9)
     paint(world.first / "blue.png", "blue")
@@ -102,7 +102,7 @@ def content_of(store: Store, path: Path) -> int | None:
 
 
 # ------------------------------------------------------------------------------------------- operations
-# Each returns where the picture is afterwards.
+# Each function returns the path of the picture after the operation.
 
 
 def index_again(world: World) -> Path:
@@ -120,7 +120,7 @@ def rename(world: World) -> Path:
 
 
 def copy_and_delete(world: World) -> Path:
-    """As a file manager moves to another drive: another inode, another change time."""
+    """Copy and delete, as a file manager does to another drive: new inode, new change time."""
     target = world.second / "moved.png"
     for path in world.files:
         shutil.copy(path, target.with_suffix(path.suffix))
@@ -130,11 +130,11 @@ def copy_and_delete(world: World) -> Path:
 
 
 def move_between_roots(world: World) -> Path:
-    """The folder that lost it is indexed first, alone."""
+    """Move to another root; the old root is indexed first, alone."""
     target = world.second / "red.png"
     for path in world.files:
         path.rename(target.with_suffix(path.suffix))
-    (world.second / "link.png").unlink()  # else the content would never leave
+    (world.second / "link.png").unlink()  # else the content would never be removed
     index(world.catalog, world.first)
     (world.second / "link.png").symlink_to(target)
     index(world.catalog, world.second)
@@ -142,7 +142,7 @@ def move_between_roots(world: World) -> Path:
 
 
 def edit_metadata(world: World) -> Path:
-    """Another program writes a keyword into the picture."""
+    """Let another program write a keyword into the picture."""
     with Image.open(world.picture) as image:
         image.load()
         info = PngImagePlugin.PngInfo()
@@ -153,7 +153,7 @@ def edit_metadata(world: World) -> Path:
 
 
 def edit_pixels(world: World) -> Path:
-    """Another program brightens it."""
+    """Let another program brighten the picture."""
     with Image.open(world.picture) as image:
         image.point(lambda value: min(255, value + 9)).save(world.picture)
     index(world.catalog)
@@ -161,7 +161,7 @@ def edit_pixels(world: World) -> Path:
 
 
 def save_by_deleting(world: World) -> Path:
-    """An editor that deletes and writes anew, with an indexing run between."""
+    """Save as an editor that deletes and writes the file again, with an indexing run in between."""
     (world.second / "link.png").unlink()
     data = world.picture.read_bytes()
     world.picture.unlink()
@@ -173,11 +173,11 @@ def save_by_deleting(world: World) -> Path:
 
 
 def trash_and_undo(world: World) -> Path:
-    """A copy saved anew is better, the picture goes to the trash and comes back."""
+    """Move the picture to the trash because a copy is better, then undo."""
     better = paint(world.second / "better.png", "red", shade=9)
     with Image.open(better) as image:
         image.save(better, compress_level=1)
-    (world.second / "link.png").unlink()  # what links lead to is never moved
+    (world.second / "link.png").unlink()  # targets of links are never moved
     index(world.catalog)
     store = world.store()
     groups = find_duplicates(store, tiers=("bytes", "picture"), rules=parse_rules(f"folder:{world.second}"))
@@ -212,7 +212,7 @@ def reembed(world: World) -> Path:
 
 
 def export_and_import(world: World) -> Path:
-    """Into a new catalogue, which takes the old one's place."""
+    """Export, then import into a new catalogue that replaces the old one."""
     store = world.store()
     export_vectors(store, world.home / "vectors")
     store.close()
@@ -236,7 +236,7 @@ def export_to_parquet(world: World) -> Path:
 
 
 def move_the_folder(world: World) -> Path:
-    """`catalog move`: the folder has another name, and nothing is read again."""
+    """`catalog move`: the folder gets another name, and no file is read again."""
     target = world.home / "third"
     world.first.rename(target)
     store = world.store()
@@ -257,13 +257,13 @@ def back_up_and_restore(world: World) -> Path:
 
 
 def another_process(world: World) -> Path:
-    """Another process indexes and writes tags of its own at the same time."""
+    """Let another process index and write its own tags at the same time."""
     from diptych.catalog.database.database import Sqlite
 
     command = [sys.executable, "-c", _WRITER, str(world.catalog / "catalog.sqlite")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
-        writer.stdout.readline()  # it has begun
+        writer.stdout.readline()  # the other process has started
         for shade in range(5):
             paint(world.first / f"new{shade}.png", "red", shade=100 + shade)
             set_time(world.picture, 1_600_000_000 + shade)
@@ -285,7 +285,7 @@ for number in range(50):
 
 
 def relinked(world: World, target: Path) -> Path:
-    """A person's link leads to the picture again, once it has another name."""
+    """Check that the user's link points to the picture again after the picture got another name."""
     link = world.second / "link.png"
     if not link.exists():
         link.unlink()
@@ -320,7 +320,7 @@ OPERATIONS: dict[str, Callable[[World], Path]] = {
 
 
 def is_kept(world: World, picture: Path, kind: str) -> bool:
-    """Whether an annotation is where it belongs."""
+    """Whether an annotation is still attached to the picture."""
     store = world.store()
     try:
         number = content_of(store, picture)

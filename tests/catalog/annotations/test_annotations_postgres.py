@@ -1,4 +1,4 @@
-"""Tags and ratings outlive files in a shared catalogue too."""
+"""Tags and ratings in a shared PostgreSQL catalogue survive file operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.toys import ToyEncoder
 
 
 def annotations(store: Store, path: Path) -> tuple[list[tuple[str, str, float]], list[tuple[str, int]]]:
-    """Tags and ratings of the picture in a file."""
+    """Tags and rating of the picture in a file."""
     number = store.database.all("SELECT content FROM files WHERE path = ?", (os.fsencode(path),))[0][0]
     tags = store.database.all(
         "SELECT origin, tag, score FROM tags WHERE content = ? ORDER BY origin, tag", (number,)
@@ -46,7 +46,7 @@ def test_left_returned_edited_moved_exported(new_database: Callable[[], str], tm
     expected = [("colours", "flat", 0.75), (HAND, "mine", 1.0)], [(HAND, 4)]
     assert annotations(store, red) == expected
 
-    red.rename(tmp_path / "away.png")  # leaves, and comes back
+    red.rename(tmp_path / "away.png")  # removed, then returned
     outcome = index(address)
     assert [path for path, _ in outcome.annotations.set_aside] == [os.fsencode(red)]
     (tmp_path / "away.png").rename(home / "again.png")

@@ -1,4 +1,4 @@
-"""Annotations as text, and the work that keeping them takes: it grows with what changes."""
+"""Annotations: text format, merging rules, and a number of SQL statements that is linear in the changes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_text_and_back(annotations: Annotations) -> None:
 
 @given(st.text() | values.map(json.dumps) | st.fixed_dictionaries({"tags": values}).map(json.dumps))
 def test_any_text_is_read(text: str) -> None:
-    """What another program wrote is passed over, never an error, and never a tag read from a file."""
+    """Invalid text from another program is ignored without an error and never becomes a tag."""
     annotations = Annotations.from_json(text)
     assert all(origin not in ("file", "sidecar") and 0 <= score <= 1 for origin, _, score in annotations.tags)
 
@@ -85,7 +85,7 @@ def test_what_was_there_stays_and_only_what_was_given_is_withdrawn(tmp_path: Pat
 
 
 def statements(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> int:
-    """How many statements some work runs; each row of a batch counts."""
+    """Count the SQL statements of a function call; each row of a batch counts."""
     count = 0
     real_all, real_run, real_many = Sqlite.all, Sqlite.run, Sqlite.many
 
@@ -116,7 +116,7 @@ def statements(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> int
 
 
 def change(home: Path, pictures: list[Path], operation: str) -> None:
-    """What happens to the files before the work that is counted."""
+    """A change to the files before the counted work."""
     away = home / "away"
     away.mkdir()
     if operation in ("left", "returned"):
@@ -137,7 +137,7 @@ def change(home: Path, pictures: list[Path], operation: str) -> None:
 def test_work_grows_with_what_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """Twice as many pictures take at most twice the statements, and a little."""
+    """Twice as many pictures take at most about twice as many statements."""
     counts = []
     for number in (20, 40):
         home = tmp_path / str(number)

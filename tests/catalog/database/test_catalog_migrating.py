@@ -1,4 +1,4 @@
-"""Catalogues of an earlier format are brought on with all that is in them; others are refused by name."""
+"""Migration of catalogues from earlier formats without loss; unknown formats are refused by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diptych.catalog.database import schema
 from diptych.errors import CatalogError
 from tests.catalog.catalogs import colours, content, index
 
-# What format 3 added, taken out again.
+# Undo the additions of format 3.
 TO_FORMAT_2 = """
 ALTER TABLE contents DROP COLUMN taken_from;
 ALTER TABLE contents DROP COLUMN own_data;
@@ -31,7 +31,7 @@ UPDATE meta SET value = '2' WHERE key = 'format';
 
 
 def tables(database: Path) -> dict[str, set[tuple[str, str]]]:
-    """Table -> (column, type), and the names of indexes."""
+    """The schema: table -> (column, type), and the names of indexes."""
     with closing(sqlite3.connect(database)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%'").fetchall()
         return {

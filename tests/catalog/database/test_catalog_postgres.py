@@ -1,4 +1,4 @@
-"""A catalogue in PostgreSQL: the same as one in files, for several writers at once, and after a kill."""
+"""Catalogues in PostgreSQL: same results as in files, several writers at once, recovery after a kill."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_index_answers_as_a_scan_does(new_database: NewDatabase, monkeypatch:
     scanned, cosines = space.nearest(queries, 10)
     assert scanned.tolist() == np.argsort(-(queries @ rows.T), axis=1)[:, :10].tolist()
     np.testing.assert_allclose(cosines, -np.sort(-(queries @ rows.T), axis=1)[:, :10], atol=2e-3)
-    assert space.improve(queries, silent) is None  # so few rows need none
+    assert space.improve(queries, silent) is None  # so few rows need no index
     monkeypatch.setattr("diptych.catalog.database.postgres.HNSW_ROWS", 100)
     told = space.improve(queries, silent)
     assert told is not None
@@ -186,7 +186,7 @@ def test_no_catalogue_and_no_server(new_database: NewDatabase) -> None:
 def test_a_search_waits_for_no_writer(
     tmp_path: Path, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither for one that makes an index, which takes minutes."""
+    """Searches do not wait for the creation of an index either, which takes minutes."""
     database = new_database()
     colours(tmp_path / "pictures")
     monkeypatch.setattr("diptych.catalog.database.postgres.HNSW_ROWS", 1)
