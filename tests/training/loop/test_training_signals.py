@@ -54,7 +54,7 @@ import signal, sys
 sys.argv[0] = "diptych"
 from diptych.training.loop import listener
 step = listener.Listener.step
-from diptych.cli.train import watching as shown
+from diptych.cli.train import progress_display as shown
 import diptych.training.loop.trainer as trainer
 tell = trainer.Trainer._after_step
 def stop(self, *args):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.evaluate import transfer
-from diptych.cli.shared import options
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import MeasureOptions, measuring
 from diptych.cli.shared.reporting import print_report
@@ -20,31 +19,26 @@ if TYPE_CHECKING:
     from diptych.evaluation import Settings
     from diptych.evaluation.probes.few_shot_report import FewShotRun
 
-Pairs = Annotated[
-    list[Path],
-    typer.Argument(metavar="TRAIN TEST", help="Pairs of training and test data.", show_default=False),
-]
-Shots = Annotated[str, typer.Option(metavar="K,K,...", help="Numbers of training pictures per class.")]
-Seeds = Annotated[
-    int, typer.Option(metavar="N", help="Number of random draws for each K, with seeds 0, 1, ...")
-]
-Full = Annotated[
-    bool, typer.Option("--full/--no-full", help="Also measure the linear probe on all of TRAIN.")
-]
-
 
 @measuring
 def few_shot(
-    data: Pairs,
-    shots: Shots = "1,2,4,8,16",
-    seeds: Seeds = 3,
+    data: Annotated[
+        list[Path],
+        typer.Argument(metavar="TRAIN TEST", help="Pairs of training and test data.", show_default=False),
+    ],
+    shots: Annotated[
+        str, typer.Option(metavar="K,K,...", help="Numbers of training pictures per class.")
+    ] = "1,2,4,8,16",
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Number of random draws for each K, with seeds 0, 1, ...")
+    ] = 3,
     val: transfer.Validation = None,
-    full: Full = True,
+    full: Annotated[
+        bool, typer.Option("--full/--no-full", help="Also measure the linear probe on all of TRAIN.")
+    ] = True,
     features: transfer.Features = "tower",
-    names: options.Names = None,
-    templates: options.Templates = "plain",
-    allow_overlap: options.AllowOverlap = False,
     *,
+    classes: transfer.ClassOptions,
     common: MeasureOptions,
 ) -> None:
     """Measure few-shot accuracy: train on a few pictures per class of TRAIN, test on TEST.
@@ -61,16 +55,16 @@ def few_shot(
     """
     numbers = _read_shots(shots)
     pairs = _pairs(data)
-    if len(pairs) > 1 and (val is not None or names is not None):
+    if len(pairs) > 1 and (val is not None or classes.names is not None):
         raise InputError(
             "--val and --names need a single pair of TRAIN and TEST: measure each pair separately"
         )
     parts = transfer.with_distinct_names(
-        [transfer.load_parts(*pair, val, names, common.limit) for pair in pairs]
+        [transfer.load_parts(*pair, val, classes.names, common.limit) for pair in pairs]
     )
     for data_pair in parts:
         transfer.compare_contents(
-            data_pair.parts, allow=allow_overlap, quiet=common.quiet, roles=data_pair.roles
+            data_pair.parts, allow=classes.allow_overlap, quiet=common.quiet, roles=data_pair.roles
         )
     encoder = common.encoder()
     from diptych.evaluation.probes.few_shot_report import few_shot_report, own_metric
@@ -78,11 +72,10 @@ def few_shot(
 
     plan = {"shots": numbers, "seeds": seeds, "features": features}
     with transfer.feature_store(common.cache) as store:
-        settings = common.settings(store)
-        settings["allow_overlap"] = allow_overlap
+        settings: Settings = {**common.settings(store), "allow_overlap": classes.allow_overlap}
         runs = [
             replace(
-                _run(encoder, data_pair, plan, full, templates, common.quiet, settings),
+                _run(encoder, data_pair, plan, full, classes.templates, common.quiet, settings),
                 metric=own_metric(test.name, test.resolve().parent.name),
             )
             for data_pair, (_, test) in zip(parts, pairs, strict=True)

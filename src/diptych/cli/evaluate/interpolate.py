@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.transfer import compare_contents
+from diptych.cli.evaluate.transfer import ClassOptions, compare_contents
 from diptych.cli.shared import options
 from diptych.cli.shared.console import (
     clear_progress,
@@ -31,43 +31,7 @@ if TYPE_CHECKING:
     from diptych.evaluation import Interpolation, InterpolationPoint, Measure, Result, Settings
     from diptych.weights import Checkpoint
 
-_STEPS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 _FILE = "curve.json"
-
-Model = Annotated[
-    str, typer.Argument(metavar="START", help="The model before fine-tuning.", show_default=False)
-]
-End = Annotated[
-    str,
-    typer.Argument(metavar="END", help="The model after fine-tuning: a run or a model.", show_default=False),
-]
-Target = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATA", help="Data of the new task, as for zero-shot or retrieval.", show_default=False
-    ),
-]
-KeepUp = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--keep-up",
-        metavar="DATA",
-        help="Data of an old task that must not get worse; repeat it for several.",
-    ),
-]
-Shares = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST", help="Mixing weights of END: 0 is START, 1 is END.", show_default="0,0.1,...,1"
-    ),
-]
-Keep = Annotated[
-    float | None, typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", metavar="DIR", help="The folder for curve.json, the plots and the model."),
-]
 
 
 @dataclass(frozen=True)
@@ -80,17 +44,47 @@ class _InterpolateOptions(RunOptions):
 
 @measuring
 def interpolate(
-    start: Model,
-    end: End,
-    data: Target,
-    keep_up: KeepUp = None,
-    shares: Shares = _STEPS,
-    keep: Keep = None,
-    names: options.Names = None,
-    templates: options.Templates = "plain",
-    allow_overlap: options.AllowOverlap = False,
-    out: Out = None,
+    start: Annotated[
+        str, typer.Argument(metavar="START", help="The model before fine-tuning.", show_default=False)
+    ],
+    end: Annotated[
+        str,
+        typer.Argument(
+            metavar="END", help="The model after fine-tuning: a run or a model.", show_default=False
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Data of the new task, as for zero-shot or retrieval.", show_default=False
+        ),
+    ],
+    keep_up: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--keep-up",
+            metavar="DATA",
+            help="Data of an old task that must not get worse; repeat it for several.",
+        ),
+    ] = None,
+    shares: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST", help="Mixing weights of END: 0 is START, 1 is END.", show_default="0,0.1,...,1"
+        ),
+    ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
+    keep: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out."),
+    ] = None,
     *,
+    classes: ClassOptions,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="The folder for curve.json, the plots and the model."
+        ),
+    ] = None,
     common: _InterpolateOptions,
 ) -> None:
     """Measure models whose weights are interpolated between START and END (WiSE-FT).
@@ -117,8 +111,10 @@ def interpolate(
         raise InputError(f"--runtime {common.runtime}: this command mixes weights, which needs torch")
     from diptych.weights import load_checkpoint
 
-    measures = _measures(data, keep_up or [], names, templates, common.limit)
-    compare_contents([measure.dataset for measure in measures], allow=allow_overlap, quiet=common.quiet)
+    measures = _measures(data, keep_up or [], classes, common.limit)
+    compare_contents(
+        [measure.dataset for measure in measures], allow=classes.allow_overlap, quiet=common.quiet
+    )
     references = [model_and_tag(start, common.pretrained), model_and_tag(end)]
     ends = [load_checkpoint(*reference) for reference in references]
     interpolated = _interpolator(ends)
@@ -129,7 +125,7 @@ def interpolate(
         weights,
         measures,
         (ends[0].identity, ends[1].identity),
-        {**common.settings(), "allow_overlap": allow_overlap},
+        {**common.settings(), "allow_overlap": classes.allow_overlap},
         out,
         common.quiet,
     )
@@ -176,23 +172,21 @@ def _read_weights(text: str) -> list[float]:
     return weights
 
 
-def _measures(
-    data: Path, keep_up: Sequence[Path], names: str | None, templates: str, limit: int | None
-) -> list[Measure]:
+def _measures(data: Path, keep_up: Sequence[Path], classes: ClassOptions, limit: int | None) -> list[Measure]:
     """The measures of the new task, with class names, and of the old tasks."""
     from diptych.datasets import ImageDataset, load_labelled
     from diptych.evaluation import Measure, open_measure
     from diptych.evaluation.protocols.measures import distinct
 
-    if names is None:
+    if classes.names is None:
         target = open_measure(data)
         if isinstance(target.dataset, ImageDataset):
-            target = Measure(target.dataset, templates=templates)
+            target = Measure(target.dataset, templates=classes.templates)
     else:
-        words, texts = class_texts(names)
+        words, texts = class_texts(classes.names)
         dataset = load_labelled(data, class_names=words)
         named = {name: texts[name] for name in dataset.class_names} if texts else None
-        target = Measure(dataset, named, templates)
+        target = Measure(dataset, named, classes.templates)
     opened = [target, *map(open_measure, keep_up)]
     return distinct([replace(measure, dataset=limited(measure.dataset, limit)) for measure in opened])
 

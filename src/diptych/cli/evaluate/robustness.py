@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.transfer import compare_contents
+from diptych.cli.evaluate.transfer import ClassOptions, compare_contents
 from diptych.cli.shared import options
-from diptych.cli.shared.console import exit_on_failures, note, progress
+from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited, measuring
+from diptych.cli.shared.options import flag
 from diptych.cli.shared.reporting import print_report
 from diptych.errors import DataError, InputError
 
@@ -23,74 +24,97 @@ if TYPE_CHECKING:
     from diptych.evaluation import Settings, ShiftGroup, ShiftResults
     from diptych.evaluation.protocols.scorers import Scorer
 
-Data = Annotated[
-    Path, typer.Argument(metavar="REFERENCE", help="Labelled pictures of the reference.", show_default=False)
-]
-Shift = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--shift", metavar="DATA", help="Shifted pictures of the same classes; repeat it for several."
-    ),
-]
-Reference = Annotated[
-    str | None,
-    typer.Option(
-        "--reference",
-        metavar="DOMAIN",
-        help="Use this folder above the classes as the reference, the others as shifts.",
-    ),
-]
-Corrupt = Annotated[
-    bool, typer.Option("--corruptions", metavar="", help="Use 15 corruptions of the pictures as shifts.")
-]
-Severities = Annotated[
-    str, typer.Option(metavar="LIST", help="Severities of the corruptions, 1 (mild) to 5.")
-]
-Side = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PIXELS",
-        help="Reduce pictures to this size before corrupting them.",
-        show_default="the models' input size",
-    ),
-]
-Shared = Annotated[
-    bool, typer.Option("--shared-classes", metavar="", help="Compare only classes that both data sets have.")
-]
-Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the sample and of the corruptions.")]
-Model = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME",
-        help="The model, or a run trained on labels; NAME,TAG for a tag; repeat it for several.",
-        rich_help_panel="Model",
-    ),
-]
-Ordinary = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ordinary",
-        metavar="NAME",
-        help="A standard model that defines the baseline line; give two or more. NAME,TAG for a tag.",
-    ),
-]
-Baseline = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="The model that relative robustness refers to.",
-        show_default="the first --ordinary",
-    ),
-]
+
+@dataclass(frozen=True)
+class ShiftOptions:
+    """The shifted pictures that the reference is compared with."""
+
+    shift: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--shift", metavar="DATA", help="Shifted pictures of the same classes; repeat it for several."
+        ),
+    ] = None
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="DOMAIN",
+            help="Use this folder above the classes as the reference, the others as shifts.",
+        ),
+    ] = None
+    corruptions: Annotated[bool, flag("--corruptions", "Use 15 corruptions of the pictures as shifts.")] = (
+        False
+    )
+    severities: Annotated[
+        str, typer.Option(metavar="LIST", help="Severities of the corruptions, 1 (mild) to 5.")
+    ] = "1,2,3,4,5"
+    side: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Reduce pictures to this size before corrupting them.",
+            show_default="the models' input size",
+        ),
+    ] = None
+    shared_classes: Annotated[
+        bool, flag("--shared-classes", "Compare only classes that both data sets have.")
+    ] = False
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed of the sample and of the corruptions.")
+    ] = 0
+
+    def load(self, path: Path, words: Any, limit: int | None) -> tuple[ImageDataset, list[ImageDataset]]:
+        """The reference and its shifts; corruptions are made later, at the models' input size."""
+        from diptych.datasets import domains, load_labelled
+
+        shift, reference = self.shift or [], self.reference
+        if [bool(shift), reference is not None, self.corruptions].count(True) != 1:
+            raise InputError(
+                "give exactly one of --shift DATA (other data sets), --reference DOMAIN (its other domains) "
+                "and --corruptions"
+            )
+        loaded = [load_labelled(path, class_names=words, domain=reference)]
+        loaded += [load_labelled(data, class_names=words or _words_for(data, loaded[0])) for data in shift]
+        if reference is not None:
+            others = [domain for domain in domains(path) if domain != reference]
+            if not others:
+                raise DataError(
+                    f"{path} has no other domain than {reference!r}: expected <domain>/<class>/<file>"
+                )
+            loaded += [load_labelled(path, class_names=words, domain=domain) for domain in others]
+        base, *shifts = (limited(dataset, limit, self.seed) for dataset in loaded)
+        return base, shifts
+
+    def group(
+        self, base: ImageDataset, shifts: Sequence[ImageDataset], scorers: dict[str, Scorer]
+    ) -> ShiftGroup:
+        """The reference with its shifts or corruptions, for these models."""
+        from diptych.evaluation import ShiftGroup, corruptions_of
+
+        if not self.corruptions:
+            return ShiftGroup(base, shifts, self.shared_classes)
+        side = self.side
+        if side is None:
+            side = max(scorer.input_size for scorer in scorers.values())
+        severities = _severities(self.severities)
+        return ShiftGroup(*corruptions_of(base, severities=severities, seed=self.seed, side=side))
 
 
 @dataclass(frozen=True)
 class _RobustnessOptions(RunOptions):
     """Options of a measurement of several models."""
 
-    model: Model = None
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="The model, or a run trained on labels; NAME,TAG for a tag; repeat it for several.",
+            rich_help_panel="Model",
+        ),
+    ] = None
     pretrained: options.Pretrained = None
     limit: options.Limit = None
 
@@ -108,20 +132,29 @@ class _RobustnessOptions(RunOptions):
 
 @measuring
 def robustness(
-    data: Data,
-    shift: Shift = None,
-    reference: Reference = None,
-    corruptions: Corrupt = False,
-    severities: Severities = "1,2,3,4,5",
-    side: Side = None,
-    shared_classes: Shared = False,
-    seed: Seed = 0,
-    ordinary: Ordinary = None,
-    baseline: Baseline = None,
-    names: options.Names = None,
-    templates: options.Templates = "plain",
-    allow_overlap: options.AllowOverlap = False,
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="REFERENCE", help="Labelled pictures of the reference.", show_default=False),
+    ],
     *,
+    shifted: ShiftOptions,
+    ordinary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ordinary",
+            metavar="NAME",
+            help="A standard model that defines the baseline line; give two or more. NAME,TAG for a tag.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model that relative robustness refers to.",
+            show_default="the first --ordinary",
+        ),
+    ] = None,
+    class_options: ClassOptions,
     common: _RobustnessOptions,
 ) -> None:
     """Measure robustness: accuracy on a reference and on shifted pictures.
@@ -144,60 +177,31 @@ def robustness(
     """
     from diptych.evaluation import compare_robustness, measure_shifts, robustness_report
 
-    words, texts = class_texts(names)
+    words, texts = class_texts(class_options.names)
     models = common.models(ordinary or [])
-    base, shifts = _data(data, shift or [], reference, corruptions, words, common.limit, seed)
-    compare_contents([base, *shifts], allow=allow_overlap, quiet=common.quiet)
+    base, shifts = shifted.load(data, words, common.limit)
+    compare_contents([base, *shifts], allow=class_options.allow_overlap, quiet=common.quiet)
     classes = {name: texts[name] for name in base.class_names} if texts else list(base.class_names)
     scorers = {
-        name: _scorer(*model, base.class_names, classes, templates, common) for name, model in models.items()
+        name: _scorer(*model, base.class_names, classes, class_options.templates, common)
+        for name, model in models.items()
     }
-    group = _group(base, shifts, corruptions, severities, side, seed, shared_classes, scorers)
-    settings: Settings = {**common.settings(), "allow_overlap": allow_overlap}
+    group = shifted.group(base, shifts, scorers)
+    settings: Settings = {**common.settings(), "allow_overlap": class_options.allow_overlap}
     model_results: dict[str, ShiftResults] = {}
     for name, scorer in scorers.items():
         total = sum(map(len, (group.reference, *group.shifts)))
-        with progress(name, total, unit="pictures", quiet=common.quiet) as advance:
+        with common.progress(name, total, unit="pictures") as advance:
             with_progress: Settings = {**settings, "model": name, "progress": advance}
             model_results[name] = measure_shifts(scorer, group, **with_progress)
     baselines = [model_results[name] for name in dict.fromkeys(ordinary or [])]
     others = [results for name, results in model_results.items() if name not in (ordinary or [])]
-    comparison = compare_robustness(group, others, baselines, baseline=baseline or "", seed=seed)
+    comparison = compare_robustness(group, others, baselines, baseline=baseline or "", seed=shifted.seed)
     report = robustness_report(comparison, facts=_facts(settings["command"], group, comparison.model_results))
     print_report(report, common.report, json=common.json, quiet=common.quiet)
     exit_on_failures(
         result for standing in model_results.values() for result in (standing.reference, *standing.shifts)
     )
-
-
-def _data(
-    path: Path,
-    shift: Sequence[Path],
-    reference: str | None,
-    corruptions: bool,
-    words: Any,
-    limit: int | None,
-    seed: int,
-) -> tuple[ImageDataset, list[ImageDataset]]:
-    """Load the reference and its shifts; corruptions are made later, at the models' input size."""
-    from diptych.datasets import domains, load_labelled
-
-    if [bool(shift), reference is not None, corruptions].count(True) != 1:
-        raise InputError(
-            "give exactly one of --shift DATA (other data sets), --reference DOMAIN (its other domains) and "
-            "--corruptions"
-        )
-    loaded = [load_labelled(path, class_names=words, domain=reference)]
-    loaded += [load_labelled(data, class_names=words or _words_for(data, loaded[0])) for data in shift]
-    if reference is not None:
-        others = [domain for domain in domains(path) if domain != reference]
-        if not others:
-            raise DataError(
-                f"{path} has no other domain than {reference!r}: expected <domain>/<class>/<file>"
-            )
-        loaded += [load_labelled(path, class_names=words, domain=domain) for domain in others]
-    base, *shifts = (limited(dataset, limit, seed) for dataset in loaded)
-    return base, shifts
 
 
 def _words_for(path: Path, reference: ImageDataset) -> str | None:
@@ -207,24 +211,6 @@ def _words_for(path: Path, reference: ImageDataset) -> str | None:
 
     is_imagenet = set(reference.class_names) <= set(class_names("imagenet"))
     return "imagenet" if is_imagenet and is_objectnet(path) else None
-
-
-def _group(
-    base: ImageDataset,
-    shifts: Sequence[ImageDataset],
-    corruptions: bool,
-    severities: str,
-    side: int | None,
-    seed: int,
-    shared: bool,
-    scorers: dict[str, Scorer],
-) -> ShiftGroup:
-    from diptych.evaluation import ShiftGroup, corruptions_of
-
-    if not corruptions:
-        return ShiftGroup(base, shifts, shared)
-    input_size = max(scorer.input_size for scorer in scorers.values()) if side is None else side
-    return ShiftGroup(*corruptions_of(base, severities=_severities(severities), seed=seed, side=input_size))
 
 
 def _severities(text: str) -> list[int]:
@@ -255,11 +241,10 @@ def _scorer(
 
     if pretrained is None and supervised_classes(name):
         _refuse_unsupervised_options(name, common)
-        batch = options.count(common.batch_size, "--batch-size") or 64
-        threads = options.count(common.threads, "--threads")
-        return load_supervised(name, columns, device=common.device, batch_size=batch, threads=threads)
+        threads, batch_size = common.counts(64)
+        return load_supervised(name, columns, device=common.device, batch_size=batch_size, threads=threads)
     encoder = common.open(name, pretrained)
-    with progress(f"{name}: prompts", None, unit="prompts", quiet=common.quiet) as advance:
+    with common.progress(f"{name}: prompts", None, unit="prompts") as advance:
         return ZeroShotScorer(encoder, classes, templates=templates, progress=advance)
 
 
@@ -275,9 +260,8 @@ def _refuse_unsupervised_options(name: str, common: RunOptions) -> None:
                 f"out {option}, or measure it in a separate command"
             )
     if common.fast:
-        note(
-            f"note: {name} was trained on labels and runs in float32; --fast only reduces its pictures",
-            quiet=common.quiet,
+        common.note(
+            f"note: {name} was trained on labels and runs in float32; --fast only reduces its pictures"
         )
 
 

@@ -13,6 +13,7 @@ import typer
 from diptych.cli.shared import options
 from diptych.cli.shared.console import clear_progress, exit_on_failures, json_text, note, progress
 from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.options import flag
 from diptych.cli.shared.reporting import print_lines, print_section, save_report
 from diptych.errors import InputError, counted
 from diptych.files.disk import user_cache
@@ -21,63 +22,81 @@ if TYPE_CHECKING:
     from diptych.evaluation import Result, Settings
     from diptych.evaluation.suite import Step, SuiteOptions
 
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data", metavar="ROOT", help="The folder of data sets; evaluate datasets ROOT lists them."
-    ),
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--dataset", metavar="NAME", help="Use only this data set; repeat it for several."),
-]
-Skip = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--skip",
-        metavar="PART",
-        help="Leave out zero-shot, retrieval, probes or robustness; repeat it for several.",
-    ),
-]
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--report",
-        metavar="DIR",
-        help="The folder for the page, JSON, CSV, plots, and results to resume from.",
-    ),
-]
-TrainLimit = Annotated[int, typer.Option(metavar="N", min=10, help="Like --limit, for training splits.")]
-Corrupt = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="The data set whose pictures are corrupted.",
-        show_default="cifar10, or the first",
-    ),
-]
-CorruptLimit = Annotated[int, typer.Option(metavar="N", min=10, help="Like --limit, for corrupted pictures.")]
-ListOnly = Annotated[bool, typer.Option("--dry-run", metavar="", help="List the steps and measure nothing.")]
+
+@dataclass(frozen=True)
+class PartOptions:
+    """Which parts of the suite run, and on how many pictures."""
+
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", metavar="NAME", help="Use only this data set; repeat it for several."),
+    ] = None
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--skip",
+            metavar="PART",
+            help="Leave out zero-shot, retrieval, probes or robustness; repeat it for several.",
+        ),
+    ] = None
+    train_limit: Annotated[
+        int, typer.Option(metavar="N", min=10, help="Like --limit, for training splits.")
+    ] = 5000
+    corrupt: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The data set whose pictures are corrupted.",
+            show_default="cifar10, or the first",
+        ),
+    ] = ""
+    corrupt_limit: Annotated[
+        int, typer.Option(metavar="N", min=10, help="Like --limit, for corrupted pictures.")
+    ] = 500
+
+    def suite_options(self, limit: int | None) -> SuiteOptions:
+        """The options of `diptych.evaluation.suite`."""
+        from diptych.evaluation.suite import PARTS, SuiteOptions
+
+        skip = self.skip or []
+        if unknown := [part for part in skip if part not in PARTS]:
+            raise InputError(f"--skip takes {', '.join(PARTS)}, not {unknown[0]!r}")
+        return SuiteOptions(
+            parts=[part for part in PARTS if part not in skip],
+            only=tuple(self.dataset or ()),
+            limit=limit,
+            train_limit=self.train_limit,
+            corrupt=self.corrupt,
+            corrupt_limit=self.corrupt_limit,
+        )
 
 
 @dataclass(frozen=True)
 class _SuiteOptions(MeasureOptions):
     """Options of a suite, which always writes a report."""
 
-    report: Out = Path("suite")
+    report: Annotated[
+        Path,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="The folder for the page, JSON, CSV, plots, and results to resume from.",
+        ),
+    ] = Path("suite")
 
 
 @measuring
 def suite(
-    data: Data,
-    dataset: Only = None,
-    skip: Skip = None,
-    train_limit: TrainLimit = 5000,
-    corrupt: Corrupt = "",
-    corrupt_limit: CorruptLimit = 500,
-    dry_run: ListOnly = False,
-    allow_overlap: options.AllowOverlap = False,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="ROOT", help="The folder of data sets; evaluate datasets ROOT lists them."
+        ),
+    ],
     *,
+    choice: PartOptions,
+    dry_run: Annotated[bool, flag("--dry-run", "List the steps and measure nothing.")] = False,
+    allow_overlap: options.AllowOverlap = False,
     common: _SuiteOptions,
 ) -> None:
     """Run all evaluations that a folder of data sets allows, and write one report.
@@ -95,7 +114,7 @@ def suite(
     """
     from diptych.evaluation.suite import plan
 
-    steps = plan(data, _options(dataset, skip, train_limit, corrupt, corrupt_limit, common.limit))
+    steps = plan(data, choice.suite_options(common.limit))
     if dry_run:
         for step in steps:
             print_lines(f"{step.title}: {counted(step.pictures, 'picture')}")
@@ -108,29 +127,6 @@ def suite(
     done = _run_steps(steps, encoder, common.report, settings, common.quiet)
     _print_results(done, encoder, settings, common)
     exit_on_failures([result for _, results in done for result in results])
-
-
-def _options(
-    dataset: Sequence[str] | None,
-    skip: Sequence[str] | None,
-    train_limit: int,
-    corrupt: str,
-    corrupt_limit: int,
-    limit: int | None,
-) -> SuiteOptions:
-    from diptych.evaluation.suite import PARTS, SuiteOptions
-
-    if unknown := [part for part in skip or () if part not in PARTS]:
-        raise InputError(f"--skip takes {', '.join(PARTS)}, not {unknown[0]!r}")
-    parts = [part for part in PARTS if part not in (skip or ())]
-    return SuiteOptions(
-        parts=parts,
-        only=tuple(dataset or ()),
-        limit=limit,
-        train_limit=train_limit,
-        corrupt=corrupt,
-        corrupt_limit=corrupt_limit,
-    )
 
 
 def _run_steps(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.shared import options
 from diptych.cli.shared.console import progress
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import limited
@@ -34,6 +35,15 @@ Features = Annotated[
     str,
     typer.Option(metavar="tower|embeddings", help="Features before the projection, or the embeddings."),
 ]
+
+
+@dataclass(frozen=True)
+class ClassOptions:
+    """Class names and prompts of several data sets, which may overlap or not."""
+
+    names: options.Names = None
+    templates: options.Templates = "plain"
+    allow_overlap: options.AllowOverlap = False
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from diptych.cli.shared.console import note
+from diptych.cli.shared.options import flag
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,35 +21,72 @@ HOLD_OUT = 0.05  # default fraction of the pairs to validate on
 MODEL = "diptych-small"
 
 
+_option = functools.partial(typer.Option, rich_help_panel="Your own pairs")
+
+
 @dataclass(frozen=True)
 class OwnPairs:
-    """Options of the command line for own pairs; None or empty if not given.
+    """Options for training on own pairs, without a recipe."""
 
-    Attributes
-    ----------
-    pairs : list of str
-    stream : bool
-        Read shards sequentially, without an index; URLs are always streamed.
-    image, captions : str, list of str
-        Columns of a table.
-    val : str
-    hold_out : float
-    model : str
-    start : str
-        The model to fine-tune.
-    keep_up : list of Path
-        Data sets on which the model must not get worse.
-    """
-
-    pairs: list[str]
-    stream: bool = False
-    image: str | None = None
-    captions: list[str] | None = None
-    val: str | None = None
-    hold_out: float | None = None
-    model: str | None = None
-    start: str | None = None
-    keep_up: list[Path] | None = None
+    pairs: Annotated[
+        list[str] | None,
+        _option(
+            metavar="PATTERN",
+            help="Image-text pairs: tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a "
+            "folder with captions or with a folder per class.",
+        ),
+    ] = None
+    stream: Annotated[
+        bool,
+        flag(
+            "--stream",
+            "Stream tar shards without an index; URLs (s3://, gs://) are always streamed.",
+            rich_help_panel="Your own pairs",
+        ),
+    ] = False
+    image_column: Annotated[
+        str | None,
+        _option(metavar="NAME", help="The table's column of pictures. Default: filepath."),
+    ] = None
+    caption_column: Annotated[
+        list[str] | None,
+        _option(
+            metavar="NAME", help="The table's column of captions; repeat it for several. Default: title."
+        ),
+    ] = None
+    val: Annotated[str | None, _option(metavar="PATTERN", help="Pairs for validation.")] = None
+    hold_out: Annotated[
+        float | None,
+        _option(metavar="SHARE", help="Without --val: fraction of the pairs to validate on. Default: 0.05."),
+    ] = None
+    model: Annotated[
+        str | None,
+        _option(
+            "--model",
+            "-m",
+            metavar="PRESET",
+            help="The architecture. Default: that of --from, else diptych-small.",
+        ),
+    ] = None
+    start: Annotated[
+        str | None,
+        _option(
+            "--from",
+            metavar="MODEL",
+            help="Fine-tune this model with little forgetting: low learning rates, lower in earlier layers, "
+            "frozen batch norms, averaged weights, 5 epochs, batches of 64. --lr, --set and other options "
+            "override these. Details: docs/fine-tuning.md.",
+        ),
+    ] = None
+    keep_up: Annotated[
+        list[Path] | None,
+        _option(
+            "--keep-up",
+            metavar="DATA",
+            help="With --from: data of an old task that must not get worse, measured before, during and "
+            "after.",
+        ),
+    ] = None
 
     @property
     def is_given(self) -> bool:
@@ -60,10 +101,11 @@ class OwnPairs:
 
         if self.keep_up and not self.start:
             raise InputError("--keep-up compares with the model before fine-tuning: name it with --from")
-        data, held_out = self._streams() if self.streams else self._indexed(quiet)
+        pairs = self.pairs or []
+        data, held_out = self._streamed(pairs) if self.streams else self._indexed(pairs, quiet)
         config = TrainConfig(
             data=Mixture(((data, 1.0),)),
-            name=f"{self.model or self.start or MODEL} on {', '.join(self.pairs)}",
+            name=f"{self.model or self.start or MODEL} on {', '.join(pairs)}",
             monitor="" if held_out is None else f"val/{selection_metric(held_out)}",
             **(_fine_tuning(self.start, self.model) if self.start else {"model": self.model or MODEL}),
         )
@@ -72,23 +114,23 @@ class OwnPairs:
     @property
     def streams(self) -> bool:
         """Whether shards are streamed."""
-        return self.stream or any("://" in pattern for pattern in self.pairs)
+        return self.stream or any("://" in pattern for pattern in self.pairs or ())
 
-    def _streams(self) -> tuple[Description, Source | None]:
+    def _streamed(self, pairs: list[str]) -> tuple[Description, Source | None]:
         from diptych.training.data import TarStream, describe
 
-        if self.hold_out or self.image or self.captions:
+        if self.hold_out or self.image_column or self.caption_column:
             raise InputError(
                 "streamed shards have no index and no columns: leave out --hold-out, --image-column and "
                 "--caption-column; to validate, give --val"
             )
-        return TarStream(self.pairs), describe(self.val).open() if self.val else None
+        return TarStream(pairs), describe(self.val).open() if self.val else None
 
-    def _indexed(self, quiet: bool) -> tuple[Description, Source | None]:
+    def _indexed(self, pairs: list[str], quiet: bool) -> tuple[Description, Source | None]:
         from diptych.training.data import Once, Part, describe
 
-        columns = {"image": self.image, "captions": self.captions or ()}
-        described = Once(describe(self.pairs, **columns))  # type: ignore[arg-type]
+        columns = {"image": self.image_column, "captions": self.caption_column or ()}
+        described = Once(describe(pairs, **columns))  # type: ignore[arg-type]
         if self.val:
             return described, describe(self.val, **columns).open()  # type: ignore[arg-type]
         fraction = HOLD_OUT if self.hold_out is None else self.hold_out

@@ -3,211 +3,88 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json as json_module
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.shared import options
 from diptych.cli.shared.console import note, progress
-from diptych.cli.train import train_options as fields
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Json, Output, Quiet, flag
 from diptych.cli.train.own_pairs import OwnPairs
-from diptych.cli.train.plan import show_plan
-from diptych.errors import InputError
+from diptych.cli.train.train_options import ConfigOptions
+from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from diptych.training import Run, RunSummary
+    from diptych.training import Run, RunPlan, RunSummary
 
-_DATA, _RUN = "Your own pairs", "Run"
-
-
-Recipe = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[RECIPE]",
-        help="A Python file with a function run() that returns the run.",
-        show_default=False,
-    ),
-]
-Pairs = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PATTERN",
-        help="Image-text pairs: tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a "
-        "folder with captions or with a folder per class.",
-        rich_help_panel=_DATA,
-    ),
-]
-Stream = Annotated[
-    bool,
-    typer.Option(
-        "--stream",
-        metavar="",
-        help="Stream tar shards without an index; URLs (s3://, gs://) are always streamed.",
-        rich_help_panel=_DATA,
-    ),
-]
-ImageColumn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="The table's column of pictures. Default: filepath.", rich_help_panel=_DATA
-    ),
-]
-CaptionColumn = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="The table's column of captions; repeat it for several. Default: title.",
-        rich_help_panel=_DATA,
-    ),
-]
-Val = Annotated[
-    str | None, typer.Option(metavar="PATTERN", help="Pairs for validation.", rich_help_panel=_DATA)
-]
-HoldOut = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        help="Without --val: fraction of the pairs to validate on. Default: 0.05.",
-        rich_help_panel=_DATA,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="PRESET",
-        help="The architecture. Default: that of --from, else diptych-small.",
-        rich_help_panel=_DATA,
-    ),
-]
-Start = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="MODEL",
-        help="Fine-tune this model with little forgetting: low learning rates, lower in earlier layers, "
-        "frozen batch norms, averaged weights, 5 epochs, batches of 64. --lr, --set and other options "
-        "override these. Details: docs/fine-tuning.md.",
-        rich_help_panel=_DATA,
-    ),
-]
-KeepUp = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--keep-up",
-        metavar="DATA",
-        help="With --from: data of an old task that must not get worse, measured before, during and after.",
-        rich_help_panel=_DATA,
-    ),
-]
-Out = Annotated[
-    str | None, typer.Option("--out", "-o", metavar="DIR", help="The folder of the run.", show_default=False)
-]
-Epochs = Annotated[int | None, typer.Option(metavar="N", help="Number of epochs.", rich_help_panel=_RUN)]
-PairsPerEpoch = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Number of pairs in an epoch of streamed shards. Default: counted once, before training.",
-        rich_help_panel=_RUN,
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Pairs per step, over all processes.", rich_help_panel=_RUN),
-]
-Chunk = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N|auto",
-        help="Encode N pairs at a time to save memory; the gradient is that of the full batch. auto: as many "
-        "as fit.",
-        rich_help_panel=_RUN,
-    ),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set any field of the config.", rich_help_panel=_RUN),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        metavar="",
-        help="Print the plan (model size, memory, hours here and on other machines), and stop.",
-        rich_help_panel=_RUN,
-    ),
-]
-Logger = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME", help="Also log to tensorboard or wandb; repeat it for both.", rich_help_panel=_RUN
-    ),
-]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume", metavar="", help="Resume the run from its last checkpoint.", rich_help_panel=_RUN
-    ),
-]
+_run_option = functools.partial(typer.Option, rich_help_panel="Run")
 
 
-# Options that set the config field of the same name.
-FIELDS: tuple[str, ...] = (
-    "out",
-    "epochs",
-    "pairs_per_epoch",
-    "batch_size",
-    "lr",
-    "schedule",
-    "epochs_cooldown",
-)
-FIELDS += ("lr_cooldown_power", "lr_cooldown_end", "lock", "lock_image_unlocked_groups")
-FIELDS += ("lock_text_unlocked_layers", "use_bn_sync", "save_frequency", "keep_checkpoints")
+@dataclass(frozen=True)
+class RunOptions(Output):
+    """What is done with the run; of torchrun's processes, only rank 0 prints."""
+
+    dry_run: Annotated[
+        bool,
+        flag(
+            "--dry-run",
+            "Print the plan (model size, memory, hours here and on other machines), and stop.",
+            rich_help_panel="Run",
+        ),
+    ] = False
+    logger: Annotated[
+        list[str] | None,
+        _run_option(metavar="NAME", help="Also log to tensorboard or wandb; repeat it for both."),
+    ] = None
+    resume: Annotated[
+        bool, flag("--resume", "Resume the run from its last checkpoint.", rich_help_panel="Run")
+    ] = False
+    resume_from: Annotated[
+        Path | None,
+        _run_option(
+            "--resume-from",
+            metavar="DIR",
+            help="Start a new run in --out from another run or one of its checkpoints, such as "
+            "runs/mine/epoch-3.",
+        ),
+    ] = None
+    json: Json = False
+    quiet: Quiet = False
+
+    @property
+    def first(self) -> bool:
+        """Whether this process has rank 0."""
+        return os.environ.get("RANK", "0") == "0"
+
+    @property
+    def silent(self) -> bool:
+        """Whether this process shows no progress."""
+        return self.quiet or not self.first
 
 
+@with_groups
 def train(
-    recipe: Recipe = None,
-    pairs: Pairs = None,
-    stream: Stream = False,
-    image_column: ImageColumn = None,
-    caption_column: CaptionColumn = None,
-    val: Val = None,
-    hold_out: HoldOut = None,
-    model: Model = None,
-    start: Start = None,
-    keep_up: KeepUp = None,
-    out: Out = None,
-    epochs: Epochs = None,
-    pairs_per_epoch: PairsPerEpoch = None,
-    batch_size: BatchSize = None,
-    chunk: Chunk = None,
-    lr: fields.Rate = None,
-    schedule: fields.Schedule = None,
-    epochs_cooldown: fields.EpochsCooldown = None,
-    lr_cooldown_power: fields.CooldownPower = None,
-    lr_cooldown_end: fields.CooldownEnd = None,
-    lock: fields.Lock = None,
-    lock_image_unlocked_groups: fields.UnlockedGroups = None,
-    lock_text_unlocked_layers: fields.UnlockedLayers = None,
-    use_bn_sync: fields.UseBnSync = None,
-    save_frequency: fields.SaveFrequency = None,
-    keep_checkpoints: fields.KeepCheckpoints = None,
-    assignments: Assignments = None,
-    dry_run: DryRun = False,
-    logger: Logger = None,
-    resume: Resume = False,
-    resume_from: fields.ResumeFrom = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            help="A Python file with a function run() that returns the run.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    own: OwnPairs,
+    fields: ConfigOptions,
+    options: RunOptions,
 ) -> None:
     """Train both encoders on image-text pairs.
 
@@ -235,96 +112,71 @@ def train(
 
       diptych classify cat.jpg cat dog --model runs/mine
     """
-    # Must be the first statement: here locals() holds the arguments only.
-    config_fields = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
-    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, only rank 0 prints
-    if (recipe is None) == (not pairs):
+    if (recipe is None) == (not own.pairs):
         raise InputError(
             "give either a recipe (diptych train recipes/default.py) or pairs (--pairs 'PATTERN', in quotes, "
             "or the shell expands it)"
         )
-    own = OwnPairs(pairs or [], stream, image_column, caption_column, val, hold_out, model, start, keep_up)
-    changes = config_fields if chunk is None else {**config_fields, "chunk": _read_chunk(chunk)}
+    fields.given()  # raises for a wrong --chunk, before the pairs are listed
     # Importing torch and listing the pairs can take seconds: the bar shows that the command runs.
-    with progress("preparing the run", None, unit="steps", quiet=quiet or not first):
-        run = (
-            _recipe_run(recipe, own, changes, assignments)
-            if recipe
-            else _own_run(own, changes, assignments, quiet=quiet, first=first)
-        )
-    if dry_run:
-        if first:
-            show_plan(run, json=json, quiet=quiet)
+    with progress("preparing the run", None, unit="steps", quiet=options.silent):
+        run = _recipe_run(recipe, own, fields) if recipe else _own_run(own, fields, options)
+    if options.dry_run:
+        if options.first:
+            _show_plan(run, options)
         return
-    resuming = {"resume": resume, "resume_from": resume_from or ""}
-    _train(run, logger or [], resuming, start=bool(start), json=json, quiet=quiet, first=first)
+    _train(run, options, measure_start=bool(own.start))
 
 
-def _recipe_run(recipe: Path, own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None) -> Run:
+def _recipe_run(recipe: Path, own: OwnPairs, fields: ConfigOptions) -> Run:
     if own.is_given:
         raise InputError(
             "--val, --hold-out, --model, --from and the options of pairs need --pairs; to change a recipe, "
             "use --set"
         )
     run = _read_recipe(recipe)
-    config = dataclasses.replace(run.config, **changes).override(assignments or [])
-    return dataclasses.replace(run, config=config)
+    return dataclasses.replace(run, config=fields.apply(run.config))
 
 
-def _own_run(
-    own: OwnPairs, changes: dict[str, Any], assignments: list[str] | None, *, quiet: bool, first: bool
-) -> Run:
+def _own_run(own: OwnPairs, fields: ConfigOptions, options: RunOptions) -> Run:
     from diptych.cli.train.validation import held_out_evaluator, kept_evaluators, warn_of_shared
     from diptych.training import Run
 
-    config, held_out = own.begin(quiet or not first)
-    config = dataclasses.replace(config, **changes).override(assignments or [])
+    config, held_out = own.begin(options.silent)
+    config = fields.apply(config)
+    keep_up = own.keep_up or []
     if config.objective != "contrastive":
-        if own.keep_up:
+        if keep_up:
             raise InputError(
                 f"--keep-up compares pictures with texts, which objective={config.objective} cannot"
             )
-        note(f"objective={config.objective}: no validation on held-out pairs", quiet=quiet or not first)
+        note(f"objective={config.objective}: no validation on held-out pairs", quiet=options.silent)
         return Run(dataclasses.replace(config, monitor=""))
-    evaluators = {} if held_out is None else {"val": held_out_evaluator(held_out, config, samples=first)}
-    more = kept_evaluators(own.keep_up or [], config)
-    if first and not own.streams:
+    evaluators = {}
+    if held_out is not None:
+        evaluators["val"] = held_out_evaluator(held_out, config, samples=options.first)
+    more = kept_evaluators(keep_up, config)
+    if options.first and not own.streams:
         training = config.data.parts[0][0].open()
-        warn_of_shared(training, held_out if own.val else None, own.keep_up or [], quiet=quiet)
+        warn_of_shared(training, held_out if own.val else None, keep_up, quiet=options.quiet)
     # A data set of --keep-up may have the name "val", too.
     renamed = {f"{name} (kept)" if name in evaluators else name: item for name, item in more.items()}
     return Run(config, evaluators | renamed)
 
 
-def _read_chunk(chunk: str) -> int:
-    if chunk == "auto":
-        return -1
-    if not chunk.isdigit():
-        raise InputError(f"--chunk takes a number of pairs or auto, not {chunk!r}")
-    return int(chunk)
-
-
-def _train(
-    run: Run,
-    loggers: list[str],
-    resuming: dict[str, Any],
-    *,
-    start: bool,
-    json: bool,
-    quiet: bool,
-    first: bool,
-) -> None:
-    from diptych.cli.train.watching import listening
+def _train(run: Run, options: RunOptions, *, measure_start: bool) -> None:
+    from diptych.cli.train.progress_display import listening
     from diptych.training import refuse_used
     from diptych.training import train as train_
     from diptych.training.loop.signals import STATUS
 
-    refuse_used(Path(run.config.out), resume=resuming["resume"])
-    before = _measure_start(run, quiet) if start and first else {}
-    with listening(quiet or not first, loggers if first else [], run.config) as listener:
-        summary = train_(run, **resuming, listener=listener)
-    if first:
-        _print_summary(summary, before, json, quiet)
+    refuse_used(Path(run.config.out), resume=options.resume)
+    before = _measure_start(run, options.quiet) if measure_start and options.first else {}
+    loggers = (options.logger or []) if options.first else []
+    with listening(options.silent, loggers, run.config) as listener:
+        summary = train_(run, resume=options.resume, resume_from=options.resume_from or "", listener=listener)
+    if options.first:
+        _print_summary(summary, before, options)
     if not summary.finished and summary.reason in STATUS:
         raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun check all of them
 
@@ -344,8 +196,8 @@ def _measure_start(run: Run, quiet: bool) -> Mapping[str, float]:
     }
 
 
-def _print_summary(summary: RunSummary, before: Mapping[str, float], json: bool, quiet: bool) -> None:
-    if json:
+def _print_summary(summary: RunSummary, before: Mapping[str, float], options: RunOptions) -> None:
+    if options.json:
         values = dataclasses.asdict(summary) | ({"before": dict(before)} if before else {})
         print(json_module.dumps(values, default=str, indent=2))
     if summary.finished:
@@ -353,7 +205,9 @@ def _print_summary(summary: RunSummary, before: Mapping[str, float], json: bool,
             f"{name} {before[name]:.3f} -> {value:.3f}" if name in before else f"{name} {value:.3f}"
             for name, value in summary.metrics.items()
         )
-        note(f"{summary.reason}: {summary.step} steps; kept: {figures or 'the last weights'}", quiet=quiet)
+        options.note(
+            f"{summary.reason}: {counted(summary.step, 'step')}; kept: {figures or 'the last weights'}"
+        )
         note(f"model: {summary.folder}/model  (diptych classify PICTURE LABEL... -m {summary.folder})")
         return
     note(f"{summary.reason}: saved at step {summary.step}. To continue, run the same command with --resume.")
@@ -380,3 +234,80 @@ def _read_recipe(path: Path) -> Run:
     if not isinstance(result, Run):
         raise InputError(f"{path} has no function run() that returns a diptych.training.Run")
     return result
+
+
+def _show_plan(run: Run, options: RunOptions) -> None:
+    """Estimate the memory and time of a run, and print the plan."""
+    from diptych.training.loop.plan import plan
+
+    options.note("measuring on a few pairs ...")
+    with ExitStack() as bars:
+        run_plan = plan(
+            run,
+            lambda total: bars.enter_context(
+                progress("counting pairs", total, unit="shards", quiet=options.quiet or options.json)
+            ),
+        )
+    if options.json:
+        print(json_module.dumps(dataclasses.asdict(run_plan), indent=2))
+        return
+    for name, value in _plan_rows(run_plan):
+        print(f"{name:28} {value}" if value else f"\n{name}")
+
+
+def _plan_rows(plan: RunPlan) -> Iterator[tuple[str, str]]:
+    """Names and values of the plan; a heading has an empty value."""
+    yield "Model", ""
+    for name, count in plan.parameters.items():
+        yield f"  {name}", f"{count / 1e6:,.1f} M parameters"
+    yield (
+        "  a pair",
+        f"{plan.operations / 1e9:,.2f} GFLOP forward and backward, texts of {plan.tokens:.0f} tokens",
+    )
+    yield "Run", ""
+    yield "  pairs an epoch", f"{plan.pairs_an_epoch:,}"
+    yield "  steps", f"{plan.steps:,}"
+    yield "  pairs", f"{plan.pairs:,}"
+    yield "Memory, at most", ""
+    for name, size in plan.memory.items():
+        yield f"  {name}", _size(size)
+    yield "  total", f"{_size(sum(plan.memory.values()))} of {_size(plan.free)} available"
+    if not plan.fits:
+        yield "  too much", "use smaller chunks: --chunk auto"
+    yield f"Speed here ({plan.device}, {plan.precision})", ""
+    yield "  model", f"{plan.pairs_per_second:,.1f} pairs/s forward and backward"
+    yield "  data", f"{plan.decoded_per_second:,.0f} pairs/s read, decoded and cropped"
+    yield "Time", ""
+    for name, hours in plan.hours.items():
+        yield (
+            f"  {name}",
+            _duration(hours) + ("" if name == "this machine" else ", one device at 40 % of its peak speed"),
+        )
+
+
+def _size(size: float) -> str:
+    """A number of bytes in MiB or GiB.
+
+    Examples
+    --------
+    >>> _size(3.2e9), _size(5e6)
+    ('2.98 GiB', '4.8 MiB')
+    """
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+
+
+def _duration(hours: float) -> str:
+    """A duration in a readable unit.
+
+    Examples
+    --------
+    >>> _duration(0.0001), _duration(0.004), _duration(0.5), _duration(30), _duration(400)
+    ('under 1 s', '14 s', '30 min', '30.0 h', '16.7 days')
+    """
+    if hours * 3600 < 1:
+        return "under 1 s"
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 100 else f"{hours / 24:,.1f} days"

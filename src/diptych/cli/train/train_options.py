@@ -1,116 +1,151 @@
-"""Options of `diptych train` that set a config field of the same name, with open_clip's names."""
+"""Options of `diptych train` that set fields of the config, most of them with open_clip's names."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-_RATE, _LOCK = "Learning rate", "What does not learn"
+from diptych.cli.shared.options import flag
+from diptych.errors import InputError
 
-Rate = Annotated[
-    float | None, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=_RATE)
-]
-Schedule = Annotated[
-    Literal["cosine", "constant"] | None,
-    typer.Option(
-        metavar="cosine|constant",
-        help="After the warmup: cosine decay to 0 (default), or constant.",
-        rich_help_panel=_RATE,
-    ),
-]
-EpochsCooldown = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="With --schedule constant: decay the rate over the last N epochs (default 0). Also when a run "
-        "is resumed: --epochs 12 --epochs-cooldown 2.",
-        rich_help_panel=_RATE,
-    ),
-]
-CooldownPower = Annotated[
-    float | None,
-    typer.Option(
-        "--lr-cooldown-power",
-        metavar="P",
-        help="Power of the cooldown: 1 is linear (default), 2 falls faster at first.",
-        rich_help_panel=_RATE,
-    ),
-]
-CooldownEnd = Annotated[
-    float | None,
-    typer.Option(
-        "--lr-cooldown-end",
-        metavar="RATE",
-        help="Learning rate at the end of the cooldown (default 0).",
-        rich_help_panel=_RATE,
-    ),
-]
+if TYPE_CHECKING:
+    from diptych.training import TrainConfig
 
-Lock = Annotated[
-    Literal["image", "text", "both"] | None,
-    typer.Option(
-        metavar="TOWER",
-        help="Freeze an encoder, including batch norms: image (as in LiT), text or both. Default: none.",
-        rich_help_panel=_LOCK,
-    ),
-]
-UnlockedGroups = Annotated[
-    int | None,
-    typer.Option(
-        "--lock-image-unlocked-groups",
-        metavar="N",
-        help="Train the last N groups of a locked image encoder (default 0): 1 is the projection, 2 adds the "
-        "last block (stage of a ResNet), and so on.",
-        rich_help_panel=_LOCK,
-    ),
-]
-UnlockedLayers = Annotated[
-    int | None,
-    typer.Option(
-        "--lock-text-unlocked-layers",
-        metavar="N",
-        help="Train the last N layers of a locked text encoder (default 0).",
-        rich_help_panel=_LOCK,
-    ),
-]
-UseBnSync = Annotated[
-    bool | None,
-    typer.Option(
-        "--use-bn-sync",
-        metavar="",
-        help="Synchronise batch norms over all processes; GPUs only.",
-        rich_help_panel="Run",
-    ),
-]
+_run_option = functools.partial(typer.Option, rich_help_panel="Run")
+_rate_option = functools.partial(typer.Option, rich_help_panel="Learning rate")
+_lock_option = functools.partial(typer.Option, rich_help_panel="What does not learn")
 
-SaveFrequency = Annotated[
-    int | None,
-    typer.Option(
-        "--save-frequency",
-        metavar="N",
-        help="Keep a checkpoint with its model every N epochs, as DIR/epoch-N (0: none); use it like DIR in "
-        "--model, --resume-from and others.",
-        rich_help_panel="Run",
-    ),
-]
-KeepCheckpoints = Annotated[
-    int | None,
-    typer.Option(
-        "--keep-checkpoints",
-        metavar="N",
-        help="Keep the newest N of these checkpoints and the best one (0: all).",
-        rich_help_panel="Run",
-    ),
-]
-ResumeFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume-from",
-        metavar="DIR",
-        help="Start a new run in --out from another run or one of its checkpoints, such as "
-        "runs/mine/epoch-3.",
-        rich_help_panel="Run",
-    ),
-]
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """Every field has the name of the field of the config that it sets, but for `assignments`."""
+
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="DIR", help="The folder of the run.", show_default=False),
+    ] = None
+    epochs: Annotated[int | None, _run_option(metavar="N", help="Number of epochs.")] = None
+    pairs_per_epoch: Annotated[
+        int | None,
+        _run_option(
+            metavar="N",
+            min=1,
+            help="Number of pairs in an epoch of streamed shards. Default: counted once, before training.",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None, _run_option(metavar="N", help="Pairs per step, over all processes.")
+    ] = None
+    chunk: Annotated[
+        str | None,
+        _run_option(
+            metavar="N|auto",
+            help="Encode N pairs at a time to save memory; the gradient is that of the full batch. auto: as "
+            "many as fit.",
+        ),
+    ] = None
+    lr: Annotated[float | None, _rate_option(metavar="RATE", help="Peak learning rate.")] = None
+    schedule: Annotated[
+        Literal["cosine", "constant"] | None,
+        _rate_option(
+            metavar="cosine|constant", help="After the warmup: cosine decay to 0 (default), or constant."
+        ),
+    ] = None
+    epochs_cooldown: Annotated[
+        int | None,
+        _rate_option(
+            metavar="N",
+            help="With --schedule constant: decay the rate over the last N epochs (default 0). Also when a "
+            "run is resumed: --epochs 12 --epochs-cooldown 2.",
+        ),
+    ] = None
+    lr_cooldown_power: Annotated[
+        float | None,
+        _rate_option(
+            "--lr-cooldown-power",
+            metavar="P",
+            help="Power of the cooldown: 1 is linear (default), 2 falls faster at first.",
+        ),
+    ] = None
+    lr_cooldown_end: Annotated[
+        float | None,
+        _rate_option(
+            "--lr-cooldown-end", metavar="RATE", help="Learning rate at the end of the cooldown (default 0)."
+        ),
+    ] = None
+    lock: Annotated[
+        Literal["image", "text", "both"] | None,
+        _lock_option(
+            metavar="TOWER",
+            help="Freeze an encoder, including batch norms: image (as in LiT), text or both. Default: none.",
+        ),
+    ] = None
+    lock_image_unlocked_groups: Annotated[
+        int | None,
+        _lock_option(
+            "--lock-image-unlocked-groups",
+            metavar="N",
+            help="Train the last N groups of a locked image encoder (default 0): 1 is the projection, 2 adds "
+            "the last block (stage of a ResNet), and so on.",
+        ),
+    ] = None
+    lock_text_unlocked_layers: Annotated[
+        int | None,
+        _lock_option(
+            "--lock-text-unlocked-layers",
+            metavar="N",
+            help="Train the last N layers of a locked text encoder (default 0).",
+        ),
+    ] = None
+    use_bn_sync: Annotated[
+        bool | None,
+        flag(
+            "--use-bn-sync",
+            "Synchronise batch norms over all processes; GPUs only.",
+            rich_help_panel="Run",
+        ),
+    ] = None
+    save_frequency: Annotated[
+        int | None,
+        _run_option(
+            "--save-frequency",
+            metavar="N",
+            help="Keep a checkpoint with its model every N epochs, as DIR/epoch-N (0: none); use it like DIR "
+            "in --model, --resume-from and others.",
+        ),
+    ] = None
+    keep_checkpoints: Annotated[
+        int | None,
+        _run_option(
+            "--keep-checkpoints",
+            metavar="N",
+            help="Keep the newest N of these checkpoints and the best one (0: all).",
+        ),
+    ] = None
+    assignments: Annotated[
+        list[str] | None, _run_option("--set", metavar="KEY=VALUE", help="Set any field of the config.")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """The values that were given, by the name of the field; without those of --set."""
+        names = [option.name for option in dataclasses.fields(self) if option.name != "assignments"]
+        values = {name: getattr(self, name) for name in names} | {"chunk": _read_chunk(self.chunk)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def apply(self, config: TrainConfig) -> TrainConfig:
+        """The config with the fields that were given; --set comes last."""
+        return dataclasses.replace(config, **self.given()).override(self.assignments or [])
+
+
+def _read_chunk(chunk: str | None) -> int | None:
+    if chunk is None:
+        return None
+    if chunk == "auto":
+        return -1
+    if not chunk.isdigit():
+        raise InputError(f"--chunk takes a number of pairs or auto, not {chunk!r}")
+    return int(chunk)

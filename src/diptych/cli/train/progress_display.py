@@ -24,7 +24,7 @@ def listening(quiet: bool, loggers: Sequence[str], config: TrainConfig) -> Itera
     for name in loggers:
         if name not in LOGGERS:
             raise InputError(f"--logger {name}: expected {' or '.join(LOGGERS)}")
-    display = Listener() if quiet else Screen(sys.stderr.isatty())
+    display = Listener() if quiet else ProgressDisplay(sys.stderr.isatty())
     combined = CombinedListener([display, *(LOGGERS[name](config) for name in loggers)])
     try:
         yield combined
@@ -32,7 +32,7 @@ def listening(quiet: bool, loggers: Sequence[str], config: TrainConfig) -> Itera
         combined.close()
 
 
-class Screen(Listener):
+class ProgressDisplay(Listener):
     """Progress display: step, loss, logit scale, pairs per second, time spent waiting for data, time left."""
 
     def __init__(self, terminal: bool) -> None:
