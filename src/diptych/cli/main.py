@@ -16,24 +16,21 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from diptych.cli.audit import audit, audit_data
-from diptych.cli.audit.audit_association import association
-from diptych.cli.audit.audit_bias import bias
-from diptych.cli.audit.audit_classes import classes
+from diptych.cli.audit import audit, labelled, people
 from diptych.cli.classify import classify, demo
 from diptych.cli.collection import catalog, index, tag
 from diptych.cli.evaluate import (
-    compare,
     compositional,
     evaluate,
     few_shot,
     interpolate,
     known_sets,
     probe,
+    result_files,
     robustness,
     suite,
 )
-from diptych.cli.models import embed, export, mean, models, runtimes
+from diptych.cli.models import embed, export, models
 from diptych.cli.search import duplicates, map, search, similar
 from diptych.cli.shared.console import note_guessed_encodings, print_message, set_encodings, show_warnings
 from diptych.cli.shared.picture_limit import with_pixel_limit
@@ -83,18 +80,18 @@ app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
 app.command("export", rich_help_panel=_MODELS)(with_pixel_limit(export.export))
 app.command("train", rich_help_panel=_MODELS)(with_pixel_limit(train.train))
 app.add_typer(evaluate.app, name="evaluate", rich_help_panel=_MODELS)
-app.command("compare", rich_help_panel=_MODELS)(compare.compare)
+app.command("compare", rich_help_panel=_MODELS)(result_files.compare)
 app.add_typer(audit.app, name="audit", rich_help_panel=_MODELS)
-models.app.command("runtimes")(runtimes.runtimes)
+models.app.command("runtimes")(export.runtimes)
 for command in (
-    audit_data.digits,
-    audit_data.fine,
-    audit_data.wording,
-    audit_data.domains,
-    audit_data.typographic,
-    bias,
-    classes,
-    association,
+    labelled.digits,
+    labelled.fine,
+    labelled.wording,
+    labelled.domains,
+    labelled.typographic,
+    people.bias,
+    labelled.classes,
+    people.association,
 ):
     audit.app.command(command.__name__)(command)
 evaluate.app.command("compositional")(compositional.compositional)
@@ -105,7 +102,7 @@ evaluate.app.command("knn")(probe.knn)
 evaluate.app.command("datasets")(known_sets.datasets)
 evaluate.app.command("robustness")(robustness.robustness)
 evaluate.app.command("suite")(suite.suite)
-evaluate.app.command("mean")(mean.mean)
+evaluate.app.command("mean")(result_files.mean)
 
 
 def _version(wanted: bool) -> None:

@@ -1,6 +1,6 @@
 """`diptych audit` on generated pictures: counting, relations, abstract, distance.
 
-Audits of labelled data are in `audit_data.py`.
+Audits of labelled data are in `labelled.py`, those of people in `people.py`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.audit.auditing import run_audit
+from diptych.cli.audit.auditing import Seed, run_audit
 from diptych.cli.shared.measuring import EncoderOptions, MeasureOptions, measuring
 
 app = typer.Typer(
-    no_args_is_help=True,
-    help="Audit a model: its limits, biases and labels, each with chance and a verdict.",
+    no_args_is_help=True, help="Audit a model: its limits, biases and labels, each with chance and a verdict."
 )
 
-Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 Each = Annotated[int, typer.Option(metavar="N", min=1, help="Number of pictures of each kind.")]
 Clevr = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Use CLEVR_v1.0 instead of generated pictures.")
@@ -97,12 +95,7 @@ def relations(
 
 @app.command("abstract")
 @measuring
-def abstract(
-    each: Each = 100,
-    seed: Seed = 0,
-    *,
-    common: EncoderOptions,
-) -> None:
+def abstract(each: Each = 100, seed: Seed = 0, *, common: EncoderOptions) -> None:
     """Audit abstract properties of drawings: same, symmetric, upright, sorted by size; chance is 0.5.
 
     [bold]Example[/bold]

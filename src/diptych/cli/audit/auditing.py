@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from diptych.cli.shared.console import exit_on_failures, progress
+import typer
+
+from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import EncoderOptions
 from diptych.cli.shared.reporting import print_report
 
 if TYPE_CHECKING:
     from diptych.audits import Audit
+
+
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 
 
 def run_audit(
@@ -36,7 +41,7 @@ def run_audit(
         For commands whose exit status depends on the result.
     """
     encoder, settings = common.encoder(), common.settings()
-    with progress(description, None, unit="pictures", quiet=common.quiet) as advance:
+    with common.progress(description, None, unit="pictures") as advance:
         audit = measure(encoder, *data, **{**settings, "progress": advance, **more})
     print_report(audit.report(), common.report, json=common.json, quiet=common.quiet)
     exit_on_failures([audit])

@@ -53,8 +53,7 @@ class LabelOptions:
     ] = None
     templates: Annotated[str, templates_option()] = "auto"
     multi_label: Annotated[
-        bool,
-        flag("--multi-label", "Judge each label separately: a picture may get several or none."),
+        bool, flag("--multi-label", "Judge each label separately: a picture may get several or none.")
     ] = False
     none: Annotated[
         float | None,

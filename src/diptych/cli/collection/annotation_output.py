@@ -40,11 +40,7 @@ def _print_by_hand(done: dict[str, Any]) -> None:
     parts = [f"{counted(done['pictures'], 'picture')} chosen"]
     parts += [
         f"{done[key]:,} {label}"
-        for key, label in (
-            ("tagged", "newly tagged"),
-            ("untagged", "tags removed"),
-            ("rated", "newly rated"),
-        )
+        for key, label in (("tagged", "newly tagged"), ("untagged", "tags removed"), ("rated", "newly rated"))
         if key in done
     ]
     typer.echo(", ".join(parts))

@@ -53,16 +53,13 @@ def info(catalog: catalogs.Catalog = None, json: Json = False) -> None:
 
 def _to_json(summary: CatalogSummary) -> dict[str, object]:
     return dataclasses.asdict(summary) | {
-        "roots": [{"path": str(path), "finished": finished} for path, finished in summary.roots],
+        "roots": [{"path": str(path), "finished": finished} for path, finished in summary.roots]
     }
 
 
 def _lines(summary: CatalogSummary) -> list[str]:
     failed = f", {summary.failed:,} cannot be read" if summary.failed else ""
-    lines = [
-        summary.name,
-        f"  pictures  {summary.pictures:,} in {counted(summary.files, 'file')}{failed}",
-    ]
+    lines = [summary.name, f"  pictures  {summary.pictures:,} in {counted(summary.files, 'file')}{failed}"]
     if summary.bytes is not None:
         lines.append(f"  on disk   {summary.bytes / 1e6:,.1f} MB")
     for space in summary.spaces:

@@ -24,8 +24,7 @@ def move(
         ),
     ],
     new: Annotated[
-        Path,
-        typer.Argument(metavar="NEW", help="The path where the same files are now.", show_default=False),
+        Path, typer.Argument(metavar="NEW", help="The path where the same files are now.", show_default=False)
     ],
     catalog: catalogs.Catalog = None,
     dry_run: Annotated[

@@ -58,8 +58,7 @@ class LabelListOptions:
         str | None, typer.Option(metavar="NAME", help="Remove all tags of this list.", show_default=False)
     ] = None
     dry_run: Annotated[
-        bool,
-        flag("--dry-run", "Change nothing; count the pictures of each tag and name the best ones."),
+        bool, flag("--dry-run", "Change nothing; count the pictures of each tag and name the best ones.")
     ] = False
 
     def read(self) -> tuple[Any, str]:
@@ -120,9 +119,7 @@ class SidecarOptions:
     xmp_undo: Annotated[
         bool,
         flag(
-            "--xmp-undo",
-            "Remove from the sidecars what --xmp wrote into them.",
-            rich_help_panel="Sidecars",
+            "--xmp-undo", "Remove from the sidecars what --xmp wrote into them.", rich_help_panel="Sidecars"
         ),
     ] = False
     xmp_style: Annotated[

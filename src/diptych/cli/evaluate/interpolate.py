@@ -74,8 +74,7 @@ def interpolate(
         ),
     ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
     keep: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out."),
+        float | None, typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out.")
     ] = None,
     *,
     classes: ClassOptions,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.shared import options
 from diptych.cli.shared.console import note
 from diptych.cli.shared.labels import class_texts
 from diptych.errors import DataError, InputError
@@ -19,18 +20,48 @@ if TYPE_CHECKING:
     from diptych.evaluation import Measure
 
 
+Part = Annotated[
+    str, typer.Option(metavar="test|train|val", help="The split to measure on, if there are several.")
+]
+
+
 @dataclass(frozen=True)
 class DataOptions:
-    """Options of the command line that choose pictures, class names and prompts."""
+    """Options that choose pictures, class names and prompts."""
 
-    names: str | None
-    templates: str | None
-    only: Path | None
-    domain: str | None
-    part: str
+    names: options.Names = None
+    only: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measure only the classes in this file, one per line.")
+    ] = None
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|each", help="Measure one folder above the classes; 'each': every one separately."
+        ),
+    ] = None
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A known data set in PATH, by CLIP_benchmark's name; repeat it for several."
+        ),
+    ] = None
+    part: Part = "test"
+    templates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|TEXT",
+            help="Prompt templates, e.g. imagenet80. Default: those of the data set, or plain.",
+            show_default=False,
+        ),
+    ] = None
 
 
-def open_own(paths: Sequence[Path], choice: DataOptions) -> list[Measure]:
+def open_measures(paths: Sequence[Path], choice: DataOptions) -> list[Measure]:
+    """The measures of data sets known by name with --dataset, else of own pictures."""
+    return _open_known(paths, choice.dataset, choice) if choice.dataset else _open_own(paths, choice)
+
+
+def _open_own(paths: Sequence[Path], choice: DataOptions) -> list[Measure]:
     """A measure for each path, or for each of its domains; by default with the prompts of the files."""
     from diptych.datasets import load_labelled
     from diptych.datasets.multilabel import multi_label_parts
@@ -80,7 +111,7 @@ def _note_known_name(path: Path, choice: DataOptions) -> None:
         )
 
 
-def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: DataOptions) -> list[Measure]:
+def _open_known(roots: Sequence[Path], names: Sequence[str], choice: DataOptions) -> list[Measure]:
     """A measure for each known data set, or for each of its domains."""
     from diptych.datasets import domains, find_dataset
     from diptych.evaluation import measure_known
@@ -93,7 +124,7 @@ def open_known(roots: Sequence[Path], wanted: Sequence[str], choice: DataOptions
             "without --dataset"
         )
     measures, part = [], part_of(choice.part)
-    locations = [find_dataset(roots[0], name) for name in wanted]  # a missing one raises before any is opened
+    locations = [find_dataset(roots[0], name) for name in names]  # a missing one raises before any is opened
     for location in locations:
         chosen = [choice.domain]
         if choice.domain is not None and not location.known.domains:

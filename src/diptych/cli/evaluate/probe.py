@@ -33,8 +33,7 @@ def probe(
         ),
     ] = None,
     seed: Annotated[
-        int,
-        typer.Option(metavar="N", help="Random seed of the part of TRAIN that chooses the L2 strength."),
+        int, typer.Option(metavar="N", help="Random seed of the part of TRAIN that chooses the L2 strength.")
     ] = 0,
     *,
     classes: transfer.ClassOptions,

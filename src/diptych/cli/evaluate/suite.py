@@ -148,10 +148,7 @@ def _run_steps(
 
 
 def _print_results(
-    done: Sequence[tuple[Step, Sequence[Result]]],
-    encoder: Any,
-    settings: Settings,
-    common: _SuiteOptions,
+    done: Sequence[tuple[Step, Sequence[Result]]], encoder: Any, settings: Settings, common: _SuiteOptions
 ) -> None:
     """Print the overview, and save the report with everything."""
     from diptych.evaluation.protocols.settings import Setup

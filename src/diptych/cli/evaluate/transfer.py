@@ -32,8 +32,7 @@ Validation = Annotated[
     ),
 ]
 Features = Annotated[
-    str,
-    typer.Option(metavar="tower|embeddings", help="Features before the projection, or the embeddings."),
+    str, typer.Option(metavar="tower|embeddings", help="Features before the projection, or the embeddings.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""`diptych export`: write a model as a folder that can be used without torch."""
+"""`diptych export` and `diptych models runtimes`: run a model without torch, and on the fastest runtime."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.shared import options
 from diptych.cli.shared.console import clean, note, print_json, stdout_console
+from diptych.cli.shared.encoders import ModelName
+from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import Output, OutputOptions, Pretrained, flag
 from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -18,26 +20,6 @@ if TYPE_CHECKING:
 
 MOST_CALIBRATION = 400  # pictures read to calibrate with
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="The model: a name, a folder, hf-hub:ORG/REPO or local-dir:PATH.",
-        show_default=False,
-    ),
-]
-To = Annotated[
-    Path,
-    typer.Option(
-        "--to", metavar="DIR", help="The folder to write; must be new or empty.", show_default=False
-    ),
-]
-Int8 = Annotated[
-    bool,
-    typer.Option(
-        "--int8", metavar="", help="Also write an int8 version for OpenVINO, about 1.5 times as fast."
-    ),
-]
 Calibrate = Annotated[
     Path | None,
     typer.Option(
@@ -49,14 +31,22 @@ Calibrate = Annotated[
 ]
 
 
+@with_groups
 def export(
-    model: Name,
-    to: To,
-    int8: Int8 = False,
+    model: ModelName,
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--to", metavar="DIR", help="The folder to write; must be new or empty.", show_default=False
+        ),
+    ],
+    int8: Annotated[
+        bool, flag("--int8", "Also write an int8 version for OpenVINO, about 1.5 times as fast.")
+    ] = False,
     calibrate: Calibrate = None,
-    pretrained: options.Pretrained = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    pretrained: Pretrained = None,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Export a model to ONNX, as a folder that needs no torch, and check it.
 
@@ -79,7 +69,7 @@ def export(
     from diptych.backends import export as export_model
     from diptych.weights import load_checkpoint
 
-    pictures = None if calibrate is None else read_pictures(calibrate, quiet=quiet)
+    pictures = None if calibrate is None else _read_pictures(calibrate, output)
     checkpoint = load_checkpoint(model, pretrained)
     spec = export_model(
         checkpoint,
@@ -87,9 +77,9 @@ def export(
         int8=int8,
         pictures=pictures,
         pictures_from=f"pictures of {calibrate}",
-        note=lambda message: note(message, quiet=quiet),
+        note=output.note,
     )
-    if json:
+    if output.json:
         summary: dict[str, Any] = {"folder": str(to), "identity": spec.identity, "dim": spec.dim}
         summary |= {"precisions": spec.precisions, "calibration": spec.calibration or None}
         summary |= {"files": dict(spec.sizes), "checks": [dict(check) for check in spec.checks]}
@@ -100,7 +90,50 @@ def export(
     print(f"written: {clean(str(to))}, {size:,.0f} MB, identity {spec.identity}")
 
 
-def read_pictures(folder: Path, *, quiet: bool) -> Sequence[Image]:
+@with_groups
+def runtimes(
+    model: ModelName = "default",
+    calibrate: Calibrate = None,
+    again: Annotated[bool, flag("--again", "Measure again even if a result is stored.")] = False,
+    pretrained: Pretrained = None,
+    *,
+    output: OutputOptions,
+) -> None:
+    """Measure torch, ONNX Runtime and OpenVINO on a model and remember the fastest.
+
+    Each is checked against float32 first. Commands with --runtime auto, and
+    diptych.load(runtime="auto"), use the fastest one. int8 is measured only
+    with --calibrate.
+
+    [bold]Examples[/bold]
+
+      diptych models runtimes
+
+      diptych models runtimes ViT-B-32 --pretrained openai --calibrate ~/Pictures
+    """
+    from diptych.backends import choose_runtime
+
+    pictures = None if calibrate is None else _read_pictures(calibrate, output)
+    choice = choose_runtime(
+        model,
+        pretrained,
+        pictures=pictures,
+        pictures_from=f"pictures of {calibrate}",
+        again=again,
+        note=output.note,
+    )
+    if output.json:
+        summary = {"model": model, "runtime": choice.runtime, "precision": choice.precision}
+        print_json(summary | {"pictures_per_second": dict(choice.rates)})
+        return
+    console = stdout_console()
+    for runtime, rate in sorted(choice.rates.items(), key=lambda item: -item[1]):
+        is_chosen = runtime == f"{choice.runtime} {choice.precision}"
+        remark = "   used by --runtime auto" if is_chosen else ""
+        console.print(f"{runtime:<20}{rate:>9,.1f} pictures/s{remark}")
+
+
+def _read_pictures(folder: Path, output: Output) -> Sequence[Image]:
     """Read up to `MOST_CALIBRATION` pictures, evenly spaced, of a folder and its subfolders.
 
     Pictures that cannot be read are left out.
@@ -128,7 +161,7 @@ def read_pictures(folder: Path, *, quiet: bool) -> Sequence[Image]:
         raise InputError(
             f"calibration needs pictures, but none of the {len(paths)} in {folder} could be read"
         )
-    note(f"read {counted(len(pictures), 'picture')} from {folder}", quiet=quiet)
+    output.note(f"read {counted(len(pictures), 'picture')} from {folder}")
     return pictures
 
 

@@ -7,193 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.shared import options
+from diptych.cli.models import listing
 from diptych.cli.shared.console import clean, note, print_json, progress, stdout_console
-from diptych.errors import InputError, UnknownModelError, counted
+from diptych.cli.shared.encoders import ModelName
+from diptych.cli.shared.options import Json, Pretrained, Quiet, flag
+from diptych.errors import InputError, WeightsError, counted
 
 if TYPE_CHECKING:
+    from diptych.backends import ExportedEncoder
+    from diptych.backends.exported.released import ReleasedModel
     from diptych.weights import Checkpoint
-    from diptych.weights.registry import Release
 
 app = typer.Typer(no_args_is_help=True, help="List, show, convert and verify models, and write model cards.")
-
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="The model: a name, a folder, hf-hub:ORG/REPO or local-dir:PATH.",
-        show_default=False,
-    ),
-]
-Form = Annotated[
-    str, typer.Option("--to", metavar="diptych|open_clip|transformers", help="The file format to write.")
-]
-
-
-@app.command("list")
-def list_(
-    pattern: Annotated[
-        str,
-        typer.Argument(
-            metavar="WORD", help="Show only models whose entry contains WORD.", show_default=False
-        ),
-    ] = "",
-    open_clip: Annotated[
-        bool,
-        typer.Option(
-            "--open-clip",
-            metavar="",
-            help="List all names of open_clip, with the reason for those that do not load.",
-        ),
-    ] = False,
-    immich: Annotated[
-        bool,
-        typer.Option("--immich", metavar="", help="List the ONNX models of the photo server Immich."),
-    ] = False,
-    json: options.Json = False,
-) -> None:
-    """List models and their tags, by the names of open_clip.
-
-    [bold]Examples[/bold]
-
-      diptych models list
-
-      diptych models list ViT-B --json
-
-      diptych models list --open-clip
-
-      diptych models list --immich SigLIP2
-    """
-    from diptych.cli.models.graphs import immich_rows
-    from diptych.weights import list_models
-
-    released = [*_default_row(), *(_row(model) for model in list_models())]
-    if open_clip and immich:
-        raise typer.BadParameter("--open-clip and --immich exclude each other")
-    rows = immich_rows() if immich else _open_clip_rows() if open_clip else released
-    rows = [row for row in rows if pattern.lower() in " ".join(map(str, row.values())).lower()]
-    if not rows:
-        raise InputError(f"no model contains {pattern!r}; `diptych models list` shows all of them")
-    if json:
-        print_json(rows)
-        return
-    (_immich_table if immich else _open_clip_table if open_clip else _table)(rows)
-
-
-def _immich_table(rows: list[dict[str, Any]]) -> None:
-    """Print one line per model; ONNX Runtime or OpenVINO runs it, without torch."""
-    table = _columns("name", "width", "pixels", "languages", right=("width", "pixels"))
-    for row in rows:
-        languages = "many" if row["languages"] == "mul" else "English"
-        table.add_row(row["name"], str(row["dim"]), str(row["image_size"]), languages)
-    stdout_console().print(table)
-    note("load one with --model NAME; its ONNX graphs are downloaded once, from immich-app on the hub")
-
-
-def _open_clip_rows() -> list[dict[str, Any]]:
-    """One dictionary per name of open_clip."""
-    from diptych.model.config import TimmConfig
-    from diptych.model.presets.table import PRESETS, QUICK
-    from diptych.weights.open_clip.names import open_clip_names
-
-    rows = []
-    for row in open_clip_names():
-        shape = PRESETS.get(row.name.removesuffix(QUICK))
-        rows.append(
-            {
-                "name": row.name,
-                "loads": not row.reason,
-                "tags": list(row.tags),
-                "licence": row.licence,
-                "reason": row.reason,
-                "extra": "timm" if shape is not None and isinstance(shape.vision, TimmConfig) else "",
-            }
-        )
-    return rows
-
-
-def _open_clip_table(rows: list[dict[str, Any]]) -> None:
-    """Print one line per name, and below the table which names do not load and why."""
-    table = _columns("name", "tags", "loads", "licence", right=("tags",))
-    for row in rows:
-        if not row["loads"]:
-            loads = "no"
-        elif not row["tags"]:
-            loads = "own file"
-        else:
-            loads = "with timm" if row["extra"] else "yes"
-        table.add_row(row["name"], str(len(row["tags"])), loads, row["licence"])
-    stdout_console().print(table)
-    reasons: dict[str, list[str]] = {}
-    for row in rows:
-        if not row["loads"]:
-            reasons.setdefault(row["reason"], []).append(row["name"])
-    for reason, names in reasons.items():
-        stdout_console().print(f"no: {', '.join(names)}: {reason}", highlight=False, markup=False)
-    note("tags: number of released weights; `diptych models list NAME` shows them")
-    if any(row["extra"] for row in rows):
-        note("with timm: the image encoder needs timm, pip install 'diptych[timm]'")
-    if any(row["loads"] and not row["tags"] for row in rows):
-        note("own file: no released weights; --model NAME --pretrained FILE loads your own")
-    loading = [row for row in rows if row["loads"]]
-    released = [row for row in rows if row["tags"]]
-    note(
-        f"{len(loading)} of {len(rows)} names load, and {sum(row['loads'] for row in released)} of the "
-        f"{len(released)} with released weights"
-    )
-
-
-def _columns(*names: str, right: tuple[str, ...] = ()) -> Any:
-    """An empty table whose cells are not cut, so that names can be copied; the last column may wrap."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        whole = name != names[-1]
-        table.add_column(name, overflow="fold", no_wrap=whole, justify="right" if name in right else "left")
-    return table
-
-
-def _default_row() -> list[dict[str, Any]]:
-    """The model inside the package, if this installation has it."""
-    from diptych.weights import load_checkpoint
-
-    try:
-        checkpoint = load_checkpoint("default")
-    except UnknownModelError:
-        return []
-    row = {"architecture": "default", "tag": "", "parameters": checkpoint.parameters}
-    return [{**row, "licence": checkpoint.spec.licence, "repository": ""}]
-
-
-def _row(model: Release) -> dict[str, Any]:
-    """A released model as a dictionary; `diptych.load(architecture, tag)` loads it."""
-    return {
-        "architecture": model.architecture,
-        "tag": model.tag,
-        "parameters": model.parameters,
-        "licence": model.licence,
-        "repository": model.repository,
-    }
-
-
-def _table(rows: list[dict[str, Any]]) -> None:
-    """Print the tags below their architecture, one line each; only --json has the repository."""
-    table = _columns("architecture, tags", "million", "licence", right=("million",))
-    previous = ""
-    for row in rows:
-        million = f"{row['parameters'] / 1e6:,.1f}"
-        if row["tag"] and row["architecture"] != previous:
-            table.add_row(row["architecture"], "", "")
-        previous = row["architecture"]
-        table.add_row(f"  {row['tag']}" if row["tag"] else previous, million, row["licence"])
-    stdout_console().print(table)
-    note("million: millions of parameters, image and text encoder together")
-    note('load one with --model ARCHITECTURE --pretrained TAG; "default" is part of the package')
+app.command("list")(listing.list_models)
 
 
 @app.command()
-def show(model: Name, pretrained: options.Pretrained = None, json: options.Json = False) -> None:
+def show(model: ModelName, pretrained: Pretrained = None, json: Json = False) -> None:
     """Show the architecture, preprocessing, tokenizer, licence, identity and training of a model.
 
     [bold]Examples[/bold]
@@ -203,11 +33,10 @@ def show(model: Name, pretrained: options.Pretrained = None, json: options.Json 
       diptych models show ViT-B-32 --pretrained openai --json
     """
     with progress("reading the model", None, unit="steps", quiet=json):
-        from diptych.cli.models.graphs import describe_graphs, find_graphs
         from diptych.weights import load_checkpoint
 
-        graphs = find_graphs(model) if pretrained is None else None
-        facts = describe(load_checkpoint(model, pretrained)) if graphs is None else describe_graphs(graphs)
+        graphs = _find_graphs(model) if pretrained is None else None
+        facts = describe(load_checkpoint(model, pretrained)) if graphs is None else _describe_graphs(graphs)
     if json:
         print_json(facts, default=str)
         return
@@ -256,19 +85,18 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
 
 @app.command()
 def convert(
-    model: Name,
+    model: ModelName,
     folder: Annotated[
         Path,
         typer.Argument(
             metavar="FOLDER", help="The folder to write; must be new or empty.", show_default=False
         ),
     ],
-    to: Form = "diptych",
-    half: Annotated[
-        bool,
-        typer.Option("--half", metavar="", help="Write diptych's format in half precision: half the size."),
-    ] = False,
-    pretrained: options.Pretrained = None,
+    to: Annotated[
+        str, typer.Option("--to", metavar="diptych|open_clip|transformers", help="The file format to write.")
+    ] = "diptych",
+    half: Annotated[bool, flag("--half", "Write diptych's format in half precision: half the size.")] = False,
+    pretrained: Pretrained = None,
     image_size: Annotated[
         int | None,
         typer.Option(
@@ -277,13 +105,9 @@ def convert(
     ] = None,
     context_length: Annotated[
         int | None,
-        typer.Option(
-            "--context-length",
-            metavar="TOKENS",
-            help="Change the context length of texts.",
-        ),
+        typer.Option("--context-length", metavar="TOKENS", help="Change the context length of texts."),
     ] = None,
-    quiet: options.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Convert a model to the format of diptych, open_clip or transformers, with the same weights.
 
@@ -319,15 +143,15 @@ def convert(
 
 @app.command()
 def card(
-    model: Name,
+    model: ModelName,
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULT", help="JSON files of evaluate, of this model.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")] = Path(
         "README.md"
     ),
-    pretrained: options.Pretrained = None,
-    quiet: options.Quiet = False,
+    pretrained: Pretrained = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a model card from results, each beside chance, with headings for you to fill in.
 
@@ -352,7 +176,7 @@ def card(
 
 
 @app.command()
-def verify(model: Name, pretrained: options.Pretrained = None, json: options.Json = False) -> None:
+def verify(model: ModelName, pretrained: Pretrained = None, json: Json = False) -> None:
     """Verify a model: every stated hash, and that its tensors fit its architecture exactly.
 
     ONNX graphs, exported or released, are checked before a runtime opens them,
@@ -362,10 +186,9 @@ def verify(model: Name, pretrained: options.Pretrained = None, json: options.Jso
 
       diptych models verify runs/mine
     """
-    from diptych.cli.models.graphs import find_graphs
     from diptych.weights import fit, load_checkpoint
 
-    if pretrained is None and (graphs := find_graphs(model)) is not None:
+    if pretrained is None and (graphs := _find_graphs(model)) is not None:
         _verify_graphs(model, graphs, json=json)
         return
     # load_checkpoint raises an error if a stated hash does not match.
@@ -384,14 +207,78 @@ def verify(model: Name, pretrained: options.Pretrained = None, json: options.Jso
     print(f"identity {checkpoint.identity}")
 
 
-def _verify_graphs(model: str, graphs: Any, *, json: bool) -> None:
-    from diptych.cli.models.graphs import describe_graphs, verify_graphs
-
-    encoder = verify_graphs(graphs)
-    files = describe_graphs(graphs)["files"]
+def _verify_graphs(model: str, graphs: Path | ReleasedModel, *, json: bool) -> None:
+    encoder = _open_graphs(graphs)
+    files = _describe_graphs(graphs)["files"]
     if json:
         print_json({"model": model, "identity": encoder.identity, "files": files, "runtime": encoder.runtime})
         return
     count = counted(len(files), "file")
     print(f"{clean(model)}: {count}, {sum(files.values()):,} bytes; both graphs run on {encoder.runtime}")
     print(f"identity {encoder.identity}")
+
+
+def _find_graphs(model: str) -> Path | ReleasedModel | None:
+    """Find the ONNX graphs that a name stands for: an exported folder or a released model; else None."""
+    from diptych.backends.exported.finding import find_released
+    from diptych.backends.exported.folder import is_exported
+    from diptych.weights.names import named_path
+
+    folder = named_path(model)
+    return folder if folder is not None and is_exported(folder) else find_released(model)
+
+
+def _describe_graphs(graphs: Path | ReleasedModel) -> dict[str, Any]:
+    """Facts about ONNX graphs as JSON values, the most important first."""
+    from diptych.backends.exported.folder import read_export
+
+    if isinstance(graphs, Path):
+        spec, layout, files = read_export(graphs), "diptych export", dict(read_export(graphs).sizes)
+    else:
+        spec, layout = graphs.spec, graphs.layout
+        paths = dict.fromkeys([*graphs.image.graph.files, *graphs.text.graph.files])
+        files = {path.relative_to(graphs.folder).as_posix(): path.stat().st_size for path in paths}
+    facts: dict[str, Any] = {
+        "name": spec.name,
+        "identity": spec.identity,
+        "licence": spec.licence,
+        "source": spec.source,
+        "layout": layout,
+        "dim": spec.dim,
+        "logit_scale": spec.logit_scale,
+        "logit_bias": spec.logit_bias,
+        "languages": list(spec.languages),
+        "files": files,
+        "preprocess": spec.preprocess.to_dict(),
+        "tokenizer": spec.tokenizer.to_dict(),
+        "architecture": dict(spec.architecture),
+    }
+    if not isinstance(graphs, Path):
+        towers = {"image": graphs.image, "text": graphs.text}
+        facts["graphs"] = {
+            name: f"{', '.join(map(str, tower.graph.inputs))} -> {tower.signature.output}"
+            for name, tower in towers.items()
+        }
+    return facts
+
+
+def _open_graphs(graphs: Path | ReleasedModel) -> ExportedEncoder:
+    """Open the graphs and encode two pictures and two texts, whose embeddings must differ.
+
+    Raises
+    ------
+    WeightsError
+        The runtime refuses them, or both inputs give the same embedding.
+    """
+    from diptych.backends import ExportedEncoder
+    from diptych.backends.conversion.samples import TEXTS, synthetic_images
+
+    encoder = ExportedEncoder(graphs)
+    images = encoder.encode_images(synthetic_images(2, side=encoder.input_size))
+    texts = encoder.encode_texts(TEXTS[:2])
+    for name, embeddings in (("image", images), ("text", texts)):
+        if abs(embeddings[0] - embeddings[1]).max() < 1e-6:
+            raise WeightsError(
+                f"the {name} tower of {encoder.spec.name} gives the same embedding for every input"
+            )
+    return encoder

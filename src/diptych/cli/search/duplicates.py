@@ -72,8 +72,7 @@ class GroupOptions:
         ),
     ] = False
     top: Annotated[
-        int,
-        typer.Option("--top", "-k", metavar="N", min=1, help="Groups of each kind shown in the table."),
+        int, typer.Option("--top", "-k", metavar="N", min=1, help="Groups of each kind shown in the table.")
     ] = 20
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write one HTML page to review the groups.")
@@ -102,8 +101,7 @@ class MovingOptions:
         ),
     ] = "bytes"
     undo: Annotated[
-        Path | None,
-        _moving_option(metavar="LIST", help="Move back the files that a run with --trash moved."),
+        Path | None, _moving_option(metavar="LIST", help="Move back the files that a run with --trash moved.")
     ] = None
 
 

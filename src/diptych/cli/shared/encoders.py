@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from diptych.encoder import Encoder
     from diptych.weights import Checkpoint
 
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="The model: a name, a folder, hf-hub:ORG/REPO or local-dir:PATH.",
+        show_default=False,
+    ),
+]
 CatalogModel = Annotated[
     str | None,
     typer.Option(

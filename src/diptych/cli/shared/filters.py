@@ -56,9 +56,7 @@ class FilterOptions:
     not_camera: Annotated[
         Texts,
         _option(
-            "--not-camera",
-            metavar="TEXT",
-            help="The camera's name does not contain TEXT, or is unknown.",
+            "--not-camera", metavar="TEXT", help="The camera's name does not contain TEXT, or is unknown."
         ),
     ] = None
     type: Annotated[

@@ -60,8 +60,7 @@ Names = Annotated[
 ]
 Templates = Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompt templates, e.g. imagenet80.")]
 Fast = Annotated[
-    bool,
-    flag("--fast", "Decode at reduced size, use the fastest precision; not for reported results."),
+    bool, flag("--fast", "Decode at reduced size, use the fastest precision; not for reported results.")
 ]
 AllowOverlap = Annotated[bool, flag("--allow-overlap", "Measure even if the data sets share many pictures.")]
 Device = Annotated[str, _machine_option(metavar="auto|cpu|cuda|mps", help="The device to compute on.")]

@@ -45,8 +45,7 @@ class OwnPairs:
         ),
     ] = False
     image_column: Annotated[
-        str | None,
-        _option(metavar="NAME", help="The table's column of pictures. Default: filepath."),
+        str | None, _option(metavar="NAME", help="The table's column of pictures. Default: filepath.")
     ] = None
     caption_column: Annotated[
         list[str] | None,

@@ -104,9 +104,7 @@ class ConfigOptions:
     use_bn_sync: Annotated[
         bool | None,
         flag(
-            "--use-bn-sync",
-            "Synchronise batch norms over all processes; GPUs only.",
-            rich_help_panel="Run",
+            "--use-bn-sync", "Synchronise batch norms over all processes; GPUs only.", rich_help_panel="Run"
         ),
     ] = None
     save_frequency: Annotated[
