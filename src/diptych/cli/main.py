@@ -84,14 +84,8 @@ app.command("compare", rich_help_panel=_MODELS)(result_files.compare)
 app.add_typer(audit.app, name="audit", rich_help_panel=_MODELS)
 models.app.command("runtimes")(export.runtimes)
 for command in (
-    labelled.digits,
-    labelled.fine,
-    labelled.wording,
-    labelled.domains,
-    labelled.typographic,
-    people.bias,
-    labelled.classes,
-    people.association,
+    *(labelled.digits, labelled.fine, labelled.wording, labelled.domains, labelled.typographic),
+    *(people.bias, labelled.classes, people.association),
 ):
     audit.app.command(command.__name__)(command)
 evaluate.app.command("compositional")(compositional.compositional)
@@ -105,8 +99,8 @@ evaluate.app.command("suite")(suite.suite)
 evaluate.app.command("mean")(result_files.mean)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(chosen: bool) -> None:
+    if chosen:
         from diptych import __version__
 
         typer.echo(f"diptych {__version__}")
@@ -120,7 +114,9 @@ def diptych(
     ] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, metavar="", help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, metavar="", help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Train and use CLIP models: search, classify, tag and compare pictures by text.
@@ -175,9 +171,8 @@ def _os_error_status(error: OSError, *, of_output: bool) -> int:
     if not of_output:
         print_message("error", f"{error.strerror or error} (--debug shows where)")
         return 2
-    os.dup2(
-        os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-    )  # else the interpreter flushes again at exit, and fails again
+    # The interpreter flushes again at exit: into the null device, since another attempt would fail too.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         return 1
     print_message("error", f"the output could not be written: {error.strerror or error}")

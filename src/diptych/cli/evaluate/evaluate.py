@@ -156,10 +156,10 @@ def _with_language(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool
                 f"{language!r}: use --runtime onnx"
             )
         return encoder.with_language(language)
-    known = getattr(getattr(encoder, "spec", None), "languages", ()) or ("en",)
-    if language not in known and "mul" not in known:
+    model_languages = getattr(getattr(encoder, "spec", None), "languages", ()) or ("en",)
+    if language not in model_languages and "mul" not in model_languages:
         note(
-            f"note: according to its description, this model reads {', '.join(known)} and not {language}: "
+            f"note: according to its description, this model reads {', '.join(model_languages)} and not {language}: "
             "expect results near chance. A multilingual model is ViT-B-16-SigLIP2 (webli).",
             quiet=quiet,
         )

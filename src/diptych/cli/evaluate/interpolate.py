@@ -42,6 +42,29 @@ class _InterpolateOptions(RunOptions):
     limit: options.Limit = None
 
 
+@dataclass(frozen=True)
+class MixingOptions:
+    """Which models are measured, and on which old tasks."""
+
+    keep_up: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--keep-up",
+            metavar="DATA",
+            help="Data of an old task that must not get worse; repeat it for several.",
+        ),
+    ] = None
+    shares: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST", help="Mixing weights of END: 0 is START, 1 is END.", show_default="0,0.1,...,1"
+        ),
+    ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
+    keep: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out.")
+    ] = None
+
+
 @measuring
 def interpolate(
     start: Annotated[
@@ -59,24 +82,8 @@ def interpolate(
             metavar="DATA", help="Data of the new task, as for zero-shot or retrieval.", show_default=False
         ),
     ],
-    keep_up: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--keep-up",
-            metavar="DATA",
-            help="Data of an old task that must not get worse; repeat it for several.",
-        ),
-    ] = None,
-    shares: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST", help="Mixing weights of END: 0 is START, 1 is END.", show_default="0,0.1,...,1"
-        ),
-    ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
-    keep: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out.")
-    ] = None,
     *,
+    mixing: MixingOptions,
     classes: ClassOptions,
     out: Annotated[
         Path | None,
@@ -101,16 +108,17 @@ def interpolate(
 
       diptych classify rose.jpg rose tulip --model half
     """
+    keep = mixing.keep
     if keep is not None and out is None:
         raise InputError("--keep saves a model: add --out DIR")
-    weights = _read_weights(shares)
+    weights = _read_weights(mixing.shares)
     if keep is not None and not 0 <= keep <= 1:
         raise InputError(f"--keep {keep:g}: expected a number from 0 (START) to 1 (END)")
     if common.runtime not in (None, "auto", "torch"):
         raise InputError(f"--runtime {common.runtime}: this command mixes weights, which needs torch")
     from diptych.weights import load_checkpoint
 
-    measures = _measures(data, keep_up or [], classes, common.limit)
+    measures = _measures(data, mixing.keep_up or [], classes, common.limit)
     compare_contents(
         [measure.dataset for measure in measures], allow=classes.allow_overlap, quiet=common.quiet
     )
@@ -232,15 +240,15 @@ def _measure_curve(
         ) as advance:
             return measure(encoder, **{**settings, "progress": advance, "model": name})
 
-    known = _saved_points(file, identities, settings["command"])
-    if known:
-        note(f"{counted(len(known), 'point')} reused from {file}", quiet=quiet)
+    saved = _saved_points(file, identities, settings["command"])
+    if saved:
+        note(f"{counted(len(saved), 'point')} reused from {file}", quiet=quiet)
     curve = Interpolation(*identities, metrics, points, settings["command"])
     allow = settings["allow_overlap"]
-    for point in measure_points(encoder_at, weights, measures, run_measure, known, allow_overlap=allow):
+    for point in measure_points(encoder_at, weights, measures, run_measure, saved, allow_overlap=allow):
         points.append(point)
         if file is not None:
-            rest = [saved for saved in known if saved.alpha > point.alpha]
+            rest = [later for later in saved if later.alpha > point.alpha]
             Interpolation(*identities, metrics, [*points, *rest], settings["command"]).save(file)
     return curve
 

@@ -100,13 +100,13 @@ def _note_known_name(path: Path, choice: DataOptions) -> None:
     """Print a note if a path has the name of a known data set, whose prompts would give other results."""
     from diptych.datasets.discovery import recognise
 
-    known = recognise(path.name)
-    if known is None or not (known.prompts or known.words):
+    dataset = recognise(path.name)
+    if dataset is None or not (dataset.prompts or dataset.words):
         return  # --dataset would use the names of the folders, too
     if choice.names is None and choice.templates is None and choice.only is None:
-        words = "the class names and prompts of the paper" if known.prompts else "class names of its own"
+        words = "the class names and prompts of the paper" if dataset.prompts else "class names of its own"
         note(
-            f"{path.name} has the name of a known data set: --dataset {known.name} uses {words}, and gives "
+            f"{path.name} has the name of a known data set: --dataset {dataset.name} uses {words}, and gives "
             "other results than the names of the folders"
         )
 

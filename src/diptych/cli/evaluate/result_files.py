@@ -68,8 +68,8 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
     """
     if first.stem != second.stem:
         return first.stem, second.stem
-    name, other = (f"{path.resolve().parent.name}/{path.stem}" for path in (first, second))
-    return (name, other) if name != other else (str(first), str(second))
+    name_1, name_2 = (f"{path.resolve().parent.name}/{path.stem}" for path in (first, second))
+    return (name_1, name_2) if name_1 != name_2 else (str(first), str(second))
 
 
 @with_groups

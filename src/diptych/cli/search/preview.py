@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 Protocol = Literal["kitty", "iterm", "blocks", ""]
 ROWS, COLUMNS = 10, 36  # size of a picture in the terminal
-# Approximate size of a character cell in pixels, for terminals that scale pictures themselves.
-_CELL = (10, 20)
+_CELL = (10, 20)  # approximate pixels of a character cell, for terminals that scale pictures themselves
 _CHUNK = 4096  # largest number of base64 bytes in one escape sequence of kitty's protocol
 
 
@@ -36,14 +35,14 @@ def terminal_protocol(
     environ = os.environ if environment is None else environment
     if not (sys.stdout.isatty() if terminal is None else terminal) or environ.get("TERM") == "dumb":
         return ""
+    blocks: Protocol = "blocks" if environ.get("COLORTERM") in ("truecolor", "24bit") else ""
     if "TMUX" in environ or environ.get("TERM", "").startswith("screen"):
-        # They drop the sequences of pictures.
-        return "blocks" if environ.get("COLORTERM") in ("truecolor", "24bit") else ""
+        return blocks  # tmux and screen drop the sequences of pictures
     if "KITTY_WINDOW_ID" in environ or environ.get("TERM") in ("xterm-kitty", "xterm-ghostty"):
         return "kitty"
     if environ.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm", "vscode", "mintty", "rio"):
         return "iterm"
-    return "blocks" if environ.get("COLORTERM") in ("truecolor", "24bit") else ""
+    return blocks
 
 
 def render_preview(image: Image, protocol: Protocol, *, indent: int = 6) -> str:

@@ -107,11 +107,11 @@ def _is_cramped(
     names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool], width: int
 ) -> bool:
     """Whether a text column would get fewer letters than it needs, or than `_MIN_TEXT_WIDTH`."""
-    wanted = [
+    min_widths = [
         size if right else min(size, _MIN_TEXT_WIDTH)
         for size, right in zip(_natural_widths(names, rows), numbers, strict=True)
     ]
-    return sum(wanted) + _GAP * (len(wanted) - 1) > width
+    return sum(min_widths) + _GAP * (len(min_widths) - 1) > width
 
 
 def _text_widths(
