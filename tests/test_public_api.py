@@ -22,12 +22,13 @@ def test_every_name_is_there_and_documented(name: str) -> None:
         assert len((value.__doc__ or "").split()) > 3, f"{name} says nothing about itself"
 
 
-def test_dir_lists_the_names() -> None:
-    assert set(diptych.__all__) <= set(dir(diptych))
+def test_dir_lists_the_public_names_only() -> None:
+    assert dir(diptych) == sorted(diptych.__all__)
 
 
-def test_names_stay_about_ten_and_come_once() -> None:
-    assert len(diptych.__all__) == len(set(diptych.__all__)) <= 14
+def test_names_stay_few_and_come_once() -> None:
+    """Room for what most programs begin with: load, classify, embed, measure, search, train."""
+    assert len(diptych.__all__) == len(set(diptych.__all__)) <= 16
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ classified and searched by text::
     classifier.add("beaver")                      # a new class is a new text, nothing is trained
     classifier.predict("photo.jpg")
 
+A `Searcher` searches a `Store`, a collection of pictures on disk that ``diptych index`` fills; `train` trains a
+model as a `TrainConfig` describes.
+
 Names are imported at first use: `import diptych` alone does not import torch.
 """
 
@@ -21,11 +24,13 @@ from diptych.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from diptych.backends import load
+    from diptych.catalog import Searcher, Store
     from diptych.embedding.batches import embed_images, embed_texts
     from diptych.encoder import Encoder
     from diptych.errors import DiptychError
     from diptych.evaluation import evaluate_retrieval, evaluate_zero_shot
     from diptych.media import load_image
+    from diptych.training import TrainConfig, train
     from diptych.weights import list_models
     from diptych.zeroshot import TEMPLATES, ZeroShotClassifier
 
@@ -42,6 +47,10 @@ __all__ = [
     "embed_texts",
     "evaluate_zero_shot",
     "evaluate_retrieval",
+    "Store",
+    "Searcher",
+    "TrainConfig",
+    "train",
     "DiptychError",
     "__version__",
 ]
@@ -57,6 +66,10 @@ _MODULES = {
     "embed_texts": "embedding.batches",
     "evaluate_zero_shot": "evaluation",
     "evaluate_retrieval": "evaluation",
+    "Store": "catalog",
+    "Searcher": "catalog",
+    "TrainConfig": "training",
+    "train": "training",
     "DiptychError": "errors",
 }
 
@@ -75,5 +88,5 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept any m
 
 
 def __dir__() -> list[str]:
-    """Public names, and names that are already loaded."""
-    return sorted({*globals(), *__all__})
+    """The public names."""
+    return sorted(__all__)

@@ -23,22 +23,8 @@ def run_audit(
 ) -> Audit:
     """Load the model, measure, print the report, write its files; exit with status 1 if pictures failed.
 
-    Parameters
-    ----------
-    common : EncoderOptions
-    description : str
-        Shown beside the progress bar.
-    measure : callable
-        An audit. It is called with the encoder and `data`, and with the settings and `more` as keywords.
-    *data : Any
-        Data sets or labels.
-    **more : Any
-        Keyword arguments of the audit.
-
-    Returns
-    -------
-    Audit
-        For commands whose exit status depends on the result.
+    `measure` is an audit: it is called with the encoder and `data`, and with the settings and `more` as
+    keywords. Its result is returned for commands whose exit status depends on it.
     """
     encoder, settings = common.encoder(), common.settings()
     with common.progress(description, None, unit="pictures") as advance:

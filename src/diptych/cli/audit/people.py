@@ -14,7 +14,7 @@ from diptych.cli.shared.measuring import MeasureOptions, measuring
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    from diptych.audits.bias.people import People
+    from diptych.audits.bias.people import PeopleDataset
 
 Attribute = Annotated[
     str | None,
@@ -46,7 +46,7 @@ class TableOptions:
         str | None, typer.Option("--file", metavar="COLUMN", help="The column with the file names.")
     ] = None
 
-    def load(self, data: Path, common: MeasureOptions, seed: int) -> People:
+    def load(self, data: Path, common: MeasureOptions, seed: int) -> PeopleDataset:
         """The people, sampled by --limit; prints what is wrong with the table."""
         from diptych.audits.bias.people import load_people
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clean, print_message
+from diptych.cli.shared.console import print_failures
 from diptych.cli.shared.encoders import EncoderSettings
 from diptych.cli.shared.labels import fit_classifier, merge_labels, note_language, templates_option
 from diptych.cli.shared.option_groups import with_groups
@@ -323,7 +323,9 @@ def _run(
                 copy_into(results.copy_to / folders[label], Path(name))
     writer.close(failures)
     if failures:
-        _report(failures, len(pictures))
+        summary = f"{len(failures)} of {counted(len(pictures), 'picture')} could not be read:"
+        lines = [reason if name in reason else f"{name}: {reason}" for name, reason in failures.items()]
+        print_failures(summary, lines, most=SHOWN_FAILURES)
         raise typer.Exit(2 if len(failures) == len(pictures) else 1)
 
 
@@ -349,12 +351,3 @@ def _classify_one(
             (group, float(score)) for group, score in zip(fitted.groups_, group_scores, strict=False)
         ),
     )
-
-
-def _report(failures: dict[str, str], total: int) -> None:
-    """Print the pictures that could not be read on standard error."""
-    print_message("failed", f"{len(failures)} of {counted(total, 'picture')} could not be read:")
-    for name, reason in list(failures.items())[:SHOWN_FAILURES]:
-        typer.echo(f"  {clean(reason if name in reason else f'{name}: {reason}')}", err=True)
-    if len(failures) > SHOWN_FAILURES:
-        typer.echo(f"  and {len(failures) - SHOWN_FAILURES} more (--json or --csv lists all)", err=True)

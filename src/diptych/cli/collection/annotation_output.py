@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diptych.cli.shared.console import clean, fit_width, note, print_message, stdout_console
+from diptych.cli.shared.console import (
+    clean,
+    fit_width,
+    note,
+    print_failures,
+    print_message,
+    print_messages,
+    stdout_console,
+)
 from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.catalog.annotations.annotations import AnnotationChanges
 
-SHOWN_FAILURES = 10
-SHOWN_UNKNOWN = 10  # paths outside the catalogue that are named one by one
+SHOWN = 10  # failures that are named one by one
 
 
 def print_done(done: dict[str, Any]) -> None:
@@ -46,10 +53,8 @@ def _print_by_hand(done: dict[str, Any]) -> None:
     typer.echo(", ".join(parts))
     if not done["pictures"] and not done["unknown"]:
         print_message("nothing done", "no picture of the catalogue passes the filters")
-    for path in done["unknown"][:SHOWN_UNKNOWN]:
-        print_message("unknown", clean(f"{path} is not in the catalogue: run diptych index on it first"))
-    if len(done["unknown"]) > SHOWN_UNKNOWN:
-        print_message("unknown", f"and {len(done['unknown']) - SHOWN_UNKNOWN:,} more")
+    hint = "is not in the catalogue: run diptych index on it first"
+    print_messages("unknown", [f"{path} {hint}" for path in done["unknown"]], most=SHOWN)
 
 
 def _print_labels(done: dict[str, Any]) -> None:
@@ -83,13 +88,10 @@ def _print_sidecars(counts: dict[str, Any]) -> None:
     typer.echo(f"sidecars: {', '.join(done) or 'nothing to do'}")
 
 
-def print_failures(failures: list[dict[str, str]]) -> None:
+def print_sidecar_failures(failures: list[dict[str, str]]) -> None:
     """Print the sidecars that could not be written, and exit with status 1."""
-    print_message("failed", f"{counted(len(failures), 'sidecar')} could not be written:")
-    for failure in failures[:SHOWN_FAILURES]:
-        typer.echo(f"  {clean('{path}: {reason}'.format(**failure))}", err=True)
-    if len(failures) > SHOWN_FAILURES:
-        typer.echo(f"  and {len(failures) - SHOWN_FAILURES} more (all of them with --json)", err=True)
+    lines = ["{path}: {reason}".format(**failure) for failure in failures]
+    print_failures(f"{counted(len(failures), 'sidecar')} could not be written:", lines, most=SHOWN)
     raise typer.Exit(1)
 
 

@@ -15,7 +15,7 @@ import typer
 
 from diptych.cli.collection.annotation_output import note_annotation_changes
 from diptych.cli.shared import catalogs
-from diptych.cli.shared.console import clean, print_message
+from diptych.cli.shared.console import clean, print_failures, print_message, print_messages
 from diptych.cli.shared.encoders import EmbeddingOptions
 from diptych.cli.shared.option_groups import with_groups
 from diptych.cli.shared.options import OutputOptions, flag
@@ -274,11 +274,9 @@ def _print_removals(outcome: IndexOutcome) -> None:
             f"{counted(outcome.left_out, 'file')} {verb} removed from the catalogue though on disk, because "
             "of --exclude or --no-archives, or as part of a system folder (--system-folders indexes those)",
         )
-    for path, member in outcome.differing[:SHOWN_FAILURES]:
-        name = f"{path}/{member}" if member else str(path)
-        print_message("note", f"{name} holds a different picture than before, with the same size and time")
-    if len(outcome.differing) > SHOWN_FAILURES:
-        print_message("note", f"and {len(outcome.differing) - SHOWN_FAILURES} more (--json lists all)")
+    hint = "holds a different picture than before, with the same size and time"
+    differing = [f"{_name(path, member)} {hint}" for path, member in outcome.differing]
+    print_messages("note", differing, most=SHOWN_FAILURES)
 
 
 def _summary_line(store: Store, outcome: IndexOutcome, seconds: float) -> str:
@@ -307,14 +305,13 @@ def _print_broken(broken: list[tuple[Path, str, str]], outcome: IndexOutcome, ou
             "again)"
         )
         return
-    print_message(
-        "failed", f"{counted(len(broken), 'file')} cannot be read; to be read again after a change:"
-    )
-    for path, member, reason in broken[:SHOWN_FAILURES]:
-        name = f"{path}/{member}" if member else str(path)
-        typer.echo(f"  {clean(f'{name}: {reason}')}", err=True)
-    if len(broken) > SHOWN_FAILURES:
-        typer.echo(f"  and {len(broken) - SHOWN_FAILURES} more (--json lists all)", err=True)
+    summary = f"{counted(len(broken), 'file')} cannot be read; to be read again after a change:"
+    lines = [f"{_name(path, member)}: {reason}" for path, member, reason in broken]
+    print_failures(summary, lines, most=SHOWN_FAILURES)
+
+
+def _name(path: Path, member: str) -> str:
+    return f"{path}/{member}" if member else str(path)
 
 
 def _to_json(

@@ -201,7 +201,7 @@ def tag(
             done["tags"] = _count_tags(store)
     typer.echo(jsonlib.dumps(done)) if output.json else annotation_output.print_done(done)
     if failures := done.get("sidecars", {}).get("failed"):
-        annotation_output.print_failures(failures)
+        annotation_output.print_sidecar_failures(failures)
     if by_hand.given and (done["by_hand"]["unknown"] or not done["by_hand"]["pictures"]):
         raise typer.Exit(1)
 

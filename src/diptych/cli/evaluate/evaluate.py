@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.evaluate.labelled_data import DataOptions, Part, open_measures, part_of
+from diptych.cli.evaluate.labelled_data import DataOptions, PartName, open_measures, part_of
 from diptych.cli.evaluate.result_output import Measurement, Out, run_measurements
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared.console import note
@@ -88,7 +88,7 @@ def retrieval(
             metavar="CODE", help="Language of the captions, such as de. Sets the tokenizer of NLLB-CLIP."
         ),
     ] = "en",
-    part: Part = "test",
+    part: PartName = "test",
     out: Out = None,
     *,
     common: MeasureOptions,
@@ -159,8 +159,8 @@ def _with_language(measures: Sequence[Measure], encoder: Encoder, *, quiet: bool
     model_languages = getattr(getattr(encoder, "spec", None), "languages", ()) or ("en",)
     if language not in model_languages and "mul" not in model_languages:
         note(
-            f"note: according to its description, this model reads {', '.join(model_languages)} and not {language}: "
-            "expect results near chance. A multilingual model is ViT-B-16-SigLIP2 (webli).",
+            f"note: according to its description, this model reads {', '.join(model_languages)} and not "
+            f"{language}: expect results near chance. A multilingual model is ViT-B-16-SigLIP2 (webli).",
             quiet=quiet,
         )
     return encoder

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from diptych.evaluation import Measure
 
 
-Part = Annotated[
+PartName = Annotated[
     str, typer.Option(metavar="test|train|val", help="The split to measure on, if there are several.")
 ]
 
@@ -45,7 +45,7 @@ class DataOptions:
             metavar="NAME", help="A known data set in PATH, by CLIP_benchmark's name; repeat it for several."
         ),
     ] = None
-    part: Part = "test"
+    part: PartName = "test"
     templates: Annotated[
         str | None,
         typer.Option(

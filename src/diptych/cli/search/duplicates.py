@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from diptych.cli.shared import catalogs
-from diptych.cli.shared.console import format_size, note, print_message
+from diptych.cli.shared.console import format_size, note, print_message, print_messages
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.option_groups import with_groups
 from diptych.cli.shared.options import Output, OutputOptions
@@ -240,10 +240,8 @@ def _print_moved(moved: TrashReport, output: Output) -> None:
     output.note(f"to move them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}")
     for path, reason in moved.unmoved[:MOST_REFUSED]:
         print_message("stayed", f"{path}, which belongs to a moved picture: {reason}")
-    for file, reason in moved.refused[:MOST_REFUSED]:
-        print_message("stayed", f"{file.name}: {reason}")
-    if len(moved.refused) > MOST_REFUSED:
-        print_message("stayed", f"and {len(moved.refused) - MOST_REFUSED:,} more")
+    refused = [f"{file.name}: {reason}" for file, reason in moved.refused]
+    print_messages("stayed", refused, most=MOST_REFUSED)
     if moved.refused:
         raise typer.Exit(1)
 

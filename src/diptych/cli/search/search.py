@@ -249,17 +249,6 @@ def split_query(args: Sequence[str], parameters: Iterable[Any]) -> tuple[list[st
     word with two dashes stay options and are refused later: they are typing errors. Everything after ``--``
     is query.
 
-    Parameters
-    ----------
-    args : sequence of str
-    parameters : iterable of typer parameters
-        The parameters of the command.
-
-    Returns
-    -------
-    (list of str, list of str)
-        Options with their values, and words of the query.
-
     Examples
     --------
     >>> from typer.main import get_command

@@ -55,18 +55,9 @@ class HitImage:
 def load_images(
     hits: Sequence[ResultHit], heat_source: tuple[Searcher, FloatArray] | None = None
 ) -> list[HitImage]:
-    """Load the image of each hit, and draw a heat map of the query on it if its embedding is given.
+    """Load the image of each hit, None for one that cannot be read.
 
-    Parameters
-    ----------
-    hits : sequence of ResultHit
-    heat_source : (Searcher, (E,) array), optional
-        The searcher and the embedding of the query.
-
-    Returns
-    -------
-    list of HitImage
-        In the order of the hits; an image that cannot be read is None.
+    With `heat_source`, the searcher and the embedding of the query, (E,), a heat map is drawn on each.
     """
     from diptych.catalog import heat_map, load_entry, overlay
     from diptych.errors import ImageError, MissingExtraError

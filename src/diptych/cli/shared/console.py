@@ -41,6 +41,23 @@ def print_message(kind: str, message: str) -> None:
     typer.echo(f"{kind}: {clean(' '.join(message.split()))}", err=True)
 
 
+def print_messages(kind: str, messages: Sequence[str], *, most: int) -> None:
+    """Print at most `most` messages of one kind, and how many more there are."""
+    for message in messages[:most]:
+        print_message(kind, message)
+    if len(messages) > most:
+        print_message(kind, f"and {len(messages) - most:,} more (--json lists all)")
+
+
+def print_failures(summary: str, failures: Sequence[str], *, most: int) -> None:
+    """Print a summary of failures on standard error, below it at most `most` of them, and how many more."""
+    print_message("failed", summary)
+    for failure in failures[:most]:
+        typer.echo(f"  {clean(failure)}", err=True)
+    if len(failures) > most:
+        typer.echo(f"  and {len(failures) - most:,} more (--json lists all)", err=True)
+
+
 def note(message: str, *, quiet: bool = False) -> None:
     """Print information that is not a result, on standard error."""
     if not quiet:

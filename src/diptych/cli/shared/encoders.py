@@ -172,21 +172,10 @@ class ModelReference:
 def load_encoder(
     name: str, encoding: StoredModelOptions, *, autotune: Callable[[str], None] | None = None
 ) -> tuple[Encoder, ModelReference]:
-    """Load a model.
+    """Load a model; returns the encoder, and the reference to store with its embeddings.
 
-    Parameters
-    ----------
-    name : str
-        As the user typed it, or as a catalogue or manifest holds it (`ModelReference.stored`).
-    encoding : CatalogModelOptions, SearchModelOptions or EmbeddingOptions
-        The tag of the weights and how to compute; its `model` is ignored.
-    autotune : callable, optional
-        See `EncoderSettings.open_autotuned`.
-
-    Returns
-    -------
-    (Encoder, ModelReference)
-        The encoder, and the reference to store with its embeddings.
+    `name` is what the user typed, or what a catalogue or manifest holds (`ModelReference.stored`); the
+    `model` of `encoding` is ignored. For `autotune` see `EncoderSettings.open_autotuned`.
     """
     tag = encoding.pretrained
     reference = ModelReference.parse(name) if tag is None else ModelReference(name, tag)

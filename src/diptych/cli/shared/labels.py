@@ -153,16 +153,10 @@ def class_texts(names: str | None) -> tuple[Any, dict[str, list[str]]]:
 
 
 def note_language(labels: Any, encoder: Any, *, quiet: bool) -> None:
-    """Print a note if the model does not read the language of the labels; needs a tokenizer to tell.
+    """Print a note if the model does not read the language of the labels.
 
-    Parameters
-    ----------
-    labels : list, dict or None
-        As a classifier takes them; None for those of a saved classifier.
-    encoder : Encoder
-        With `tokenizer`, and `spec.languages` if its languages are stated.
-    quiet : bool
-        Print nothing.
+    The encoder needs a `tokenizer` to tell, and `spec.languages` if its languages are stated. `labels` is
+    None for a saved classifier.
     """
     from diptych.inputs import first_language_mismatch
     from diptych.zeroshot.labels import read_labels

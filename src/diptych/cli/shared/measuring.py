@@ -103,7 +103,7 @@ class MeasureOptions(EncoderOptions):
 
 def limited(dataset: Data, limit: int | None, seed: int = 0) -> Data:
     """A data set, or a sample of at most `limit` pictures, stratified by class if it has labels."""
-    return dataset if limit is None else dataset.sample(limit, seed)  # type: ignore[return-value]  # a sample has the type of its data set
+    return dataset if limit is None else dataset.sample(limit, seed)
 
 
 def _require_folder(option: str, folder: Path | None) -> None:

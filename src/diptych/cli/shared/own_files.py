@@ -28,19 +28,12 @@ Force = Annotated[
 
 
 def check_overwrite(*paths: Path | None, force: bool = False) -> None:
-    """Refuse to overwrite files that this package did not write.
-
-    Parameters
-    ----------
-    *paths : Path or None
-        Files that will be written; None is ignored.
-    force : bool
-        Allow it.
+    """Refuse to overwrite existing files that this package did not write; None is ignored.
 
     Raises
     ------
     InputError
-        One of them exists and was not written by this package.
+        There is such a file, and not `force`.
 
     Examples
     --------

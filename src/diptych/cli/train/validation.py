@@ -40,17 +40,9 @@ def held_out_evaluator(source: Source, config: TrainConfig, *, samples: bool = T
     """Evaluator for held-out pairs: recall at 1 and 10 in both directions, or accuracy.
 
     Metric names are CLIP_benchmark's. Labelled pictures give accuracy, since recall at 10 means little with
-    few classes. Each evaluation also draws a sheet of pictures with their best texts into the run's folder.
-
-    Parameters
-    ----------
-    source : Source
-        Pairs that are not used for training; 1,000 of them, chosen by hash, are measured. Pairs with the same
-        label or caption all count as right answers.
-    config : TrainConfig
-        Gives the preprocessing, the tokenizer and the folder of the run.
-    samples : bool
-        Draw the sheet; with several processes, only rank 0 does.
+    few classes. Of the pairs, which must not be used for training, 1,000 chosen by hash are measured; pairs
+    with the same label or caption all count as right answers. With `samples`, each evaluation also draws a
+    sheet of pictures with their best texts into the run's folder; with several processes, only rank 0 does.
     """
     chosen = _sample(source)
     labelled = _labelled(source, chosen)
@@ -99,16 +91,8 @@ def kept_evaluators(paths: Sequence[Path], config: TrainConfig) -> dict[str, Eva
 def warn_of_shared(train: Source, held_out: Source | None, keep_up: Sequence[Path], *, quiet: bool) -> None:
     """Warn of pictures that are in both the training data and the validation data.
 
-    Parameters
-    ----------
-    train : Source
-        Training pairs; at most 20,000 of them, evenly spaced, are compared.
-    held_out : Source, optional
-        Validation pairs; those that `held_out_evaluator` uses are compared.
-    keep_up : sequence of Path
-        Data sets that must not get worse.
-    quiet : bool
-        Show no progress bar.
+    At most 20,000 training pairs, evenly spaced, are compared with the pairs that `held_out_evaluator` uses
+    and with the data sets of --keep-up.
     """
     from diptych.evaluation import open_measure
 

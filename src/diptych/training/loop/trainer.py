@@ -23,7 +23,7 @@ from torch import Tensor
 from diptych.errors import TrainingError, counted
 from diptych.model.devices import pick_dtype
 from diptych.training.checkpoints import checkpoint, run_folder
-from diptych.training.config import Run
+from diptych.training.config import Run, TrainConfig
 from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator, pick_accelerator
 from diptych.training.distributed.joining import join
@@ -43,14 +43,18 @@ OFF_PLAN = 0.03  # share by which steps may differ from the planned ones without
 
 
 def train(
-    run: Run, *, resume: bool = False, resume_from: str | Path = "", listener: Listener | None = None
+    run: Run | TrainConfig,
+    *,
+    resume: bool = False,
+    resume_from: str | Path = "",
+    listener: Listener | None = None,
 ) -> RunSummary:
     """Train a model on image-text pairs.
 
     Parameters
     ----------
-    run : Run
-        Config and evaluators.
+    run : Run or TrainConfig
+        Config and evaluators, or a config alone.
     resume : bool
         Resume from the run's checkpoint, if it has one.
     resume_from : path, optional
@@ -67,9 +71,9 @@ def train(
     Raises
     ------
     TrainingError
-        The run cannot start, the loss became NaN, the checkpoint does not belong to it, or another process
-        of the run failed.
+        The run cannot start or be resumed, the loss became NaN, or another process of the run failed.
     """
+    run = Run(run) if isinstance(run, TrainConfig) else run
     accelerator = pick_accelerator(run.config.device)
     world = join(accelerator, run.config.exchange)
     trainer, failed = None, True
@@ -142,7 +146,8 @@ class Trainer:
     def _run(self) -> RunSummary:
         state = self.state
         # Counted once per run: bad records that are discovered later must not change the schedule.
-        self.planned = self.world.run_on_first(self._count_steps)
+        epochs = range(self.config.epochs)
+        self.planned = self.world.run_on_first(lambda: [self.loader.steps(epoch) for epoch in epochs])
         if not state.total:
             state.total = sum(self.planned)
             state.cooldown = sum(self.planned[self.config.epochs - self.config.epochs_cooldown :])
@@ -166,9 +171,6 @@ class Trainer:
         return RunSummary(
             finished, reason, state.step, state.seconds, state.metrics, state.identity, self.folder
         )
-
-    def _count_steps(self) -> list[int]:
-        return [self.loader.steps(epoch) for epoch in range(self.config.epochs)]
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
