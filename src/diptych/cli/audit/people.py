@@ -37,14 +37,11 @@ class TableOptions:
     table: Annotated[
         Path | None,
         typer.Option(
-            "--table",
             metavar="FILE",
             help="The table of attributes: CSV, TSV or Parquet. Default: the one inside or beside DATA.",
         ),
     ] = None
-    file: Annotated[
-        str | None, typer.Option("--file", metavar="COLUMN", help="The column with the file names.")
-    ] = None
+    file: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the file names.")] = None
 
     def load(self, data: Path, common: MeasureOptions, seed: int) -> PeopleDataset:
         """The people, sampled by --limit; prints what is wrong with the table."""
@@ -63,9 +60,7 @@ class SignificanceOptions:
     minimum: Annotated[
         int,
         typer.Option(
-            metavar="N",
-            min=2,
-            help="Smallest group that is ranked and tested; smaller ones are only listed.",
+            metavar="N", min=2, help="Smallest group that is ranked and tested; smaller ones are only listed."
         ),
     ] = 30
     level: Annotated[

@@ -42,9 +42,7 @@ class LabelOptions:
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels",
-            metavar="FILE",
-            help="A file of labels: one per line, JSON (list, or name -> texts), CSV or YAML.",
+            metavar="FILE", help="A file of labels: one per line, JSON (list, or name -> texts), CSV or YAML."
         ),
     ] = None
     classifier: Annotated[
@@ -58,7 +56,6 @@ class LabelOptions:
     none: Annotated[
         float | None,
         typer.Option(
-            "--none",
             metavar="X",
             help="Answer 'none of these' below this confidence, and print the confidence. It lies between "
             "1/N and 1 for N labels (softmax of the cosines), between -1 and 1 for one label (cosine).",

@@ -35,7 +35,6 @@ class LabelListOptions:
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels",
             metavar="FILE",
             help="A file of labels: one per line, JSON (list, name -> texts, or groups of these), CSV or "
             "YAML.",

@@ -32,18 +32,13 @@ Pictures = Annotated[
 class ByHandOptions:
     """Tags and the rating to give."""
 
-    add: Annotated[
-        list[str] | None, _option("--add", metavar="TAG", help="Add this tag to the pictures.")
-    ] = None
+    add: Annotated[list[str] | None, _option(metavar="TAG", help="Add this tag to the pictures.")] = None
     remove: Annotated[
         list[str] | None,
-        _option(
-            "--remove", metavar="TAG", help="Remove this tag from the pictures, whichever list it came from."
-        ),
+        _option(metavar="TAG", help="Remove this tag from the pictures, whichever list it came from."),
     ] = None
     rate: Annotated[
-        str | None,
-        _option("--rate", metavar="0-5|reject|none", help="Rate the pictures; none removes the rating."),
+        str | None, _option(metavar="0-5|reject|none", help="Rate the pictures; none removes the rating.")
     ] = None
 
     @property

@@ -34,7 +34,6 @@ def compositional(
     images: Annotated[
         Path | None,
         typer.Option(
-            "--images",
             metavar="PATH",
             help="The folder or archive of pictures, e.g. coco/val2017.",
             show_default="beside the files",

@@ -49,9 +49,7 @@ class MixingOptions:
     keep_up: Annotated[
         list[Path] | None,
         typer.Option(
-            "--keep-up",
-            metavar="DATA",
-            help="Data of an old task that must not get worse; repeat it for several.",
+            metavar="DATA", help="Data of an old task that must not get worse; repeat it for several."
         ),
     ] = None
     shares: Annotated[

@@ -27,9 +27,7 @@ def probe(
     strength: Annotated[
         float | None,
         typer.Option(
-            "--strength",
-            metavar="C",
-            help="Inverse L2 strength (1 / lambda). Default: found by the paper's search.",
+            metavar="C", help="Inverse L2 strength (1 / lambda). Default: found by the paper's search."
         ),
     ] = None,
     seed: Annotated[

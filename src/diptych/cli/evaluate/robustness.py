@@ -31,16 +31,12 @@ class ShiftOptions:
 
     shift: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--shift", metavar="DATA", help="Shifted pictures of the same classes; repeat it for several."
-        ),
+        typer.Option(metavar="DATA", help="Shifted pictures of the same classes; repeat it for several."),
     ] = None
     reference: Annotated[
         str | None,
         typer.Option(
-            "--reference",
-            metavar="DOMAIN",
-            help="Use this folder above the classes as the reference, the others as shifts.",
+            metavar="DOMAIN", help="Use this folder above the classes as the reference, the others as shifts."
         ),
     ] = None
     corruptions: Annotated[bool, flag("--corruptions", "Use 15 corruptions of the pictures as shifts.")] = (
@@ -141,7 +137,6 @@ def robustness(
     ordinary: Annotated[
         list[str] | None,
         typer.Option(
-            "--ordinary",
             metavar="NAME",
             help="A standard model that defines the baseline line; give two or more. NAME,TAG for a tag.",
         ),

@@ -28,13 +28,11 @@ class PartOptions:
     """Which parts of the suite run, and on how many pictures."""
 
     dataset: Annotated[
-        list[str] | None,
-        typer.Option("--dataset", metavar="NAME", help="Use only this data set; repeat it for several."),
+        list[str] | None, typer.Option(metavar="NAME", help="Use only this data set; repeat it for several.")
     ] = None
     skip: Annotated[
         list[str] | None,
         typer.Option(
-            "--skip",
             metavar="PART",
             help="Leave out zero-shot, retrieval, probes or robustness; repeat it for several.",
         ),
@@ -78,9 +76,7 @@ class _SuiteOptions(MeasureOptions):
     report: Annotated[
         Path,
         typer.Option(
-            "--report",
-            metavar="DIR",
-            help="The folder for the page, JSON, CSV, plots, and results to resume from.",
+            metavar="DIR", help="The folder for the page, JSON, CSV, plots, and results to resume from."
         ),
     ] = Path("suite")
 
@@ -88,10 +84,7 @@ class _SuiteOptions(MeasureOptions):
 @measuring
 def suite(
     data: Annotated[
-        Path,
-        typer.Option(
-            "--data", metavar="ROOT", help="The folder of data sets; evaluate datasets ROOT lists them."
-        ),
+        Path, typer.Option(metavar="ROOT", help="The folder of data sets; evaluate datasets ROOT lists them.")
     ],
     *,
     choice: PartOptions,

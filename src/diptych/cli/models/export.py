@@ -36,9 +36,7 @@ def export(
     model: ModelName,
     to: Annotated[
         Path,
-        typer.Option(
-            "--to", metavar="DIR", help="The folder to write; must be new or empty.", show_default=False
-        ),
+        typer.Option(metavar="DIR", help="The folder to write; must be new or empty.", show_default=False),
     ],
     int8: Annotated[
         bool, flag("--int8", "Also write an int8 version for OpenVINO, about 1.5 times as fast.")

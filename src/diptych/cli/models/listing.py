@@ -22,8 +22,7 @@ def list_models(
         ),
     ] = "",
     open_clip: Annotated[
-        bool,
-        flag("--open-clip", "List all names of open_clip, with the reason for those that do not load."),
+        bool, flag("--open-clip", "List all names of open_clip, with the reason for those that do not load.")
     ] = False,
     immich: Annotated[bool, flag("--immich", "List the ONNX models of the photo server Immich.")] = False,
     json: Json = False,

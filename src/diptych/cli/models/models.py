@@ -93,19 +93,16 @@ def convert(
         ),
     ],
     to: Annotated[
-        str, typer.Option("--to", metavar="diptych|open_clip|transformers", help="The file format to write.")
+        str, typer.Option(metavar="diptych|open_clip|transformers", help="The file format to write.")
     ] = "diptych",
     half: Annotated[bool, flag("--half", "Write diptych's format in half precision: half the size.")] = False,
     pretrained: Pretrained = None,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            "--image-size", metavar="PIXELS", help="Change the image size; position embeddings are resized."
-        ),
+        typer.Option(metavar="PIXELS", help="Change the image size; position embeddings are resized."),
     ] = None,
     context_length: Annotated[
-        int | None,
-        typer.Option("--context-length", metavar="TOKENS", help="Change the context length of texts."),
+        int | None, typer.Option(metavar="TOKENS", help="Change the context length of texts.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:

@@ -34,7 +34,6 @@ class MapOptions:
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels",
             metavar="FILE",
             help="A file of names for regions, one per line. Default: a thousand common words.",
         ),
@@ -46,7 +45,7 @@ class MapOptions:
         bool, flag("--inline", "Put the thumbnails into the page, so that it is a single file.")
     ] = False
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=4, help="Show at most N pictures, drawn at random.")
+        int, typer.Option(metavar="N", min=4, help="Show at most N pictures, drawn at random.")
     ] = 100_000
     title: Annotated[str, typer.Option(metavar="TEXT", help="The title of the page.")] = "A map of pictures"
     force: Force = False

@@ -40,10 +40,10 @@ class FilterOptions:
         list[Path] | None, _option("--not-in", metavar="DIR", help="Not in this folder.")
     ] = None
     tag: Annotated[Texts, _option(metavar="TAG", help="With this tag; repeat it for all of several.")] = None
-    any_tag: Annotated[
-        Texts, _option("--any-tag", metavar="TAG", help="With this tag; repeat it for any of several.")
-    ] = None
-    not_tag: Annotated[Texts, _option("--not-tag", metavar="TAG", help="Without this tag.")] = None
+    any_tag: Annotated[Texts, _option(metavar="TAG", help="With this tag; repeat it for any of several.")] = (
+        None
+    )
+    not_tag: Annotated[Texts, _option(metavar="TAG", help="Without this tag.")] = None
     untagged: Annotated[bool, flag("--untagged", "Without any tag.", rich_help_panel="Filters")] = False
     rating: Annotated[
         int | None,
@@ -54,28 +54,19 @@ class FilterOptions:
     )
     camera: Annotated[str, _option(metavar="TEXT", help="The camera's name contains TEXT.")] = ""
     not_camera: Annotated[
-        Texts,
-        _option(
-            "--not-camera", metavar="TEXT", help="The camera's name does not contain TEXT, or is unknown."
-        ),
+        Texts, _option(metavar="TEXT", help="The camera's name does not contain TEXT, or is unknown.")
     ] = None
     type: Annotated[
         Texts,
         _option(
-            "--type",
-            metavar="NAME",
-            help="Of this file type: jpeg, png, heic, ...; repeat it for any of several.",
+            metavar="NAME", help="Of this file type: jpeg, png, heic, ...; repeat it for any of several."
         ),
     ] = None
-    not_type: Annotated[Texts, _option("--not-type", metavar="NAME", help="Not of this file type.")] = None
+    not_type: Annotated[Texts, _option(metavar="NAME", help="Not of this file type.")] = None
     caption: Annotated[str, _option(metavar="TEXT", help="The caption contains TEXT.")] = ""
-    not_caption: Annotated[
-        Texts, _option("--not-caption", metavar="TEXT", help="The caption does not contain TEXT.")
-    ] = None
+    not_caption: Annotated[Texts, _option(metavar="TEXT", help="The caption does not contain TEXT.")] = None
     name: Annotated[str, _option(metavar="TEXT", help="The path contains TEXT.")] = ""
-    not_name: Annotated[
-        Texts, _option("--not-name", metavar="TEXT", help="The path does not contain TEXT.")
-    ] = None
+    not_name: Annotated[Texts, _option(metavar="TEXT", help="The path does not contain TEXT.")] = None
     near: Annotated[
         str | None,
         _option(metavar="LAT,LON,KM", help="Taken within KM kilometres of this latitude and longitude."),

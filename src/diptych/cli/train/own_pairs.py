@@ -80,7 +80,6 @@ class OwnPairs:
     keep_up: Annotated[
         list[Path] | None,
         _option(
-            "--keep-up",
             metavar="DATA",
             help="With --from: data of an old task that must not get worse, measured before, during and "
             "after.",

@@ -51,7 +51,6 @@ class RunOptions(Output):
     resume_from: Annotated[
         Path | None,
         _run_option(
-            "--resume-from",
             metavar="DIR",
             help="Start a new run in --out from another run or one of its checkpoints, such as "
             "runs/mine/epoch-3.",

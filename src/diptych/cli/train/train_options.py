@@ -66,16 +66,12 @@ class ConfigOptions:
     lr_cooldown_power: Annotated[
         float | None,
         _rate_option(
-            "--lr-cooldown-power",
-            metavar="P",
-            help="Power of the cooldown: 1 is linear (default), 2 falls faster at first.",
+            metavar="P", help="Power of the cooldown: 1 is linear (default), 2 falls faster at first."
         ),
     ] = None
     lr_cooldown_end: Annotated[
         float | None,
-        _rate_option(
-            "--lr-cooldown-end", metavar="RATE", help="Learning rate at the end of the cooldown (default 0)."
-        ),
+        _rate_option(metavar="RATE", help="Learning rate at the end of the cooldown (default 0)."),
     ] = None
     lock: Annotated[
         Literal["image", "text", "both"] | None,
@@ -87,7 +83,6 @@ class ConfigOptions:
     lock_image_unlocked_groups: Annotated[
         int | None,
         _lock_option(
-            "--lock-image-unlocked-groups",
             metavar="N",
             help="Train the last N groups of a locked image encoder (default 0): 1 is the projection, 2 adds "
             "the last block (stage of a ResNet), and so on.",
@@ -95,11 +90,7 @@ class ConfigOptions:
     ] = None
     lock_text_unlocked_layers: Annotated[
         int | None,
-        _lock_option(
-            "--lock-text-unlocked-layers",
-            metavar="N",
-            help="Train the last N layers of a locked text encoder (default 0).",
-        ),
+        _lock_option(metavar="N", help="Train the last N layers of a locked text encoder (default 0)."),
     ] = None
     use_bn_sync: Annotated[
         bool | None,
@@ -110,7 +101,6 @@ class ConfigOptions:
     save_frequency: Annotated[
         int | None,
         _run_option(
-            "--save-frequency",
             metavar="N",
             help="Keep a checkpoint with its model every N epochs, as DIR/epoch-N (0: none); use it like DIR "
             "in --model, --resume-from and others.",
@@ -118,11 +108,7 @@ class ConfigOptions:
     ] = None
     keep_checkpoints: Annotated[
         int | None,
-        _run_option(
-            "--keep-checkpoints",
-            metavar="N",
-            help="Keep the newest N of these checkpoints and the best one (0: all).",
-        ),
+        _run_option(metavar="N", help="Keep the newest N of these checkpoints and the best one (0: all)."),
     ] = None
     assignments: Annotated[
         list[str] | None, _run_option("--set", metavar="KEY=VALUE", help="Set any field of the config.")
