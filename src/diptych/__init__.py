@@ -10,8 +10,9 @@ classified and searched by text::
     classifier.add("beaver")                      # a new class is a new text, nothing is trained
     classifier.predict("photo.jpg")
 
-Names are imported at first use: `import diptych` alone does not import torch. A `Searcher` searches a `Store`,
-the collection of pictures that ``diptych index`` fills; `train` trains a model as a `TrainConfig` describes.
+Names are imported at first use: `import diptych` alone does not import torch. A `Searcher` searches a
+`Store`, the collection of pictures that ``diptych index`` fills; `train` trains a model as a `TrainConfig`
+describes.
 """
 
 from __future__ import annotations
