@@ -197,7 +197,7 @@ def test_undo_lists_at_work_are_not_rewritten(tmp_path: Path) -> None:
     (picture,) = painted(tmp_path, "photo.png")
     picture.parent.rename(tmp_path / "moved")
     store = Store.open(tmp_path / "catalog")
-    with undo_list(tmp_path / "catalog" / "undo"), pytest.raises(CatalogError, match="--trash is at work"):
+    with undo_list(tmp_path / "catalog" / "undo"), pytest.raises(CatalogError, match="--trash is running"):
         relocate(store, picture.parent, tmp_path / "moved")
     assert contents_at(store, picture)  # nothing was changed
     assert relocate(store, picture.parent, tmp_path / "moved").files == 1

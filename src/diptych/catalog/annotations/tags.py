@@ -254,7 +254,7 @@ def keep_details(database: Database, content: int, details: Details, *, exists: 
 
 
 def update_from_sidecars(database: Database, contents: Iterable[int]) -> None:
-    """Merge the sidecar fields of all files of each content anew, inside the caller's transaction.
+    """Merge the sidecar fields of all files of each content again, inside the caller's transaction.
 
     The date of a sidecar replaces the image's own if it is more trustworthy, its location if the image has
     none. The image's own values are kept in `contents.own_data` meanwhile.

@@ -47,7 +47,7 @@ def back_up(store: Store, to: str | Path, *, stage: Stage = silent) -> Path:
     """
     target = Path(to).expanduser().absolute()
     if store.folder is None or not isinstance(store.database, Sqlite):
-        raise CatalogError(f"{store.name} lies in PostgreSQL: back it up with pg_dump")
+        raise CatalogError(f"{store.name} is in PostgreSQL: back it up with pg_dump")
     with _replacing(target) as partial:
         # The database first, then the rows. Rows are only appended, so the segments hold at least the rows
         # that the snapshot counts; rows that were added since lie behind them and the next writer of the copy

@@ -229,16 +229,16 @@ def _check_model(encoder: Encoder, source: Path, base: Path, column: str, limits
     if not cosines:
         raise CatalogError(
             f"{source} does not say which model made its vectors, and none of its pictures is there to "
-            "compare with. Say where they lie (--root), or --trust that it was this model"
+            "compare with. Name their folder with --root, or accept the vectors with --trust"
         )
     agree = np.mean([cosine >= MIN_EQUAL_COSINE for cosine in cosines])
     # E.g. 16 pictures, of which 12 have a cosine of 0.98 or more with the vector made here: 0.75, accepted.
     # Written so that NaN is refused.
     if not agree >= AGREE:
         raise CatalogError(
-            f"{source} holds vectors of another model: of {len(cosines)} that were made again {agree:.0%} "
-            f"agree (middle cosine {np.median(cosines):.3f}, expected {MIN_EQUAL_COSINE} or more). Name the "
-            "right one with --model"
+            f"{source} holds vectors of another model: of {len(cosines)} that were computed again "
+            f"{agree:.0%} agree (median cosine {np.median(cosines):.3f}, expected {MIN_EQUAL_COSINE} or "
+            "more). Name the right one with --model"
         )
     return len(cosines)
 

@@ -84,7 +84,7 @@ def relocate(
         raise InputError(f"{old} and {new} are one folder")
     if not os.path.lexists(target):
         raise InputError(
-            f"{new}: there is no such file or folder. Move the files first, then say where they are"
+            f"{new}: there is no such file or folder. Move the files first, then give their new path"
         )
     files = _files_under(store, source)
     if not files:
@@ -233,7 +233,7 @@ def _rewrite_undo_lists(folder: Path | None, source: bytes, target: bytes) -> in
         # A running process appends to the file that it has open; replacing the file would lose its lines.
         if is_being_written(path):
             raise CatalogError(
-                f"diptych duplicates --trash is at work ({path}): wait for it, then run this again"
+                f"diptych duplicates --trash is running ({path}): wait for it, then run this again"
             )
         before = path.read_bytes()
         after = b"".join(_rewritten_lines(before, source, target))

@@ -144,7 +144,7 @@ def _rewrite(store: Store, active: Space, stage: Stage) -> None:
     filling = store.begin_space(active.info.identity, active.info.model, active.info.golden, state="filling")
     assert store.active is not None
     active = store.active
-    with stage("writing vectors anew", len(active)) as advance:
+    with stage("rewriting vectors", len(active)) as advance:
         if background is not None:
             with store.database.writing():
                 filling.keep_background(background)
