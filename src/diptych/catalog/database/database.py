@@ -11,9 +11,10 @@ import contextlib
 import itertools
 import os
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar, cast
 
 from diptych.catalog.database import schema
 from diptych.catalog.database.connections import ThreadConnections
@@ -28,51 +29,56 @@ _CONNECTION_NUMBERS = itertools.count()  # `data_version` can be compared within
 BUSY_TIMEOUT = 120.0  # seconds that a writer waits for another writer's transaction
 
 
-class Database(Protocol):
+class Database(ABC):
     """Interface of a catalogue's database; every statement is SQL that both SQLite and PostgreSQL accept."""
 
     name: str
     readonly: bool
     column_types: Mapping[str, str]  # names of the column types that differ between databases, see `schema`
+    _connections: ThreadConnections[Any]
 
-    def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Execute a query and fetch all rows."""
-        ...
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Execute a statement and return the number of changed rows."""
-        ...
-
-    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement once for each row of values."""
-        ...
-
-    def writing(self) -> contextlib.AbstractContextManager[None]:
-        """Open a write transaction: exclusive among writers, committed as a whole or rolled back."""
-        ...
-
-    def reading(self) -> contextlib.AbstractContextManager[None]:
-        """Open a read transaction: all queries in it see one snapshot of the database."""
-        ...
-
-    def has_table(self, name: str) -> bool:
-        """Whether a table of this name exists."""
-        ...
-
-    def text_of(self, column: str) -> str:
-        """Return SQL that decodes a column of paths (bytes) to text; bytes that are not UTF-8 are escaped."""
-        ...
-
-    def caseless(self, text: str) -> str:
-        """Return SQL that folds a text for comparisons that ignore case and Unicode normal form."""
-        ...
+    @property
+    def _connection(self) -> Any:
+        return self._connections.of_this_thread()
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        ...
+        self._connections.close()
+
+    @abstractmethod
+    def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Execute a query and fetch all rows."""
+
+    @abstractmethod
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Execute a statement and return the number of changed rows."""
+
+    @abstractmethod
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement once for each row of values."""
+
+    @abstractmethod
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """Open a write transaction: exclusive among writers, committed as a whole or rolled back."""
+
+    @abstractmethod
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Open a read transaction: all queries in it see one snapshot of the database."""
+
+    @abstractmethod
+    def has_table(self, name: str) -> bool:
+        """Whether a table of this name exists."""
+
+    @abstractmethod
+    def text_of(self, column: str) -> str:
+        """Return SQL that decodes a column of paths (bytes) to text; bytes that are not UTF-8 are escaped."""
+
+    @abstractmethod
+    def caseless(self, text: str) -> str:
+        """Return SQL that folds a text for comparisons that ignore case and Unicode normal form."""
 
 
-class Sqlite:
+class Sqlite(Database):
     """A SQLite database file, which `create` makes if it does not exist.
 
     Raises
@@ -101,7 +107,7 @@ class Sqlite:
         # is opened as immutable (`_connect`).
         self.readonly = not (self._memory or create) and not os.access(path.parent, os.W_OK)
         self._create = create
-        self._connections = ThreadConnections(self._connect, name=self.name)
+        self._connections = ThreadConnections[Any](self._connect, name=self.name)
         self._connection  # noqa: B018 - opened now, so that the error comes from here
 
     def _connect(self) -> sqlite3.Connection:
@@ -136,19 +142,15 @@ class Sqlite:
         self._create = False  # if the file is deleted later, fail instead of creating an empty one
         return connection
 
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        return self._connections.of_this_thread()
-
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Execute a query and fetch all rows."""
         with _translated_errors(self.path):
-            return self._connection.execute(sql, values).fetchall()
+            return cast("list[Row]", self._connection.execute(sql, values).fetchall())
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement and return the number of changed rows."""
         with _translated_errors(self.path):
-            return self._connection.execute(sql, values).rowcount
+            return int(self._connection.execute(sql, values).rowcount)
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Execute a statement once for each row of values."""
@@ -204,10 +206,6 @@ class Sqlite:
     def caseless(self, text: str) -> str:
         """Return SQL that folds case and Unicode normal form of a text."""
         return f"CASELESS({text})"
-
-    def close(self) -> None:
-        """Close the connections of all threads."""
-        self._connections.close()
 
 
 def _caseless(text: str | None) -> str | None:

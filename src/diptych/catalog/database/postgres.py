@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.catalog.database import schema
 from diptych.catalog.database.connections import ThreadConnections
-from diptych.catalog.database.database import Row
+from diptych.catalog.database.database import Database, Row
 from diptych.catalog.database.spaces import Space, SpaceInfo
 from diptych.errors import CatalogError, SaveError
 from diptych.extras import require
@@ -24,7 +24,6 @@ from diptych.progress import Stage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diptych.catalog.database.database import Database
     from diptych.encoder import FloatArray
     from diptych.vectors.segments import RowNumbers
 
@@ -52,7 +51,7 @@ def is_address(location: str | Path) -> bool:
     return isinstance(location, str) and location.startswith(SCHEMES)
 
 
-class Postgres:
+class Postgres(Database):
     """A PostgreSQL database (`postgresql://user@host/database`), with one connection per thread.
 
     Raises
@@ -70,7 +69,7 @@ class Postgres:
         self._psycopg: Any = require("psycopg", extra="postgres", purpose="open a catalogue in PostgreSQL")
         self._adapter: Any = require("pgvector.psycopg", extra="postgres", purpose="search in PostgreSQL")
         self.name, self._address = name_without_secrets(address), address
-        self._connections: ThreadConnections[Any] = ThreadConnections(
+        self._connections = ThreadConnections[Any](
             self._connect, name=self.name, is_open=lambda connection: not connection.closed
         )
         self._connection  # noqa: B018 - opened now, so that the error comes from here
@@ -89,10 +88,6 @@ class Postgres:
                 connection.close()
                 raise
         return connection
-
-    @property
-    def _connection(self) -> Any:
-        return self._connections.of_this_thread()
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Execute a query and fetch all rows."""
@@ -147,10 +142,6 @@ class Postgres:
         """Return SQL that folds case and Unicode normal form of a text."""
         # The cast unites the collations of a CASE, which LIKE could not compare, and types a bare parameter.
         return f"LOWER(NORMALIZE(({text})::text, NFC))"
-
-    def close(self) -> None:
-        """Close the connections of all threads."""
-        self._connections.close()
 
     @contextlib.contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -249,7 +240,8 @@ class PostgresSpace(Space):
         if missing := [number for number in unique_numbers if number not in vectors]:
             raise CatalogError(f"{self.table} has no row {missing[0]}: the catalogue may be damaged")
         for i, number in enumerate(numbers):
-            embeddings[i] = _to_array(vectors[int(number)])
+            vector = vectors[int(number)]  # a type of pgvector, or an array
+            embeddings[i] = vector.to_numpy() if hasattr(vector, "to_numpy") else vector
         return embeddings
 
     def nearest(
@@ -328,7 +320,3 @@ class PostgresSpace(Space):
         # Rounded to float16 even in a float32 column, so that results equal those of a SQLite catalogue.
         rounded = row.astype(np.float16).astype(np.float32)
         return module.HalfVector(rounded) if self.kind == "halfvec" else module.Vector(rounded)
-
-
-def _to_array(value: Any) -> Any:
-    return value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value, np.float32)

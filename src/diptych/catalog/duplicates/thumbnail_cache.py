@@ -78,7 +78,7 @@ class ThumbnailCache:
         """Detail views of those of the pictures that can be read."""
         requested = list(dict.fromkeys(contents))
         missing = [content for content in requested if content not in self._detail_views]
-        self._detail_views.update(self._decode(_load_detail_view, missing))
+        self._detail_views.update(self._decode(lambda entry: read_first_file(entry, DetailView.at), missing))
         return _recent(self._detail_views, requested, MOST_DETAIL_VIEWS)
 
     def grey_thumbnails(self, contents: Iterable[int]) -> dict[int, GreyThumbnail]:
@@ -157,10 +157,6 @@ class ReadFailure(str):
 def _load_thumbnail(entry: CatalogEntry) -> Thumbnail:
     # Decoding at half the size lets JPEG skip work; the decoder never goes below the target.
     return Thumbnail.of(load_entry(entry, target=SIDE // 2))
-
-
-def _load_detail_view(entry: CatalogEntry) -> DetailView:
-    return read_first_file(entry, DetailView.at)
 
 
 def compute_features(thumbnail: Thumbnail) -> tuple[GreyThumbnail, LocalFeatures]:

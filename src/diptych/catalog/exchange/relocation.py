@@ -92,8 +92,11 @@ def relocate(
     sampled, existing = _check_sample(files, source, target)
     if dry_run:
         return RelocationReport(len(files), 0, sampled, existing, 0, AnnotationChanges())
+    is_indexed = "SELECT 1 FROM files WHERE path = ? AND member = ?"
     doubled = [
-        (path, member) for path, member in files if _is_indexed(store, _moved(path, source, target), member)
+        (path, member)
+        for path, member in files
+        if store.database.all(is_indexed, (_moved(path, source, target), member))
     ]
     with store.database.writing():
         # Files that were indexed under both paths: the new rows describe them as they are now.
@@ -106,7 +109,8 @@ def relocate(
         # in between, the database has the old paths, so the same command runs again, and paths in the lists
         # that are new already are left unchanged. After a commit, the command would not find the old paths
         # any more and the lists would keep them.
-        lists_changed = _rewrite_undo_lists(lists or _own_lists(store), source, target)
+        lists = lists or (store.folder and store.folder / "undo")
+        lists_changed = _rewrite_undo_lists(lists, source, target)
     return RelocationReport(
         len(files) - len(doubled), len(doubled), sampled, existing, lists_changed, annotations
     )
@@ -164,10 +168,6 @@ def _is_same_file(a: bytes, b: bytes) -> bool:
         return False
 
 
-def _is_indexed(store: Store, path: bytes, member: str) -> bool:
-    return bool(store.database.all("SELECT 1 FROM files WHERE path = ? AND member = ?", (path, member)))
-
-
 def _rewrite(store: Store, table: str, source: bytes, target: bytes) -> None:
     """Change the paths in a table; of two rows that would get the same key, the old path's is removed."""
     # Path by path, not in one UPDATE: a prefix of bytes is replaced, for which the two databases share no
@@ -218,10 +218,6 @@ def _unforget(store: Store, target: bytes) -> None:
     # same.
     if target not in roots and any(_contains(folder, target) for folder in forgotten):
         database.run("INSERT INTO roots (path) VALUES (?)", (target,))
-
-
-def _own_lists(store: Store) -> Path | None:
-    return None if store.folder is None else store.folder / "undo"
 
 
 def _rewrite_undo_lists(folder: Path | None, source: bytes, target: bytes) -> int:

@@ -209,7 +209,7 @@ def summarise(store: Store) -> CatalogSummary:
         pictures=len(store),
         files=int(files[0][0]),
         failed=len(failures(database)),
-        bytes=None if store.folder is None else _size(store.folder),
+        bytes=None if store.folder is None else sum(map(_size, store.folder.rglob("*"))),
         spaces=tuple(_summary(space) for space in (store.active, store.filling) if space is not None),
         roots=tuple((Path(os.fsdecode(bytes(path))), finished) for path, finished in roots),
         running=int(running[0][0]),
@@ -230,5 +230,5 @@ def _summary(space: Space) -> SpaceSummary:
     )
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

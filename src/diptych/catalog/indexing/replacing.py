@@ -88,13 +88,6 @@ def drop_space(store: Store, space: Space) -> None:
     store.sweep()
 
 
-def _is_same_encoder(first: Space, second: Space) -> bool:
-    """Whether two spaces have the same encoder, with the same golden embeddings."""
-    if first.info.identity != second.info.identity:
-        return False
-    return np.array_equal(first.info.golden, second.info.golden)
-
-
 def _is_unchanged(store: Store, space: Space) -> bool:
     """Whether a space still has the state in which it was opened; called inside a transaction."""
     rows = store.database.all("SELECT state, identity FROM spaces WHERE id = ?", (space.info.id,))
@@ -118,7 +111,8 @@ def compact(store: Store, stage: Stage) -> int:
         return 0
     active.refresh()
     if store.filling is not None:
-        if not _is_same_encoder(store.filling, active):
+        new, old = store.filling.info, active.info
+        if new.identity != old.identity or not np.array_equal(new.golden, old.golden):
             return 0  # a space of another encoder is being filled, and will have no dead rows
         drop_space(store, store.filling)  # left by a killed compaction, of an older state
         active = store.active

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diptych.catalog.store.filters import Filter, formats_of, spellings_of
@@ -29,17 +29,17 @@ def check_names(database: Database, filters: Filter) -> None:
     """
     # Compared without case and normal form, as the search itself does: what it would match is not mistyped.
     for tag in (*filters.tags, *filters.any_tags, *filters.not_tags):
-        existing = _tags(database)
+        existing = _by_frequency(database, "tags", "tag")
         if not set(map(caseless, spellings_of(tag))) & set(map(caseless, existing)):
             hint = suggest_names(tag, existing, none="no picture has a tag yet: diptych tag adds some")
             raise InputError(f"there is no such tag: {tag!r}; {hint}")
     for camera in (*([filters.camera] if filters.camera else ()), *filters.not_cameras):
-        existing = _values(database, "camera")
+        existing = _by_frequency(database, "contents", "camera")
         if not any(caseless(camera) in caseless(name) for name in existing):
             hint = suggest_names(camera, existing, none="no picture names its camera")
             raise InputError(f"there is no such camera: {camera!r}; {hint}")
     for kind in (*filters.formats, *filters.not_formats):
-        existing = [name.lower() for name in _values(database, "format")]
+        existing = [name.lower() for name in _by_frequency(database, "contents", "format")]
         if not set(formats_of(kind)) & set(existing):
             hint = suggest_names(kind.lower(), existing, none="there are no pictures")
             raise InputError(f"there is no picture of type {kind!r}; {hint}")
@@ -74,19 +74,10 @@ def suggest_names(name: str, existing: Sequence[str], *, none: str) -> str:
     return f"there are {', '.join(existing[:_SHOWN])}{more}"
 
 
-def _tags(database: Database) -> list[str]:
-    """List all tags, most frequent first."""
-    return _first_column(database.all("SELECT tag FROM tags GROUP BY tag ORDER BY COUNT(*) DESC, tag"))
-
-
-def _values(database: Database, column: str) -> list[str]:
-    return _first_column(
-        database.all(
-            f"SELECT {column} FROM contents WHERE COALESCE({column}, '') <> '' "
-            f"GROUP BY {column} ORDER BY COUNT(*) DESC, {column}"
-        )
+def _by_frequency(database: Database, table: str, column: str) -> list[str]:
+    """List the different values of a column, the most frequent first."""
+    rows = database.all(
+        f"SELECT {column} FROM {table} WHERE COALESCE({column}, '') <> '' "
+        f"GROUP BY {column} ORDER BY COUNT(*) DESC, {column}"
     )
-
-
-def _first_column(rows: Iterable[tuple[str, ...]]) -> list[str]:
     return [row[0] for row in rows]
