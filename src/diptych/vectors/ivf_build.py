@@ -48,18 +48,10 @@ _ABANDONED = 24 * 3600  # seconds after which files of another build count as le
 
 @dataclass(frozen=True)
 class IvfReport:
-    """The result of a build.
+    """The result of a build."""
 
-    Attributes
-    ----------
-    head : IvfHeader
-        Its settings hold the measured recalls.
-    seconds : float
-        Duration of the build.
-    """
-
-    head: IvfHeader
-    seconds: float
+    head: IvfHeader  # its settings hold the measured recalls
+    seconds: float  # duration of the build
 
     def summary(self) -> str:
         """Describe the index in one line."""

@@ -46,16 +46,10 @@ _READ = f"({', '.join(repr(origin) for origin in ORIGINS_READ)})"
 
 @dataclass(frozen=True)
 class Annotations:
-    """Tags and ratings of one image.
+    """Tags and ratings of one image."""
 
-    Attributes
-    ----------
-    tags : tuple of (origin, tag, score)
-    ratings : tuple of (origin, rating)
-    """
-
-    tags: tuple[tuple[str, str, float], ...] = ()
-    ratings: tuple[tuple[str, int], ...] = ()
+    tags: tuple[tuple[str, str, float], ...] = ()  # (origin, tag, score)
+    ratings: tuple[tuple[str, int], ...] = ()  # (origin, rating)
 
     def __bool__(self) -> bool:
         return bool(self.tags or self.ratings)

@@ -143,18 +143,10 @@ def _signed(number: int | None) -> int | None:
 
 @dataclass
 class RereadFiles:
-    """Result of re-reading files whose size and modification time had not changed.
+    """Result of re-reading files whose size and modification time had not changed."""
 
-    Attributes
-    ----------
-    same : int
-        Number of files with the same content as before, without those that were embedded again.
-    differing : list of (path, member)
-        Files with another content than before.
-    """
-
-    same: int = 0
-    differing: list[tuple[bytes, str]] = field(default_factory=list)
+    same: int = 0  # number of files with the same content as before, without those that were embedded again
+    differing: list[tuple[bytes, str]] = field(default_factory=list)  # with another content: (path, member)
 
 
 def save_content(database: Database, image: ImageRecord, created: set[int]) -> int | None:

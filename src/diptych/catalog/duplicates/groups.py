@@ -23,42 +23,22 @@ SERIES = 2  # least number of "another moment" pairs of a picture that belongs t
 
 @dataclass(frozen=True)
 class GroupMember:
-    """A file of a group.
-
-    Attributes
-    ----------
-    tier : {"bytes", "picture", "part", "scene"}
-        Its relation to the kept file.
-    pair : DuplicatePair, optional
-        The evidence; None for the kept file and for identical files.
-    direct : bool
-        The evidence compares it with the kept file itself, not with another member.
-    """
+    """A file of a group."""
 
     file: File
-    tier: Tier
-    pair: DuplicatePair | None = None
-    direct: bool = True
+    tier: Tier  # its relation to the kept file
+    pair: DuplicatePair | None = None  # the evidence; None for the kept file and for identical files
+    direct: bool = True  # the evidence compares it with the kept file itself, not with another member
 
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Files that are related.
+    """Files that are related."""
 
-    Attributes
-    ----------
-    tier : {"bytes", "picture", "part", "scene"}
-        The tier of the member that differs most.
-    kept : GroupMember
-        The file to keep; in tier "part" the whole.
-    why : str
-        Why it is kept.
-    """
-
-    tier: Tier
-    kept: GroupMember
+    tier: Tier  # the tier of the member that differs most
+    kept: GroupMember  # the file to keep; in tier "part" the whole
     others: tuple[GroupMember, ...]
-    why: str
+    why: str  # why it is kept
 
     @property
     def members(self) -> tuple[GroupMember, ...]:

@@ -73,22 +73,12 @@ Key: TypeAlias = Callable[[File], float]  # the smallest is kept
 
 @dataclass(frozen=True)
 class KeepRule:
-    """One rule.
-
-    Attributes
-    ----------
-    key : callable
-        File -> a number; the file with the smaller one is kept.
-    explain : callable
-        (kept file, other file) -> the reason, for users.
-    folder : Path, optional
-        The folder that the rule names.
-    """
+    """One rule."""
 
     name: str
-    key: Key
-    explain: Callable[[File, File], str]
-    folder: Path | None = None
+    key: Key  # file -> a number; the file with the smaller one is kept
+    explain: Callable[[File, File], str]  # (kept file, other file) -> the reason, for users
+    folder: Path | None = None  # the folder that the rule names
 
 
 def parse_rules(text: str = DEFAULT_RULES) -> list[KeepRule]:

@@ -39,18 +39,10 @@ MOST_THUMBNAILS, MOST_GREY_THUMBNAILS, MOST_DETAIL_VIEWS = 400, 20_000, 100
 
 @dataclass(frozen=True, eq=False)
 class LocalFeatures:
-    """Features used to find candidates.
+    """Features used to find candidates."""
 
-    Attributes
-    ----------
-    cells : (n,) uint64
-        Perceptual hashes of grid cells.
-    words : (m, PROBES) uint16
-        Visual words.
-    """
-
-    cells: NDArray[np.uint64]
-    words: NDArray[np.uint16]
+    cells: NDArray[np.uint64]  # (n,) uint64, perceptual hashes of grid cells
+    words: NDArray[np.uint16]  # (m, PROBES) uint16, visual words
 
 
 class ThumbnailCache:

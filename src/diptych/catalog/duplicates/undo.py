@@ -54,20 +54,11 @@ class UndoLine:
 
 @dataclass
 class RestoreReport:
-    """The result of `put_back`.
+    """The result of `put_back`."""
 
-    Attributes
-    ----------
-    lines : list of UndoLine
-        Files that were put back.
-    untouched : int
-        Number of files that were never moved, or were put back before.
-    problems : list of (Path, reason)
-    """
-
-    lines: list[UndoLine] = field(default_factory=list)
-    untouched: int = 0
-    problems: list[tuple[Path, str]] = field(default_factory=list)
+    lines: list[UndoLine] = field(default_factory=list)  # files that were put back
+    untouched: int = 0  # number of files that were never moved, or were put back before
+    problems: list[tuple[Path, str]] = field(default_factory=list)  # (path, reason)
 
     @property
     def files(self) -> list[Path]:

@@ -54,33 +54,15 @@ _PATHS = ("image_path", "path", "filepath", "file", "filename")
 
 @dataclass
 class ImportReport:
-    """The result of an import, in rows.
+    """The result of an import, in rows."""
 
-    Attributes
-    ----------
-    rows : int
-        Rows that were read.
-    added : int
-        Pictures that are new in the catalogue.
-    existing : int
-        Pictures that were in the catalogue already, or are repeated.
-    unreachable : int
-        Pictures of which only the name is known.
-    changed : int
-        Skipped: the file is not the one that was embedded, or cannot be read.
-    compared : int
-        Pictures or texts that were embedded again to check the model.
-    built : str or None
-        The index that was built, or why none was.
-    """
-
-    rows: int = 0
-    added: int = 0
-    existing: int = 0
-    unreachable: int = 0
-    changed: int = 0
-    compared: int = 0
-    built: str | None = None
+    rows: int = 0  # rows that were read
+    added: int = 0  # pictures that are new in the catalogue
+    existing: int = 0  # pictures that were in the catalogue already, or are repeated
+    unreachable: int = 0  # pictures of which only the name is known
+    changed: int = 0  # skipped: the file is not the one that was embedded, or cannot be read
+    compared: int = 0  # pictures or texts that were embedded again to check the model
+    built: str | None = None  # the index that was built, or why none was
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,21 +20,11 @@ NETWORK = frozenset(
 
 @dataclass(frozen=True)
 class Mount:
-    """One mounted file system.
+    """One mounted file system."""
 
-    Attributes
-    ----------
-    number : str
-        Mount ID of the kernel; a drive that is mounted again gets another one.
-    path : str
-        Mount point.
-    kind : str
-        File system type, such as "ext4" or "nfs4".
-    """
-
-    number: str
-    path: str
-    kind: str
+    number: str  # mount ID of the kernel; a drive that is mounted again gets another one
+    path: str  # mount point
+    kind: str  # file system type, such as "ext4" or "nfs4"
 
 
 def mounts(table: Path = TABLE) -> list[Mount]:

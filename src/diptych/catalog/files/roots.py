@@ -27,15 +27,9 @@ from diptych.media.folders.system_folders import is_system_folder
 
 @dataclass(frozen=True)
 class RuleOverrides:
-    """Rules that a command gives; None keeps the stored value.
+    """Rules that a command gives; None keeps the stored value."""
 
-    Attributes
-    ----------
-    exclude : tuple of str, optional
-        ("",) removes all patterns.
-    """
-
-    exclude: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None  # ("",) removes all patterns
     archives: bool | None = None
     system_folders: bool | None = None
 

@@ -55,29 +55,15 @@ class Cluster:
 
 @dataclass(frozen=True, eq=False)
 class CollectionMap:
-    """Pictures with positions, clusters and names.
+    """Pictures with positions, clusters and names."""
 
-    Attributes
-    ----------
-    contents : (N,) int64
-        Content numbers.
-    positions : (N, 2) float32
-        From 0 to 1 along the longer side.
-    members : (N,) integers
-        The cluster of each picture.
-    region : (K,) integers
-        The region of each cluster.
-    total : int
-        Pictures that pass the filter; more than N if the map shows a sample.
-    """
-
-    contents: NDArray[np.int64]
-    positions: FloatArray
-    members: NDArray[np.intp]
+    contents: NDArray[np.int64]  # (N,) int64, content numbers
+    positions: FloatArray  # (N, 2) float32, from 0 to 1 along the longer side
+    members: NDArray[np.intp]  # (N,) integers, the cluster of each picture
     clusters: tuple[Cluster, ...]
-    region: NDArray[np.intp]
+    region: NDArray[np.intp]  # (K,) integers, the region of each cluster
     regions: tuple[Cluster, ...]
-    total: int
+    total: int  # pictures that pass the filter; more than N if the map shows a sample
 
 
 def make_map(

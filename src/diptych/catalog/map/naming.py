@@ -37,20 +37,11 @@ _PENALTY = -1e6  # added to the scores of words that are taken
 
 @dataclass(frozen=True, eq=False)
 class NameVocabulary:
-    """A vocabulary and its embeddings.
+    """A vocabulary and its embeddings."""
 
-    Attributes
-    ----------
-    words : tuple of str, W of them
-    rows : (W, dim) float32
-        Of length one.
-    scale : float
-        Logit scale of the model, for the softmax over words.
-    """
-
-    words: tuple[str, ...]
-    rows: FloatArray
-    scale: float
+    words: tuple[str, ...]  # W of them
+    rows: FloatArray  # (W, dim) float32, of length one
+    scale: float  # logit scale of the model, for the softmax over words
 
     @classmethod
     def of(cls, encoder: Encoder, words: Sequence[str]) -> NameVocabulary:

@@ -38,20 +38,11 @@ _MOST_DIGITS = 18  # of a picture number: fits a 64-bit integer column
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a query.
-
-    Attributes
-    ----------
-    kind : {"text", "picture", "stored"}
-    value : str
-        The text, the path of a picture file, or the number of a stored picture.
-    weight : float
-        Negative to move the query away from the term.
-    """
+    """One term of a query."""
 
     kind: Kind
-    value: str
-    weight: float = 1.0
+    value: str  # the text, the path of a picture file, or the number of a stored picture
+    weight: float = 1.0  # negative to move the query away from the term
 
     def __str__(self) -> str:
         sign = "- " if self.weight < 0 else ""
@@ -210,25 +201,13 @@ def missing_pictures(terms: Sequence[Term]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class EncodedQuery:
-    """A query as one vector.
+    """A query as one vector."""
 
-    Attributes
-    ----------
-    embedding : (dim,) float32
-        Of length one.
-    long_texts : tuple of str
-        Texts longer than the encoder's context, which were encoded in parts.
-    text_embeddings : (n, dim) float32
-        Of the text terms with a positive weight.
-    parts : tuple of (kind, weight)
-        The summands of the embedding, for `relevance.RelevanceScale`.
-    """
-
-    embedding: FloatArray
+    embedding: FloatArray  # (dim,) float32, of length one
     terms: tuple[Term, ...]
-    long_texts: tuple[str, ...]
-    text_embeddings: FloatArray
-    parts: tuple[QueryPart, ...] = TEXT
+    long_texts: tuple[str, ...]  # texts longer than the encoder's context, which were encoded in parts
+    text_embeddings: FloatArray  # (n, dim) float32, of the text terms with a positive weight
+    parts: tuple[QueryPart, ...] = TEXT  # the summands of the embedding, for `relevance.RelevanceScale`
 
 
 def encode_query(

@@ -28,21 +28,11 @@ LIST_SORTS: tuple[ListSort, ...] = ("date", "name", "rating")
 
 @dataclass(frozen=True)
 class ListingPage:
-    """One page of a list of images.
+    """One page of a list of images."""
 
-    Attributes
-    ----------
-    entries : tuple of CatalogEntry
-        The images of this page.
-    total : int
-        Number of images that pass the filter.
-    searched : int
-        Number of images in the catalogue.
-    """
-
-    entries: tuple[CatalogEntry, ...]
-    total: int
-    searched: int
+    entries: tuple[CatalogEntry, ...]  # the images of this page
+    total: int  # number of images that pass the filter
+    searched: int  # number of images in the catalogue
 
 
 def list_pictures(

@@ -24,24 +24,12 @@ from diptych.media.folders.system_folders import is_in_system_folder
 
 @dataclass(frozen=True)
 class FolderRules:
-    """Rules on what is left out below one indexed path.
+    """Rules on what is left out below one indexed path."""
 
-    Attributes
-    ----------
-    base : Path
-        The indexed path, at which patterns are anchored.
-    exclude : tuple of str
-        Patterns of files and folders to leave out.
-    archives : bool
-        Read images inside archives.
-    system_folders : bool
-        Enter folders that operating systems and file servers use internally.
-    """
-
-    base: Path
-    exclude: tuple[str, ...] = ()
-    archives: bool = True
-    system_folders: bool = False
+    base: Path  # the indexed path, at which patterns are anchored
+    exclude: tuple[str, ...] = ()  # patterns of files and folders to leave out
+    archives: bool = True  # read images inside archives
+    system_folders: bool = False  # enter folders that operating systems and file servers use internally
 
     def matching(self, relative: str) -> list[str]:
         """Return the patterns that match a path relative to the base; a folder's path ends with a slash."""
@@ -79,21 +67,11 @@ class FolderRules:
 
 @dataclass
 class RuleUsage:
-    """Which rules left something out in one walk, for messages.
+    """Which rules left something out in one walk, for messages."""
 
-    Attributes
-    ----------
-    patterns : set of str
-        Patterns that matched.
-    system_folders : set of str
-        Names of system folders that were not entered.
-    archives : int
-        Number of archives that were not read.
-    """
-
-    patterns: set[str] = field(default_factory=set)
-    system_folders: set[str] = field(default_factory=set)
-    archives: int = 0
+    patterns: set[str] = field(default_factory=set)  # patterns that matched
+    system_folders: set[str] = field(default_factory=set)  # names of system folders that were not entered
+    archives: int = 0  # number of archives that were not read
 
     def note(self, rules: FolderRules, relative: str) -> None:
         """Record which patterns left out this path."""
