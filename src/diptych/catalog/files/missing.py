@@ -67,6 +67,8 @@ def deleted_files(
         on_missing_drive = device == MISSING_DEVICE or (
             device not in devices and device not in (0, device_of(folder))
         )
+        # Both are needed: an empty folder may be a mount point, and a mount point may hold some files of the
+        # disk that it is on.
         return has_images(folder) and not on_missing_drive
 
     return [file for file in gone if is_deleted(*file)]

@@ -191,6 +191,7 @@ def _remove_files(
     missing = [file for file in comparison.gone if file not in left_out]
     deleted = missing if remove_gone else deleted_files(store, missing, comparison.devices)
     retained = set(missing).difference(deleted)
+    # Else another drive that gets their device number would make them look deleted.
     mark_drive_missing(store, retained)
     outcome.retained, outcome.retained_below = len(retained), missing_folders(retained)
     outcome.removed = _forget(store, deleted, left_out, outcome.annotations)

@@ -236,6 +236,8 @@ class Searcher:
         allowed = allowed_rows(self.space, options.filters) if options.filters else None
         searched = len(self.space) if allowed is None else len(allowed)
         page = slice(options.offset, options.offset + options.limit)
+        # By date or name, the relevant rows must be known before the first page can be cut. By likeness,
+        # twice the page is usually enough, as duplicates are collapsed.
         size = MOST if options.sort != "likeness" else min(max(LEAST, 2 * page.stop), MOST)
         size = max(size, page.stop)
         window = self._window(query, options, size, allowed, searched)
