@@ -185,7 +185,13 @@ class Searcher:
     def search(
         self, query: str | Sequence[str] | Sequence[Term], options: SearchOptions | None = None
     ) -> SearchResult:
-        """Search for pictures that match a query, given as for `parse_query` or as terms.
+        """Search for pictures that match a query.
+
+        Parameters
+        ----------
+        query : str, sequence of str, or sequence of Term
+            As for `parse_query`, or the terms that it returns.
+        options : SearchOptions, optional
 
         Raises
         ------

@@ -90,9 +90,12 @@ class Store:
 
     @classmethod
     def create(cls, location: str | Path) -> Store:
-        """Open the catalogue in a folder or PostgreSQL database, creating it if needed.
+        """Open a catalogue, creating it if needed; several processes may do so at once.
 
-        Several processes may do so at once.
+        Parameters
+        ----------
+        location : path or str
+            A folder, or the address of a PostgreSQL database.
 
         Raises
         ------
@@ -128,7 +131,12 @@ class Store:
 
     @classmethod
     def open(cls, location: str | Path) -> Store:
-        """Open an existing catalogue, in a folder or at the address of a PostgreSQL database.
+        """Open an existing catalogue.
+
+        Parameters
+        ----------
+        location : path or str
+            A folder, or the address of a PostgreSQL database.
 
         Raises
         ------
@@ -183,8 +191,15 @@ class Store:
         """Save images with their files and embeddings, all in one transaction.
 
         If a content exists already, the files are added to it. A file that held another content before is
-        detached from it. `space` receives the embeddings, `reread` the results for files that were known
-        before. Returns how tags and ratings were affected.
+        detached from it. Returns how tags and ratings were affected.
+
+        Parameters
+        ----------
+        images : sequence of ImageRecord
+        space : Space
+            Receives the embeddings.
+        reread : RereadFiles, optional
+            Receives the results for files that were known before.
         """
         reread = reread or RereadFiles()
         with self.database.writing():
