@@ -1,8 +1,7 @@
-"""One run of indexing as a process of its own, to be killed: `indexer.py CATALOG FOLDER IDENTITY [WORD]`.
+"""One indexing run as a separate process to be killed: `indexer.py CATALOG FOLDER IDENTITY [WORD]`.
 
-The encoder takes a little time over each picture, so that a kill at a random instant finds it at work. With
-the word `reembed` everything is embedded again; with `hang` it says "encoding" at its first pictures, and
-waits to be killed.
+The encoder is slow, so that a kill at a random instant finds it at work. The word `reembed` embeds everything
+again; with `hang` the process prints "encoding" at its first pictures and waits to be killed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tests.waiting import HANG, pause
 
 
 class Slow(ToyEncoder):
-    """The toy encoder at 2,000 pictures a second; another identity turns its axes."""
+    """The toy encoder limited to 2,000 pictures a second; another identity rotates its axes."""
 
     hangs = False
 
@@ -38,12 +37,12 @@ class Slow(ToyEncoder):
 
 def main() -> None:
     catalog, folder, identity, *more = sys.argv[1:]
-    intake.COMMIT_IMAGES = 4  # many transactions in a short life
+    intake.COMMIT_IMAGES = 4  # many transactions within a short run
     store = Store.create(catalog)
     settings = IntakeSettings(batch_size=4)
     encoder = Slow(identity=identity)
     encoder.hangs = "hang" in more
-    print("begun", flush=True)  # imports are over
+    print("begun", flush=True)  # imports are finished
     index_pictures(store, encoder, [folder], settings=settings, reembed="reembed" in more)
     store.close()
 

@@ -1,9 +1,9 @@
-"""Moves the duplicates of a catalogue to a trash folder, and is killed at a chosen instant of one move.
+"""Move the duplicates of a catalogue to a trash folder and die at a chosen instant of one move.
 
     python mover.py CATALOG TRASH|auto DEVICES INSTANT MOVE
 
-The last two say when: at the MOVE-th file, from 1, as soon as INSTANT is past: "written down", "linked",
-"half copied", "copied" or "taken away". On two devices no second name can be given, so files are copied.
+The process dies at the MOVE-th file (from 1) as soon as INSTANT is past: "written down", "linked",
+"half copied", "copied" or "taken away". With two devices no hard link is possible, so files are copied.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COPIES: tuple[Tier, ...] = ("bytes", "picture")
 
 
 def die() -> None:
-    """As the power goes: nothing is flushed, no handler runs."""
+    """Die as in a power cut: nothing is flushed, no handler runs."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     moves = 0
 
     def then(done: Callable[..., Any], what: str) -> Callable[..., Any]:
-        """Do it, and die where that was the instant."""
+        """Run the action, then die if this was the chosen instant."""
 
         def doing(*values: Any, **named: Any) -> Any:
             result = done(*values, **named)

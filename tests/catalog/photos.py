@@ -1,4 +1,4 @@
-"""Pictures that look like photographs to a machine: structure at every size, drawn from a seed."""
+"""Synthetic pictures with the statistics of photographs: structure at every scale, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Size = tuple[int, int]
 
 
 def photo(seed: int, size: Size = (160, 120)) -> Image.Image:
-    """A picture with light and shade, shapes and grain; two seeds give two that have nothing in common."""
+    """A picture with light and shade, shapes and grain; different seeds share no detail."""
     random = np.random.default_rng(seed)
     pixels = np.full((size[1], size[0], 3), 128.0)
     for cells, strength in ((2, 70), (5, 45), (11, 30), (23, 20), (47, 12)):
@@ -25,22 +25,22 @@ def photo(seed: int, size: Size = (160, 120)) -> Image.Image:
     for _ in range(6):
         x, y, wide, high = random.integers(0, [size[0], size[1], size[0] // 3, size[1] // 3])
         pen.ellipse((x, y, x + wide, y + high), fill=tuple(int(one) for one in random.integers(40, 216, 3)))
-    return image.filter(ImageFilter.GaussianBlur(0.8))  # no lens draws an edge sharper
+    return image.filter(ImageFilter.GaussianBlur(0.8))  # no lens draws sharper edges
 
 
 def cut(image: Image.Image) -> Image.Image:
-    """A little more than half of its area."""
+    """A crop of a little more than half of the area."""
     width, height = image.size
     return image.crop((width // 8, height // 5, width // 8 + width * 3 // 4, height // 5 + height * 3 // 4))
 
 
 def framed(image: Image.Image) -> Image.Image:
-    """A border of one colour."""
+    """The picture with a border of one colour."""
     return ImageOps.expand(image, image.width // 10, (200, 30, 40))
 
 
 def written_over(image: Image.Image) -> Image.Image:
-    """A line of large letters."""
+    """The picture with a line of large letters on it."""
     over = image.copy()
     pen = ImageDraw.Draw(over)
     pen.text(
@@ -50,7 +50,7 @@ def written_over(image: Image.Image) -> Image.Image:
 
 
 def collage(images: list[Image.Image]) -> Image.Image:
-    """Four pictures as one."""
+    """Four pictures in one."""
     width, height = images[0].size
     wall = Image.new("RGB", (2 * width, 2 * height))
     for number, image in enumerate(images):
@@ -59,14 +59,14 @@ def collage(images: list[Image.Image]) -> Image.Image:
 
 
 def with_ball(image: Image.Image, x: int) -> Image.Image:
-    """Something that stands at x."""
+    """The picture with a ball at x."""
     moment, ball = image.copy(), photo(77, (30, 30))
     moment.paste(ball, (x, image.height // 2))
     return moment
 
 
 def save(path: Path, image: Image.Image, **how: object) -> Path:
-    """A file in the form its suffix says."""
+    """Save a picture in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **how)  # type: ignore[arg-type]
     return path

@@ -1,4 +1,4 @@
-"""Rows as an encoder might make them, in segments, for the tests of searching; and a search by hand."""
+"""Synthetic image and text rows in segments, and a brute-force search, for the tests of search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unit(rows: NDArray[np.floating]) -> Floats:
 
 
 def pictures_and_texts(rows: int, dim: int, texts: int, *, seed: int = 0) -> tuple[Floats, Floats]:
-    """Clustered rows around one mean, and texts around another, each a little like some row."""
+    """Clustered rows around one mean, and texts around another, each slightly similar to some row."""
     draw = np.random.default_rng(seed)
     spread = 1 / np.sqrt(np.arange(1, dim + 1))
     means = unit(draw.normal(size=(2, dim)))
@@ -45,7 +45,7 @@ def by_hand(
     allowed: Numbers | None = None,
     dead: NDArray[np.bool_] | None = None,
 ) -> tuple[Numbers, Floats]:
-    """Every product, sorted: what a search has to give."""
+    """The expected result of a search: all products, sorted."""
     rows = segments.gather(np.arange(segments.rows)).astype(np.float64)
     with np.errstate(invalid="ignore"):
         cosines = np.array([rows @ query.astype(np.float64) for query in queries]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Duplicates: what is proposed, what the pixels say, what is kept of it, how it becomes groups."""
+"""Duplicates: candidate pairs from hashes, verification by pixels, stored pairs, groups, kept files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.toys import ToyEncoder
 ORIENTATION = 0x0112
 
 
-# ------------------------------------------------------------------------------------------------ proposed
+# ----------------------------------------------------------------------------------------- candidate pairs
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -46,7 +46,7 @@ def test_hashes_of_mirrored_pictures_follow_from_the_hashes(seed: int) -> None:
         (perceptual_hash, mirror_perceptual_hash),
     ):
         turned = turn(np.array([hash_of(image)], np.uint64))
-        # Neighbours of nearly one grey may tell either way: a bit here and there, never a picture.
+        # Bits that compare nearly equal greys may flip: a few bits differ, never a whole hash.
         assert hamming(turned, hash_of(ImageOps.mirror(image)))[0] <= 14
         assert hamming(turned, hash_of(image))[0] > hamming(turned, hash_of(ImageOps.mirror(image)))[0]
     assert mirror_perceptual_hash(mirror_perceptual_hash(turned))[0] == turned[0]
@@ -81,8 +81,8 @@ def test_of_thousands_of_equal_hashes_only_some_are_proposed(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(pairs) == len(many) * proposals.MOST
-    assert (many[pairs[:, 0]] == many[pairs[:, 1]]).all()  # the nearest of each
-    assert peak < 60 * 2**20  # each with each would be a gigabyte
+    assert (many[pairs[:, 0]] == many[pairs[:, 1]]).all()  # the nearest of each picture
+    assert peak < 60 * 2**20  # all pairs would need a gigabyte
     few = hash_matches(np.array([0b1], np.uint64), np.array([0b11, 0b1, 0b11, 0b1], np.uint64), 1)
     assert few.tolist() == [[0, 1], [0, 3], [0, 0], [0, 2]]
 
@@ -207,7 +207,7 @@ def test_other_pictures_and_empty_ones_have_nothing_in_common() -> None:
 
 
 class Steps:
-    """What was asked to be shown of the work: (what, how many)."""
+    """Record the opened progress stages as (name, total)."""
 
     def __init__(self) -> None:
         self.done: list[tuple[str, int | None]] = []
@@ -227,7 +227,7 @@ def duplicates(catalog: Path, **options: object) -> DuplicateGroups:
 
 
 def told_of(found: DuplicateGroups) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
-    """(tier, kept file, its (file, tier, change)) of every group."""
+    """(tier, kept file, its copies as (file, tier, change)) of every group."""
     return [
         (
             group.tier,
@@ -243,7 +243,7 @@ def told_of(found: DuplicateGroups) -> list[tuple[str, str, list[tuple[str, str,
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Originals and what became of them."""
+    """Original pictures and modified copies of them."""
     folder = tmp_path / "pictures"
     for seed in range(4):
         save(folder / f"{seed}.png", photo(seed))
@@ -310,7 +310,7 @@ def test_parts_cost_only_who_asks_for_them(album: Path) -> None:
     assert {group.tier for group in found.groups} == {"bytes", "picture"}
     assert steps.done == [("comparing", 10)]
     assert [group.tier for group in duplicates(album, tiers=("bytes",)).groups] == ["bytes"]
-    assert len(duplicates(album).of("part")) == 2  # deeper than before
+    assert len(duplicates(album).of("part")) == 2  # the deeper comparison runs now
 
 
 def test_stopped_in_the_middle_it_goes_on(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +391,7 @@ def test_what_could_not_be_read_is_compared_once_it_is_back(
     away = tmp_path / "away"
     (tmp_path / "pictures").rename(away)
     found = duplicates(album, tiers=tiers)
-    assert [group.tier for group in found.groups] == ["bytes"]  # told by the catalogue alone
+    assert [group.tier for group in found.groups] == ["bytes"]  # by the catalogue's content hashes alone
     assert found.failed
     away.rename(tmp_path / "pictures")
     found = duplicates(album, tiers=tiers)
@@ -473,7 +473,7 @@ def test_folders_choose_what_is_kept(album: Path, tmp_path: Path) -> None:
 
 
 def link_of(kind: str, folder: Path) -> Path:
-    """A second name of `the only one.png`, in a folder of its own; shorter, as what is kept would be."""
+    """Make a second name of `the only one.png` in another folder; shorter, so that it would be kept."""
     second = folder.parent / "z"
     if kind == "folder":
         second.symlink_to(folder)
@@ -501,11 +501,11 @@ def test_names_of_one_file_are_one_file(tmp_path: Path, kind: str) -> None:
     kept = found.groups[0].kept.file
     assert kept.path == (min(original, link) if kind == "hard" else original)
     if kind == "folder":
-        assert kept.names == ()  # one folder by two names is indexed by the first
+        assert kept.names == ()  # a folder with two names is indexed by the first
         return
     assert kept.names == (max(original, link) if kind == "hard" else link,)
     found = duplicates(tmp_path / "catalog", rules=parse_rules(f"folder:{link.parent}"))
-    assert found.groups[0].kept.file == kept  # one of its names is there
+    assert found.groups[0].kept.file == kept  # one of its names is in that folder
 
 
 def test_one_file_is_known_again_on_a_device_of_another_number(tmp_path: Path) -> None:
@@ -517,7 +517,7 @@ def test_one_file_is_known_again_on_a_device_of_another_number(tmp_path: Path) -
         store.database.run("UPDATE files SET device = device + 1 WHERE path = ?", (os.fsencode(link),))
     store.close()
     assert duplicates(tmp_path / "catalog").groups == ()
-    original.unlink()  # what is on disk says nothing any more
+    original.unlink()  # the file itself cannot be compared any more
     assert len(duplicates(tmp_path / "catalog").groups) == 1
 
 
@@ -540,11 +540,11 @@ def test_what_is_asked_for_has_to_exist(album: Path, tmp_path: Path) -> None:
     store.close()
 
 
-# ------------------------------------------------------------------------------------------- from outside
+# ----------------------------------------------------------------- pictures that are not in the catalogue
 
 
 def test_pictures_from_outside(album: Path, tmp_path: Path) -> None:
-    duplicates(album)  # glances at the pictures
+    duplicates(album)  # compares the pictures of the catalogue
     outside = tmp_path / "outside"
     save(outside / "resized.jpg", photo(3).resize((100, 75)), quality=80)
     save(outside / "cut.jpg", cut(photo(50)), quality=80)

@@ -1,4 +1,4 @@
-"""Copies moved out of the way and put back: one always stays, nothing is written over or lost in a kill."""
+"""Trash for duplicates: move and undo; one copy always stays, nothing is overwritten or lost in a kill."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Contents = dict[str, bytes]
 
 
 def contents(folder: Path) -> Contents:
-    """Every file that is not hidden, by its path."""
+    """The content of every file that is not hidden, by its path."""
     return {
         os.fspath(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -43,7 +43,7 @@ def contents(folder: Path) -> Contents:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Originals, files of the same bytes, the same pictures saved again, and a part of one."""
+    """Originals, identical files, the same pictures saved again, and a crop of one."""
     folder = tmp_path / "pictures"
     for seed in range(3):
         save(folder / f"{seed}.png", photo(seed))
@@ -54,7 +54,7 @@ def pictures(tmp_path: Path) -> Path:
     save(folder / "alone.png", photo(9))
     index(tmp_path / "catalog", folder)
     store = Store.open(tmp_path / "catalog")
-    find_duplicates(store)  # what is on disk may have changed since
+    find_duplicates(store)  # the files may have changed after this
     store.close()
     return folder
 
@@ -87,7 +87,7 @@ def test_copies_go_and_come_back(tmp_path: Path, pictures: Path) -> None:
     assert restored.problems == []
     assert contents(pictures) == before
     assert not any((pictures / FOLDER).iterdir())
-    assert take_back(store, restored) == 3  # the same bytes are known; the others have to be embedded
+    assert take_back(store, restored) == 3  # files with known bytes; the others have to be embedded
     assert store.database.all("SELECT COUNT(*) FROM files")[0][0] == 8
     assert check(store) == []
     assert store.database.all("SELECT id FROM contents WHERE width IS NULL") == []  # all is known as before
@@ -125,12 +125,12 @@ def test_parts_go_only_when_asked_for(tmp_path: Path, pictures: Path) -> None:
     assert (pictures / "0.png").exists()
 
 
-# ------------------------------------------------------------------------------------------ one has to stay
+# ------------------------------------------------------------------------------------- one copy has to stay
 
 
 def test_what_is_kept_has_to_be_there_and_what_it_was(tmp_path: Path, pictures: Path) -> None:
     (pictures / "0.png").unlink()
-    save(pictures / "1.png", photo(1, (40, 30)))  # the same picture, but no longer the larger one
+    save(pictures / "1.png", photo(1, (40, 30)))  # the same picture, but no longer the larger copy
     moved = move(tmp_path / "catalog")
     reasons = {str(file.path.relative_to(pictures)): reason for file, reason in moved.refused}
     assert set(reasons) == {"again/0.jpg", "deep/er/0.png", "again/1.jpg", "deep/er/1.png"}
@@ -156,7 +156,7 @@ def test_what_is_kept_in_an_archive_has_to_be_what_it_was(tmp_path: Path, pictur
 
 
 def test_the_pictures_are_looked_at_once_more(tmp_path: Path, pictures: Path) -> None:
-    """However well sizes and times agree."""
+    """Pixels are compared again before a move, even where sizes and times agree."""
     store = Store.open(tmp_path / "catalog")
     by_name = {file.name: file for files in files_of(store).values() for file in files}
     store.close()
@@ -175,7 +175,7 @@ def test_names_of_one_file_are_no_copies(tmp_path: Path, kind: str, when: str) -
     folder = tmp_path / "pictures"
     save(folder / "a.png", photo(0))
     other = folder / "other-name.png"
-    if when == "after":  # with the times it had, as if nothing had happened
+    if when == "after":  # with its old times, so that the change is invisible
         shutil.copy2(folder / "a.png", other)
         index(tmp_path / "catalog", folder)
         other.unlink()
@@ -272,7 +272,7 @@ def test_lists_that_are_none(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "other").write_bytes(b"".join([lines[0], lines[1][:20] + b"\n", *lines[2:]]))
     with pytest.raises(InputError, match="line 2 is damaged"):
         put_back(tmp_path / "other")
-    moved.undo.write_bytes(b"".join(lines) + b'{"from": "/x')  # killed while it wrote: never acted upon
+    moved.undo.write_bytes(b"".join(lines) + b'{"from": "/x')  # killed while it was written
     assert len(put_back(moved.undo).files) == 6
 
 
@@ -440,7 +440,7 @@ def test_killed_in_the_middle_it_can_be_undone(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = contents(folder)
     assert len(left) == len(before) - killed_at + (instant != "taken away")
-    assert all(f"{seed}.png" in left for seed in range(3))  # one of each is there at every instant
+    assert all(f"{seed}.png" in left for seed in range(3))  # a copy of each exists at every instant
     store = Store.open(catalog)
     assert check(store) == []
     (undo,) = (catalog / "undo").glob("*.jsonl")
@@ -479,7 +479,7 @@ def test_what_is_in_both_places_and_not_the_same_stays_in_both(
 def test_a_file_that_somebody_takes_away_meanwhile_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int
 ) -> None:
-    """The old name goes between giving the new one and taking the old: the new one is all there is."""
+    """Another process removes the old name between link and unlink: the new name is the only one then."""
     source, target = tmp_path / "a.png", tmp_path / "trash" / "a.png"
     source.write_bytes(b"the only copy")
     if devices == 2:
@@ -488,7 +488,7 @@ def test_a_file_that_somebody_takes_away_meanwhile_is_not_lost(
 
     def gone_already(path: Path, missing_ok: bool = False) -> None:
         if path == source:
-            unlink(source)  # somebody else was quicker
+            unlink(source)  # another process was faster
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", gone_already)

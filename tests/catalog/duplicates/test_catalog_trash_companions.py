@@ -1,4 +1,4 @@
-"""What belongs to a copy that is moved to the trash: its names, files beside it, tags and ratings."""
+"""Companions of a file moved to the trash: hard links, sidecar files, tags and ratings."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def original(tmp_path: Path) -> Path:
 
 
 def copied(path: Path, name: str) -> Path:
-    """A file of the same bytes beside it."""
+    """Copy a file byte for byte into the same folder."""
     target = path.with_name(name)
     shutil.copy(path, target)
     return target
 
 
 def test_what_a_link_leads_to_is_kept(tmp_path: Path, original: Path) -> None:
-    """The shorter path would be kept, were there no link to the other file."""
+    """Without the link to the other file the shorter path would be kept."""
     longer = copied(original, "original (a copy with a long name).png")
     link = tmp_path / "pictures" / "album" / "link.png"
     link.parent.mkdir()
@@ -130,7 +130,7 @@ def test_files_beside_a_picture_go_and_come_back_with_it(tmp_path: Path, origina
     copy = copied(original, "copy with a longer name.png")
     beside = [
         *(copy.with_suffix(".txt"), copy.with_name(f"{copy.name}.xmp"), copy.with_suffix(".JSON")),
-        copy.with_name(f"{copy.name}.supplemental-metadata.json"),  # Google Takeout's
+        copy.with_name(f"{copy.name}.supplemental-metadata.json"),  # of Google Takeout
     ]
     for path in beside:
         path.write_text(f"of {path.name}")
@@ -168,7 +168,7 @@ def test_the_kept_picture_gets_tags_and_rating_until_undone(tmp_path: Path, orig
     assert [source for source, _ in moved.files] == [small]
     assert moved.annotated == 1
     assert tags_of(tmp_path, original) == ({"beach", "grandma"}, 4)
-    annotate(tmp_path, original, ["dog"])  # after the trash
+    annotate(tmp_path, original, ["dog"])  # in the trash by now
     undo(tmp_path, moved)
     assert tags_of(tmp_path, original) == ({"beach", "dog"}, None)
     index(tmp_path / "catalog", tmp_path / "pictures")
@@ -258,7 +258,7 @@ def test_of_equal_files_the_one_with_a_caption_is_kept(tmp_path: Path, original:
 def test_one_file_on_two_mounts_is_not_moved(
     tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A share mounted twice: everything but the device is the same."""
+    """A network share mounted twice: everything but the device number is the same."""
     copy = copied(original, "the other mount, with a longer name.png")
     index(tmp_path / "catalog", tmp_path / "pictures")
     real = listing.file_at
@@ -283,7 +283,7 @@ def test_one_file_on_two_mounts_is_not_moved(
 def test_the_only_file_behind_two_paths_comes_back(
     tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A share mounted twice whose mounts count inodes of their own: only moving the file shows it."""
+    """A share mounted twice with different inode numbers: only moving the file reveals it."""
     copy = copied(original, "the other mount.png")
     index(tmp_path / "catalog", tmp_path / "pictures")
 

@@ -1,4 +1,4 @@
-"""Vectors made elsewhere, into a catalogue and out of it."""
+"""Import of embeddings made elsewhere into a catalogue, and export from it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def album(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def foreign(album: Path, tmp_path: Path) -> Path:
-    """As clip-retrieval leaves it: two parts, half precision, captions, no manifest."""
+    """A folder as clip-retrieval writes it: two parts, half precision, captions, no manifest."""
     folder = tmp_path / "foreign"
     paths = sorted(album.glob("*.png"))
     for number, part in enumerate((paths[:4], paths[4:])):
@@ -171,7 +171,7 @@ def test_pictures_that_are_gone_are_searched_by_their_names(
     album: Path, foreign: Path, tmp_path: Path
 ) -> None:
     album.rename(tmp_path / "elsewhere")
-    done = take(tmp_path / "catalog", foreign)  # compared by its texts
+    done = take(tmp_path / "catalog", foreign)  # checked by the embeddings of its texts
     assert (done.added, done.unreachable, done.compared) == (7, 7, 4)
     assert search(tmp_path / "catalog", "blue")[0] == "blue.png"
     store = Store.open(tmp_path / "catalog")
@@ -216,7 +216,7 @@ def test_times_have_no_zone_and_none_is_made_up(tmp_path: Path) -> None:
     assert found == [*(datetime(year, 5, 1, 12) for year in (2022, 2021, 2020)), None, None]
     store.database.run(
         "UPDATE contents SET taken = '2020-05-01 12:00:00+02:00' WHERE id = 1"
-    )  # as it was kept once
+    )  # as an earlier version stored it
     assert read_entries(store.database, [1])[0].taken == datetime(2020, 5, 1, 12)
     store.close()
 
@@ -303,7 +303,7 @@ def test_out_and_in_again(stored: Store, tmp_path: Path, name: str) -> None:
     assert {key for key in before if before[key][2] is None} - set(after) <= {
         (bytes(tmp_path / "album" / "red.png"), ""),
         (bytes(tmp_path / "album" / "red again.png"), ""),
-    }  # of copies one is exported
+    }  # only one of several copies is exported
     for key, (digest, row, _) in after.items():
         assert before[key][0] == digest
         kept, made = (np.frombuffer(one or b"", np.float16) for one in (before[key][1], row))
@@ -327,7 +327,7 @@ def test_what_is_exported_can_be_read_by_others(stored: Store, tmp_path: Path) -
 
 
 def while_written(catalog: Path, write: Callable[[Store], object]) -> Stage:
-    """Another process writes after the first part."""
+    """Let another process write to the catalogue after the first part."""
 
     @contextmanager
     def stage(what: str, total: int | None) -> Iterator[Progress]:
@@ -349,7 +349,7 @@ def test_pictures_that_come_while_it_runs_are_left_out(
     stored: Store, album: Path, tmp_path: Path, name: str
 ) -> None:
     paint(album / "before.png", "white", shade=8)
-    index(tmp_path / "catalog")  # since the catalogue was opened here
+    index(tmp_path / "catalog")  # indexed after `stored` was opened
 
     def add(store: Store) -> None:
         paint(album / "later.png", "white", shade=9)

@@ -1,4 +1,4 @@
-"""Drives that come and go: what was on one stays known, whatever number the system gives to which."""
+"""Drives that come and go: files stay known while a drive is away, whatever device number it gets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Mounted = dict[str, int]
 
 @pytest.fixture
 def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
-    """Numbers of devices by parts of paths, as if drives were mounted there; the last that fits counts."""
+    """Fake device numbers by parts of paths, as if drives were mounted there; the last match counts."""
     devices: Mounted = {}
     found, stat = listing._listed_file, Path.stat
 
@@ -50,7 +50,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
 
 @pytest.fixture
 def media(tmp_path: Path, mounted: Mounted) -> Path:
-    """A folder with two drives in it, and a picture of its own."""
+    """A folder that contains two drives and one picture outside of them."""
     media = tmp_path / "media"
     for drive, shade in (("one", 1), ("two", 50)):
         for number, name in enumerate(("a.png", "holiday/b.png", "holiday/c.png")):
@@ -86,14 +86,14 @@ def test_a_drive_that_went_away(tmp_path: Path, media: Path, mounted: Mounted, l
     encoder = ToyEncoder()
     outcome = index(tmp_path / "catalog", media, encoder=encoder)
     assert (outcome.embedded, outcome.retained) == (0, 0)
-    assert encoder.calls == [("images", 2)]  # the golden pictures alone
+    assert encoder.calls == [("images", 2)]  # only the golden pictures
     if left != "a folder with another picture":
         assert content(tmp_path / "catalog") == before
 
 
 def test_a_number_that_another_drive_got(tmp_path: Path, media: Path, mounted: Mounted) -> None:
     unmount(media, "one", mounted)
-    mounted["/media/two/"] = 11  # it was the other one's
+    mounted["/media/two/"] = 11  # the number of the other drive before
     for _ in range(3):
         outcome = index(tmp_path / "catalog", media)
         assert (outcome.removed, outcome.retained, outcome.same) == (0, 3, 4)

@@ -1,4 +1,4 @@
-"""A file is known by its bytes where inode, size and time lie; what is only touched is not embedded again."""
+"""File identity: content decides where inode, size and time mislead; touched files are not embedded again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERIFY = IntakeSettings(verify=True)
 
 
 def bitmap(path: Path, colour: str) -> Path:
-    """A picture whose file has the size of every other one; written, not renamed, and dated."""
+    """Write a picture whose file has a fixed size and time, in place (no rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (16, 12), COLOURS[colour]).save(path, "BMP")
     os.utime(path, ns=(TIME, TIME))
@@ -40,7 +40,7 @@ def frames(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def same_inode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file has the inode of the first one, as where a file system gives them out again."""
+    """Give every file the same inode, as a file system does that reuses inode numbers."""
     found = listing._listed_file
 
     def reused(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> ListedFile:
@@ -50,7 +50,7 @@ def same_inode(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def embedded_as(catalog: Path, encoder: ToyEncoder, path: Path) -> float:
-    """Cosine of a file's vector to the picture that is in it."""
+    """Cosine between the stored vector of a file and the picture that it contains."""
     store = Store.open(catalog)
     assert store.active is not None
     number = store.database.all("SELECT content FROM files WHERE path = ?", (os.fsencode(path),))[0][0]
@@ -135,7 +135,7 @@ def test_what_is_only_touched_is_read_and_not_embedded(tmp_path: Path, frames: P
     encoder = ToyEncoder()
     outcome = index(tmp_path / "catalog", frames, encoder=encoder)
     assert (outcome.checked, outcome.copies, outcome.embedded, outcome.differing) == (1, 0, 0, [])
-    assert encoder.calls == [("images", 2)]  # the golden pictures alone
+    assert encoder.calls == [("images", 2)]  # only the golden pictures
     assert content(tmp_path / "catalog") == before
     outcome = index(tmp_path / "catalog", frames)
     assert (outcome.checked, outcome.same) == (0, 2)
@@ -155,7 +155,7 @@ def test_verifying_reads_everything_and_says_what_differs(
 ) -> None:
     outcome = index(tmp_path / "catalog", frames, settings=VERIFY)
     assert (outcome.checked, outcome.differing, outcome.embedded) == (2, [], 0)
-    # A block that went bad on the device changes no time at all.
+    # A block that goes bad on the device changes no time at all.
     state = (frames / "frame2.bmp").stat()
     bitmap(frames / "frame2.bmp", "blue")
     found = listing._listed_file

@@ -1,4 +1,4 @@
-"""Indexed paths: one spelling for each, rules of the nearest one, taken out for good, and moved."""
+"""Indexed paths (roots): one spelling each, rules of the nearest root, removal, and moves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def names(catalog: Path) -> set[Path]:
     return {Path(str(path, "utf-8")) for path, _ in content(catalog)}
 
 
-# ---------------------------------------------------------------------------------------- nested ones
+# --------------------------------------------------------------------------------------- nested roots
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_both_names_that_an_earlier_version_kept_become_one(tmp_path: Path, link
     assert not index(tmp_path / "catalog").changed
 
 
-# ------------------------------------------------------------------------------------------- taken out
+# --------------------------------------------------------------------------------------- removed roots
 
 
 def test_what_was_taken_out_stays_out_until_it_is_named(tmp_path: Path, album: Path) -> None:
@@ -180,7 +180,7 @@ def test_what_was_taken_out_stays_out_until_it_is_named(tmp_path: Path, album: P
     ]
     assert (
         index(tmp_path / "catalog", album / "sub" / "raw").embedded == 1
-    )  # what is inside may be named, too
+    )  # a path inside it may be named, too
     assert not index(tmp_path / "catalog").changed
     assert index(tmp_path / "catalog", album / "sub").embedded == 2
     assert index(tmp_path / "catalog", album / "x.png").embedded == 1
@@ -196,7 +196,7 @@ def test_nothing_of_that_name(tmp_path: Path, album: Path) -> None:
         forget(tmp_path / "catalog", album / "thunbs")
     assert len(names(tmp_path / "catalog")) == 5
     assert forget(tmp_path / "catalog", album) == 5
-    assert forget(tmp_path / "catalog", album) == 0  # known to be taken out
+    assert forget(tmp_path / "catalog", album) == 0  # known to be removed
 
 
 def test_what_is_on_disk_may_be_left_out_before_it_is_indexed(tmp_path: Path, album: Path) -> None:

@@ -1,4 +1,4 @@
-"""A catalogue that holds together, and each way in which one may not."""
+"""Integrity check of a catalogue: a sound one passes, and every kind of damage is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.toys import COLOURS, ToyEncoder, picture
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """Six colours, one of them twice, and a file that is no picture."""
+    """Six colours, one of them twice, and a file that is not a picture."""
     album = tmp_path / "album"
     album.mkdir()
     for colour in COLOURS:

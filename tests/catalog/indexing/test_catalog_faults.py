@@ -1,4 +1,4 @@
-"""Where tags, ratings and vectors were lost at the seams of two operations: each seam holds now."""
+"""Regressions: tags, ratings and vectors that were lost when two operations interacted."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def test_a_half_written_file_passes_nothing_on_to_another_picture(tmp_path: Path
 
 
 def test_rows_of_another_process_are_seen(tmp_path: Path) -> None:
-    """A file becomes a copy of a picture that another process has indexed since this one looked."""
+    """A file becomes a copy of a picture that another process has indexed after this store was opened."""
     picture, _ = painted(tmp_path, "photo.png", "other.png")
     rate_all(tmp_path, {picture: 5})
     store = Store.open(tmp_path / "catalog")
     new = paint(tmp_path / "pictures" / "new.png", "green")
-    index(tmp_path / "catalog", new)  # by a store of its own
+    index(tmp_path / "catalog", new)  # with its own store
     paint(picture, "yellow")
     paint(tmp_path / "pictures" / "another.png", "yellow")
     outcome = index_pictures(store, ToyEncoder(), [tmp_path / "pictures"])

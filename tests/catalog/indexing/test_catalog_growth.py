@@ -1,4 +1,4 @@
-"""Work grows with the change and not with its square: operations are counted at n and at 2n."""
+"""Work grows linearly with the change, not quadratically: operations are counted at n and at 2n."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from diptych.catalog.store.folder_rules import FolderRules
 from tests.catalog.catalogs import index
 from tests.toys import ToyEncoder, picture_bytes
 
-MOST = 2.6  # of twice the work; a square gives 4
-_STEP = 10  # instructions of SQLite's machine that count as one
+MOST = 2.6  # bound for twice the work; quadratic work gives 4
+_STEP = 10  # instructions of SQLite's virtual machine that count as one
 
 
 class Counter:
-    """Instructions of the database and calls of Python functions, built-in ones among them."""
+    """Count instructions of the database and calls of Python functions, built-in ones included."""
 
     def __init__(self) -> None:
         self.instructions = self.calls = 0
@@ -45,7 +45,7 @@ class Counter:
 
 
 def album(tmp_path: Path, count: int) -> tuple[Store, Path]:
-    """A catalogue of so many files in so many folders, all of one picture."""
+    """A catalogue with this number of files in this number of folders, all of one picture."""
     home = tmp_path / f"album-{count}"
     data = picture_bytes("red")
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Indexing: what is on disk and what the catalogue holds are the same, however the disk came to be so."""
+"""Indexing: after every kind of change on the disk, the catalogue holds what is on the disk."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_second_run_reads_nothing(tmp_path: Path, pictures: Path) -> None:
     encoder = ToyEncoder()
     outcome = index(tmp_path / "catalog", pictures, encoder=encoder)
     assert (outcome.embedded, outcome.copies, outcome.same) == (0, 0, 6)
-    assert encoder.calls == [("images", 2)]  # the golden pictures alone
+    assert encoder.calls == [("images", 2)]  # only the golden pictures
 
 
 def test_without_paths_it_indexes_what_it_indexed_before(tmp_path: Path, pictures: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path, pictures: Path) -> None:
     assert index(tmp_path / "catalog", pictures).embedded == 1
     assert set(search(tmp_path / "catalog", "blue")[:2]) == {"red.png", "blue.png"}
     store = Store.open(tmp_path / "catalog")
-    assert len(store) == 6  # the red picture is in no file any more
+    assert len(store) == 6  # no file contains the red picture any more
     assert store.active is not None
     assert int(store.active.dead.sum()) == 1
     store.close()
@@ -149,7 +149,7 @@ def test_a_missing_path_is_told_and_loses_nothing(tmp_path: Path, pictures: Path
     with pytest.raises(InputError, match="there is no such file or folder"):
         index(tmp_path / "catalog", pictures)
     paint(tmp_path / "other" / "new.png", "red", shade=9)
-    outcome = index(tmp_path / "catalog")  # what was remembered: the rest goes on
+    outcome = index(tmp_path / "catalog")  # a remembered path: the others are still indexed
     assert outcome.unlisted == [(pictures, "it is not there")]
     assert (outcome.embedded, outcome.removed) == (1, 0)
     assert len(search(tmp_path / "catalog", "red")) == 7
@@ -224,7 +224,7 @@ def test_another_encoder_is_refused(tmp_path: Path, pictures: Path) -> None:
 
 
 class Rotated(ToyEncoder):
-    """The same colours, other axes."""
+    """An encoder with the same colours on other axes."""
 
     def _rows(self, rows: object) -> np.ndarray:
         return np.roll(super()._rows(rows), 1, axis=1)  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def test_embedding_again_waits_for_pictures_that_cannot_be_reached(tmp_path: Pat
 
 
 class Constant(ToyEncoder):
-    """Every picture the same vector, as a broken driver gave someone."""
+    """An encoder that gives every picture the same vector, as a broken driver once did."""
 
     def encode_images(self, images: object) -> np.ndarray:
         rows = super().encode_images(images)  # type: ignore[arg-type]
@@ -295,7 +295,7 @@ def test_settings_of_limits_reach_the_decoder(tmp_path: Path, pictures: Path) ->
 
 
 def archive(path: Path, files: dict[str, bytes]) -> Path:
-    """A zip or tar, by its name."""
+    """A zip or tar file, by its suffix."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as zipped:
             for name, data in files.items():
@@ -348,7 +348,7 @@ def test_an_archive_that_was_half_read_is_listed_again(tmp_path: Path, pictures:
     archive(pictures / "some.tar", {f"{n}.png": picture_bytes((n, 2, 3)) for n in range(5)})
     index(tmp_path / "catalog", pictures)
     store = Store.open(tmp_path / "catalog")
-    store.forget([(os.fsencode(pictures / "some.tar"), "3.png")])  # as if a killed run had not got to it
+    store.forget([(os.fsencode(pictures / "some.tar"), "3.png")])  # as if a run had been killed before it
     store.close()
     assert index(tmp_path / "catalog", pictures).embedded == 1
 

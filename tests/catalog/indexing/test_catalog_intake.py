@@ -1,4 +1,4 @@
-"""Nothing that is found on the way ends a run: libraries that are missing, texts that no database keeps."""
+"""Intake: missing libraries and text that a database cannot store never end a run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def found(catalog: str | Path, where: Filter) -> list[CatalogEntry]:
 def test_texts_that_no_database_keeps(
     tmp_path: Path, pictures: Path, request: pytest.FixtureRequest, kind: str
 ) -> None:
-    """Halves of characters and NUL, in sidecars, in names of members and in what is asked for."""
+    """Lone surrogates and NUL characters in sidecars, in names of members and in queries."""
     catalog: str | Path = tmp_path / "catalog"
     if kind == "postgres":
         new_database: Callable[[], str] = request.getfixturevalue("new_database")

@@ -1,4 +1,4 @@
-"""SIGKILL at random instants: the catalogue opens, holds together, and ends as if never killed."""
+"""SIGKILL at random instants: the catalogue opens, is consistent, and ends as if never killed."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def start(catalog: str | Path, folder: Path, identity: str, *more: str) -> subpr
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process to end; its status."""
+    """Wait for a process to end and return its status."""
     process.communicate(timeout=HANG)
     return process.returncode
 
 
 def holds_together(catalog: Path) -> None:
     if (catalog / "catalog.sqlite").exists():
-        store = Store.create(catalog)  # as the next run opens it
+        store = Store.create(catalog)  # the next run would open it in this way
         faults = check(store)
         store.close()
         assert faults == []
 
 
 class Killer:
-    """Runs commands to their end, killing them at random instants on the way."""
+    """Run commands to their end, after killing them at random instants."""
 
     def __init__(self, catalog: Path, folder: Path, seed: int) -> None:
         self.catalog, self.folder = catalog, folder
@@ -51,8 +51,8 @@ class Killer:
         self.killed = 0
 
     def run(self, identity: str, *more: str, kills: int) -> None:
-        """Kill `kills` runs at instants all over their length, then let one come to its end."""
-        length = 0.5  # seconds of work, learned on the way
+        """Kill the command at `kills` random instants of its run time, then let one run finish."""
+        length = 0.5  # seconds of a whole run, measured
         while True:
             process = start(self.catalog, self.folder, identity, *more)
             if kills == 0:
@@ -71,7 +71,7 @@ class Killer:
 
 
 def change(folder: Path, seed: int) -> None:
-    """Add, delete, rename and overwrite some pictures, some of them in an archive."""
+    """Add, delete, rename and overwrite some pictures, some of them inside an archive."""
     chance = random.Random(seed)
     names = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg"))
     chance.shuffle(names)
@@ -81,13 +81,13 @@ def change(folder: Path, seed: int) -> None:
     for path in names[30:60]:
         path.rename(folder / f"moved-{seed}" / path.name)
     for number, path in enumerate(names[60:80]):
-        paint(path, "white", shade=10_000 * seed + number)  # a PNG whatever its name
+        paint(path, "white", shade=10_000 * seed + number)  # a PNG despite its suffix
         os.utime(path, (10**9 + seed, 10**9 + seed))
     for path in names[80:90]:
         shutil.copy(path, path.with_name(f"copy-{seed}-{path.name}"))
     fill(folder / f"new-{seed}", 40, 20_000 + 1000 * seed)
     with zipfile.ZipFile(folder / "shelf.zip", "w") as shelf:
-        for number in range(12):  # half of the names stay, and their pictures change
+        for number in range(12):  # half of the names stay, but their pictures change
             name = f"{number + 6 * seed}.png"
             picture = paint(folder.with_name("packing.png"), "blue", shade=30_000 + 100 * seed + number)
             shelf.write(picture, name)
@@ -99,7 +99,7 @@ def fill(folder: Path, count: int, first: int) -> None:
 
 
 def life(tmp_path: Path, kills: int, seed: int) -> int:
-    """Index, change the folder, embed again, change it again: with kills in each, against none at all."""
+    """Index, change, embed again, change again: kills in each step; compared with an undisturbed run."""
     folder, catalog = tmp_path / "pictures", tmp_path / "catalog"
     (folder / "broken.png").write_bytes(b"broken")
     killer = Killer(catalog, folder, seed)

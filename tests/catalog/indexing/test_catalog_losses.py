@@ -1,4 +1,4 @@
-"""What must not be lost: other people's folders, another process's space, pictures of a missing drive."""
+"""Data that must not be lost: foreign folders, the space of another process, pictures on a missing drive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.toys import ToyEncoder
 
 
 class Other(ToyEncoder):
-    """An encoder with other vectors."""
+    """An encoder with different vectors."""
 
     def encode_images(self, images: object) -> object:
         return -super().encode_images(images)  # type: ignore[arg-type, operator]
@@ -36,13 +36,13 @@ OTHER, THIRD = Other(identity="sha256:other"), Other(identity="sha256:third")
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Six pictures, of one colour each, in a catalogue."""
+    """Six pictures, one per colour, in a catalogue."""
     colours(tmp_path / "album")
     index(tmp_path / "catalog", tmp_path / "album")
     return tmp_path / "album"
 
 
-# ------------------------------------------------------------------------------------------ other people's
+# ------------------------------------------------------------------------------------------- foreign files
 
 
 def test_only_what_a_space_writes_is_swept(tmp_path: Path, album: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_catalogue_is_not_made_among_other_things(tmp_path: Path) -> None:
 
 
 def test_the_number_of_a_space_is_never_given_out_again(tmp_path: Path, album: Path) -> None:
-    """One run fills a space; another gives it up and begins its own. The first must not write into that."""
+    """A run fills a space; another drops it and starts its own. The first must not write into the new one."""
     first, second = Store.open(tmp_path / "catalog"), Store.open(tmp_path / "catalog")
     filling = space_for(first, OTHER, "other", reembed=True)
     third = space_for(second, THIRD, "third", reembed=True)
@@ -94,7 +94,7 @@ def test_a_space_that_another_process_put_into_use_is_not_given_up(tmp_path: Pat
     late = Store.open(tmp_path / "catalog")
     stale = space_for(late, OTHER, "other", reembed=True)
     index(tmp_path / "catalog", album, encoder=OTHER, reembed=True)
-    drop_space(late, stale)  # as it was before: filling
+    drop_space(late, stale)  # as it was when it was opened: filling
     assert late.active is not None
     assert (late.active.info.identity, len(late)) == ("sha256:other", 6)
     late.close()
@@ -112,7 +112,7 @@ def test_two_that_replace_at_once(tmp_path: Path, album: Path) -> None:
 def test_two_that_begin_with_two_models(tmp_path: Path) -> None:
     one, two = Store.create(tmp_path / "catalog"), Store.open(tmp_path / "catalog")
     space_for(one, ToyEncoder(), "toy")
-    two.active = None  # it looked before the first had begun
+    two.active = None  # opened before the first process began
     golden = np.eye(4, 6, dtype=np.float32)
     with pytest.raises(CatalogError, match="another process is filling"):
         two.begin_space("sha256:other", "other", golden)
@@ -183,14 +183,14 @@ def test_an_archive_that_cannot_be_read_any_more_keeps_its_pictures(tmp_path: Pa
     assert len(search(tmp_path / "catalog", "red")) == 3
 
 
-# ---------------------------------------------------------------------------------------- drives that go
+# ---------------------------------------------------------------------------------------- missing drives
 
 
 def test_a_drive_missing_inside_a_path_is_no_deletion(tmp_path: Path, album: Path) -> None:
     colours(album / "mount")
     index(tmp_path / "catalog", album)
     shutil.rmtree(album / "mount")
-    (album / "mount").mkdir()  # the place of a drive that is not there
+    (album / "mount").mkdir()  # the mount point of a drive that is away
     (album / "red.png").unlink()
     outcome = index(tmp_path / "catalog", album)
     assert (outcome.removed, outcome.retained) == (1, 6)
@@ -226,7 +226,7 @@ def test_a_read_that_fails_once_keeps_content_vector_and_tags(
 ) -> None:
     from diptych.catalog.indexing import reading
 
-    os.utime(album / "red.png", ns=(1, 1))  # changed, and then the host is down
+    os.utime(album / "red.png", ns=(1, 1))  # changed, and then the file server is down
     read = reading.read_source
 
     def down(source: Path, limits: object) -> bytes:
@@ -270,7 +270,7 @@ def test_a_reader_who_may_not_write_sees_what_a_writer_is_adding(
     writer.close()
 
 
-# --------------------------------------------------------------------------------------------- embed anew
+# ---------------------------------------------------------------------------------------- embedding again
 
 
 def test_what_keeps_a_new_model_from_its_place_is_told(tmp_path: Path, album: Path) -> None:
@@ -280,7 +280,7 @@ def test_what_keeps_a_new_model_from_its_place_is_told(tmp_path: Path, album: Pa
     for _ in range(2):
         outcome = index(tmp_path / "catalog", album, encoder=OTHER, reembed=True)
         assert outcome.lacking == [(album / "gone" / "x.png", "")]
-    assert len(search(tmp_path / "catalog", "red")) == 7  # the old one is in use
+    assert len(search(tmp_path / "catalog", "red")) == 7  # the old space is still in use
     outcome = index(tmp_path / "catalog", album, encoder=OTHER, reembed=True, remove_gone=True)
     assert not outcome.lacking
     assert len(search(tmp_path / "catalog", "red", encoder=OTHER)) == 6
@@ -313,7 +313,7 @@ def test_a_picture_that_the_new_model_is_not_shown_stays_known(
 
 
 def test_golden_vectors_that_differ_are_mended_by_embedding_anew(tmp_path: Path, album: Path) -> None:
-    changed = Other()  # of the same identity as the catalogue's
+    changed = Other()  # with the identity of the catalogue's encoder
     with pytest.raises(CatalogError, match="embed again with --reembed"):
         index(tmp_path / "catalog", album, encoder=changed)
     assert index(tmp_path / "catalog", album, encoder=changed, reembed=True).embedded == 6
@@ -323,7 +323,7 @@ def test_golden_vectors_that_differ_are_mended_by_embedding_anew(tmp_path: Path,
     store.close()
 
 
-# ----------------------------------------------------------------------------------------- what is left out
+# ------------------------------------------------------------------------------------------- excluded paths
 
 
 def test_what_was_left_out_stays_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Signs of life: a run that lists, indexes or rests is known to be there, and one that died is not."""
+"""Heartbeats of indexing runs: a run that lists, indexes or waits counts as alive, a dead one does not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.catalog.catalogs import colours, index
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1e9
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def seen(catalog: Path) -> bool:
-    """Whether another run sees one that is alive."""
+    """Whether another run sees a live run."""
     store = Store.open(catalog)
     try:
         with registered_run(store) as (others, _):
@@ -68,9 +68,9 @@ def test_progress_is_a_sign_of_life(tmp_path: Path, clock: Clock) -> None:
             advance(1)
             assert seen(tmp_path / "catalog")
         clock.now += ALIVE * 1.1
-        assert not seen(tmp_path / "catalog")  # taken for dead
+        assert not seen(tmp_path / "catalog")  # counts as dead
         advance(1)
-        assert seen(tmp_path / "catalog")  # it stood still, as a laptop that sleeps
+        assert seen(tmp_path / "catalog")  # it was only suspended, as on a sleeping laptop
     assert not seen(tmp_path / "catalog")
     store.close()
 
@@ -88,7 +88,7 @@ def test_a_sign_is_not_written_each_time(
             clock.now += BEAT / 100
             beat()
         assert 9 <= len(written) <= 11
-        clock.now -= 1e6  # a clock that is set back
+        clock.now -= 1e6  # the clock is set back
         beat()
         assert 10 <= len(written) <= 12
     store.close()

@@ -1,4 +1,4 @@
-"""What real disks do: odd files, a full device, a folder that may not be written to, a damaged catalogue."""
+"""Problems of real disks: odd files, a full device, a read-only folder, a damaged catalogue."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_odd_files_are_indexed_or_listed_with_a_reason(tmp_path: Path) -> None:
             assert name not in reasons, (name, reasons[name])
             assert known[name] == (*told.size, None), name
     assert set(known) <= set(expected)
-    index(tmp_path / "catalog", folder)  # a second run makes nothing of them either
+    index(tmp_path / "catalog", folder)  # a second run changes nothing either
     assert index(tmp_path / "catalog", folder).embedded == 0
 
 
@@ -67,7 +67,7 @@ def test_eight_orientations_give_one_vector(tmp_path: Path) -> None:
 
 
 class Full:
-    """`os.write` on a device that fills up after so many bytes."""
+    """Replacement of `os.write` for a device that is full after `room` bytes."""
 
     def __init__(self, room: int) -> None:
         self.room, self.write = room, os.write
@@ -143,7 +143,7 @@ def test_a_catalogue_that_may_not_be_written_to_can_be_searched(
 def test_pictures_on_a_drive_that_goes_away_while_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every read fails from the fourth on, as on a network drive: nothing is lost, and --retry goes on."""
+    """A network drive fails from the fourth read on: nothing is lost, and --retry reads the rest."""
     from diptych.catalog.indexing import reading
 
     colours(tmp_path / "pictures")
@@ -161,7 +161,7 @@ def test_pictures_on_a_drive_that_goes_away_while_they_are_read(
         away.setattr(reading, "read_source", goes_away)
         outcome = index(tmp_path / "catalog", tmp_path / "pictures")
     assert (outcome.embedded, outcome.failed) == (3, 3)
-    assert index(tmp_path / "catalog", tmp_path / "pictures").same == 6  # the files have not changed
+    assert index(tmp_path / "catalog", tmp_path / "pictures").same == 6  # the files are unchanged
     again = index(tmp_path / "catalog", tmp_path / "pictures", settings=IntakeSettings(retry=True))
     assert (again.embedded, again.failed, again.same) == (3, 0, 3)
 
@@ -199,7 +199,7 @@ def test_rows_behind_the_last_that_counts_are_written_over(tmp_path: Path) -> No
     index(tmp_path / "catalog", tmp_path / "pictures")
     segment = next((tmp_path / "catalog").glob("space-*/*.f16"))
     with segment.open("ab") as file:
-        file.write(np.full(4 * 5 + 3, 7, "<f2").tobytes())  # what a killed writer may leave
+        file.write(np.full(4 * 5 + 3, 7, "<f2").tobytes())  # a killed writer may leave such rows
     paint(tmp_path / "pictures" / "new.png", "red", shade=9)
     set_time(tmp_path / "pictures" / "new.png", 10**9)
     index(tmp_path / "catalog", tmp_path / "pictures")

@@ -1,4 +1,4 @@
-"""Watching: what is listed again when something changes, and nothing that a run by hand would leave out."""
+"""Watching folders: which folders are listed again after a change, with the exclusions of a normal run."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_file_is_watched_alone(home: Path) -> None:
 
 
 class Told:
-    """`watchfiles.watch` that tells of these changes; an error among them is raised."""
+    """Replacement of `watchfiles.watch` that reports these changes; an exception among them is raised."""
 
     def __init__(self, *told: set[tuple[int, str]] | Exception) -> None:
         self.told = iter(told)
@@ -141,14 +141,14 @@ def test_after_an_error_everything_is_compared(home: Path, monkeypatch: pytest.M
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
 def test_a_name_that_is_no_utf8(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the library really tells of it."""
+    """With the real library and its real events."""
     monkeypatch.setattr(watch, "DEBOUNCE", 100)
     monkeypatch.setattr(watch, "_STEP", 100)
     seen = threading.Event()
 
     def write() -> None:
         number = 0
-        while not seen.wait(0.05):  # the watch may not have begun
+        while not seen.wait(0.05):  # the watch may not have started yet
             number += 1
             (home / os.fsdecode(b"caf\xe9%d.png" % number)).touch()
 

@@ -1,4 +1,4 @@
-"""A watch survives what a run survives: unreadable folders, limits of the system, drives that come and go."""
+"""Watching continues in spite of unreadable folders, system limits, and drives that come and go."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Event = tuple[int, str]
 
 
 class System:
-    """`watchfiles.watch` that tells of these events, one call after another; an error is raised."""
+    """Replacement of `watchfiles.watch`: one list of events per call; an exception in it is raised."""
 
     def __init__(self, *calls: list[set[Event] | Exception]) -> None:
         self.calls = iter(calls)
@@ -65,7 +65,7 @@ def test_a_folder_nobody_may_read(home: Path, monkeypatch: pytest.MonkeyPatch) -
     denied = PermissionError(13, "Permission denied", "lost+found")
     system = System([denied], [changed(home / "sub" / "a.jpg")] * 2)
     found, notes = listed(monkeypatch, system, home)
-    assert found == [[home], [home / "sub"]]  # what the first call may have missed, then the change
+    assert found == [[home], [home / "sub"]]  # first whatever the failed call missed, then the change
     assert notes == []
     assert system.watched[:2] == [
         ({home}, True),
@@ -135,7 +135,7 @@ def test_a_path_that_comes_back(home: Path, tmp_path: Path, monkeypatch: pytest.
 
     system = System(events(), [set(), set()])  # type: ignore[arg-type]
     found, _ = listed(monkeypatch, system, home, drive)
-    assert found == [[home, drive]] * 2  # at once, and when it is watched
+    assert found == [[home, drive]] * 2  # at the return of the path, and at the start of its watch
     assert [homes for homes, _ in system.watched[:2]] == [{home}, {home, drive}]
 
 

@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 
 def planted(groups: int, each: int, dim: int = 24, noise: float = 0.08) -> tuple[Floats, NDArray[np.intp]]:
-    """Unit rows around far centres, and whose each is."""
+    """Unit rows around distant centres, and the cluster of each row."""
     draw = np.random.default_rng(1)
     centres = np.linalg.qr(draw.normal(size=(dim, dim)))[0][:groups]
     whose = draw.permutation(np.repeat(np.arange(groups), each))
@@ -44,7 +44,7 @@ def planted(groups: int, each: int, dim: int = 24, noise: float = 0.08) -> tuple
 
 
 def agree(found: NDArray[np.intp], true: NDArray[np.intp]) -> bool:
-    """Whether two ways of grouping are one, whatever the numbers."""
+    """Whether two clusterings are equal up to their numbering."""
     pairs = set(zip(found.tolist(), true.tolist(), strict=True))
     return len(pairs) == len(set(found.tolist())) == len(set(true.tolist()))
 
@@ -78,7 +78,7 @@ def test_equal_rows_are_no_trouble() -> None:
 
 def test_a_projection_keeps_what_differs() -> None:
     rows, whose = planted(5, 30)
-    shifted = rows + np.float32(3)  # what all rows share tells nothing
+    shifted = rows + np.float32(3)  # the common part of all rows carries no information
     short = Projection.of(shifted.astype(np.float16), 8).short(shifted)
     assert short.shape == (150, 8)
     same = whose[:, None] == whose[None]
@@ -124,7 +124,7 @@ def test_the_graph_is_the_same_both_ways() -> None:
 
 
 def pushes(count: int) -> tuple[Floats, Floats]:
-    """What `_repel` finds for rows at random places, and the sum over all pairs."""
+    """Forces from `_repel` for random positions, and the exact sum over all pairs."""
     places = (np.random.default_rng(0).normal(size=(2, count)) * 12).astype(np.float32)
     apart = places[:, :, None] - places[:, None]
     near = 1 / (1 + (apart**2).sum(0))
@@ -169,11 +169,11 @@ def test_equal_rows_have_places_too() -> None:
     assert np.isfinite(places).all()
 
 
-# ------------------------------------------------------------------------------------------------ words
+# ------------------------------------------------------------------------------------ names of clusters
 
 
 def test_names_are_telling_and_come_once() -> None:
-    # Everything fits "a thing" best; each cluster has a word of its own beside it.
+    # "a thing" fits everything best; each cluster also has a word of its own.
     shares = np.float32([[0.6, 0.3, 0.05, 0.05], [0.6, 0.05, 0.3, 0.05], [0.6, 0.05, 0.05, 0.3]])
     names = name_clusters(["a thing", "a dog", "the sea", "an owl"], shares, np.array([5, 50, 500]))
     assert [name[0] for name in names] == ["dog", "sea", "owl"]
@@ -198,7 +198,7 @@ def test_shares_are_those_of_a_classifier() -> None:
 def test_the_words_that_come_along() -> None:
     words = read_words()
     assert len(words) == len(set(words)) > 900
-    # People taken for animals is the oldest harm such names have done.
+    # Calling people animals is the best-known harm of automatic labels.
     assert not {"a gorilla", "a chimpanzee", "a monkey", "a pig", "a rat"} & set(words)
 
 

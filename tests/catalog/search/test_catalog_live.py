@@ -1,4 +1,4 @@
-"""A `Searcher` that stays open: it follows the catalogue, and several threads use it at once."""
+"""A long-lived `Searcher`: it follows changes of the catalogue and is used by several threads at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.catalog.search.test_catalog_search import write_anew
 from tests.toys import COLOURS, ToyEncoder
 from tests.waiting import HANG
 
-IDENTITY = "toy:0"  # as `indexer` has it
+IDENTITY = "toy:0"  # the identity that `indexer` uses
 ALL = SearchOptions(cutoff=None, collapse=False, limit=500)
 THREADS = 4
 
@@ -33,7 +33,7 @@ def encoder() -> ToyEncoder:
 
 
 class Scattered(ToyEncoder):
-    """Everything somewhere by chance, so that relevances are between 0 and 1."""
+    """An encoder with random vectors, so that relevances lie between 0 and 1."""
 
     def _rows(self, colours: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
         rows = np.stack(
@@ -47,7 +47,7 @@ class Scattered(ToyEncoder):
 
 @pytest.fixture(params=["files", "postgres"])
 def new_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Place]:
-    """Call it for where to make a catalogue."""
+    """A function that returns the location of a new catalogue."""
     if request.param == "files":
         return lambda: tmp_path / "catalog"
     new_database: Callable[[], str] = request.getfixturevalue("new_database")
@@ -56,7 +56,7 @@ def new_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], 
 
 @pytest.fixture
 def catalog(new_catalog: Callable[[], Place], tmp_path: Path) -> Place:
-    """A catalogue of one picture of each colour."""
+    """A catalogue with one picture of each colour."""
     place = new_catalog()
     colours(tmp_path / "pictures")
     index(place, tmp_path / "pictures", encoder=encoder())
@@ -71,12 +71,12 @@ def asking(catalog: Place) -> Iterator[Searcher]:
 
 
 def hits(asking: Searcher, query: str = "red", options: SearchOptions = ALL) -> dict[str, float]:
-    """Names and relevances."""
+    """Names and relevances of the hits."""
     return {hit.entry.path.name: hit.relevance for hit in asking.search(query, options).hits}
 
 
 def fresh(catalog: Place, query: str = "red") -> dict[str, float]:
-    """The same by a searcher made now."""
+    """The hits of a newly created searcher."""
     store = Store.open(catalog)
     try:
         return hits(Searcher(store, encoder()), query)
@@ -138,7 +138,7 @@ def test_tags_and_vectors_written_anew(asking: Searcher, catalog: Place) -> None
 
 
 class Asking:
-    """Threads that search with one searcher until they are told to end, and what went wrong in them."""
+    """Threads that search with one searcher until they are stopped, and the errors that they met."""
 
     def __init__(self, asking: Searcher) -> None:
         self.asking, self.errors, self.answers = asking, list[BaseException](), 0
@@ -231,7 +231,7 @@ def test_a_connection_ends_with_its_thread() -> None:
         thread.start()
         thread.join(timeout=HANG)
     assert [one.is_open for one in opened] == [True, False, False, False]
-    ours.close()  # as a server does that is started anew
+    ours.close()  # as a restarted server would do
     assert connections.of_this_thread() is opened[-1] is not ours
     connections.close()
     assert not any(one.is_open for one in opened)

@@ -1,4 +1,4 @@
-"""Pages of what fits: bursts shown once, figures that rise and fall, totals, and how much is looked at."""
+"""Pages of results: bursts are shown once, non-monotonic relevances, totals, and the rows examined."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.toys import ToyEncoder
 DIM = 32
 FIRST, SECOND = np.eye(DIM, dtype=np.float32)[
     :2
-]  # what is asked for, and what the everyday texts are near to
+]  # direction of the query, and of the everyday background texts
 
 
 class Towards(ToyEncoder):
-    """Every text lies along the first axis; "nothing" the other way."""
+    """An encoder that puts every text on the first axis, and "nothing" on the opposite side."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([-FIRST if text == "nothing" else FIRST for text in texts])
 
 
 def rows_of(towards: Floats, usual: Floats) -> Floats:
-    """Rows with so much of what is asked for and of what is usual; for the rest, noise."""
+    """Rows with these components along the query and the background; the rest is noise."""
     noise = unit(np.random.default_rng(0).normal(size=(len(towards), DIM - 2)))
     rest = np.sqrt(1 - towards**2 - usual**2)[:, None]
     return np.concatenate([towards[:, None], usual[:, None], rest * noise], axis=1).astype(np.float32)
@@ -59,12 +59,12 @@ def catalogue(folder: Path, rows: Floats, hashes: Sequence[int]) -> Store:
 
 
 def different(count: int) -> list[int]:
-    """Hashes of pictures that do not look the same."""
+    """Hashes of pictures that do not look alike."""
     return [int(one) for one in np.random.default_rng(2).integers(0, 2**64, count, np.uint64)]
 
 
 class Asking:
-    """Asks one catalogue, and counts the searches that takes."""
+    """Search one catalogue, and record the size of each nearest-neighbour search."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.searcher = Searcher(store, Towards(identity="toy:towards", dim=DIM))
@@ -105,7 +105,7 @@ def test_a_burst_does_not_take_the_place_of_others(tmp_path: Path, monkeypatch: 
 
 def test_figures_that_rise_and_fall_end_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     towards = np.linspace(0.55, 0.3, 600)
-    usual = np.where(np.arange(600) % 2, 0.7, 0.0)  # every other row is near to whatever is asked
+    usual = np.where(np.arange(600) % 2, 0.7, 0.0)  # every other row is close to all everyday texts
     store = catalogue(tmp_path, rows_of(towards, usual), different(600))
     ask = Asking(store, monkeypatch)
     answers = {limit: ask(limit=limit) for limit in (20, 150, 200, 300, 400)}

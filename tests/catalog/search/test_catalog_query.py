@@ -1,4 +1,4 @@
-"""Queries: words, pictures, weights and minus signs; texts longer than the encoder reads."""
+"""Search queries: words, pictures, weights and minus signs; texts longer than the context length."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_query_is_the_same_however_it_is_cut(pieces: list[str], data: st.DataO
     assert terms_or_error(" ".join(pieces).split()) == whole
     cut = data.draw(st.integers(0, len(pieces)))
     parts = [" ".join(part) for part in (pieces[:cut], pieces[cut:]) if part]
-    if not any(part[:1] in "+-" and " " in part for part in parts):  # else the shell may have taken quotes
+    if not any(part[:1] in "+-" and " " in part for part in parts):  # the shell may remove quotes
         assert terms_or_error(parts) == whole
 
 
@@ -183,7 +183,7 @@ def test_what_is_shown_of_a_query_reads_as_the_same_query(parts: list[tuple[str,
 
 
 class FiveWords(ToyEncoder):
-    """Reads five words and says so of longer texts."""
+    """An encoder that reads five words and reports longer texts."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         report_long(texts, [len(text.split()) for text in texts], 5, "cut")
@@ -220,7 +220,7 @@ def test_one_word_that_is_too_long_is_cut() -> None:
 def test_terms_are_weighed_by_how_far_they_spread() -> None:
     rng = np.random.default_rng(0)
     sample = rng.standard_normal((500, 4)).astype(np.float32)
-    sample[:, 3] *= 0.05  # the second term's cosines hardly vary
+    sample[:, 3] *= 0.05  # the cosines of the second term hardly vary
     rows = {1: np.eye(4, dtype=np.float32)[0], 2: np.eye(4, dtype=np.float32)[3]}
     terms = [Term("stored", "1"), Term("stored", "2")]
     plain = encode_query(ToyEncoder(), terms, stored=rows.__getitem__)

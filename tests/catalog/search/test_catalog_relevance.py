@@ -1,4 +1,4 @@
-"""The cut-off: what its figure claims, on made-up collections, and that it holds on real pictures."""
+"""Relevance cut-off: its properties on synthetic collections, and its accuracy on real pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def unit(rows: NDArray[Any]) -> Floats:
 
 
 def world(strength: float = 6.0, dim: int = 64) -> tuple[Floats, Floats]:
-    """Three hundred texts, a picture for each of the first two hundred, and a gap between the two kinds."""
+    """300 texts, pictures for the first 200 of them, and a gap between the two modalities."""
     draw = np.random.default_rng(1)
     texts = unit(draw.normal(size=(300, dim)))
     pictures = unit(draw.normal(size=(200, dim)) + strength * texts[:200])
@@ -43,7 +43,7 @@ def best(gauge: RelevanceScale, queries: Floats, pictures: Floats, size: int = 2
     return np.array([gauge.relevance(pictures @ row, pictures, size=size).max() for row in queries])
 
 
-# -------------------------------------------------------------------------------------- what it is for
+# ----------------------------------------------------------------------------------- present or absent
 
 
 @pytest.mark.parametrize("strength", [6.0, 10.0, 20.0])
@@ -96,7 +96,7 @@ def test_a_picture_is_judged_beside_pictures() -> None:
     texts, _ = world()
     draw = np.random.default_rng(3)
     themes = unit(draw.normal(size=(40, 64)))
-    pictures = unit(np.repeat(themes, 5, axis=0) * 8 + draw.normal(size=(200, 64)) + 1)  # all somewhat alike
+    pictures = unit(np.repeat(themes, 5, axis=0) * 8 + draw.normal(size=(200, 64)) + 1)  # with a common part
     pictures = pictures[draw.permutation(200)]
     gauge = RelevanceScale.of(Background(texts), pictures, PICTURE)
     more = unit(themes * 8 + draw.normal(size=(40, 64)) + 1)
@@ -120,7 +120,7 @@ def test_the_toy_encoder_knows_its_colours() -> None:
     assert shown.tolist() == [True, False, True, False]
 
 
-# --------------------------------------------------------------------------------- what it always holds
+# ------------------------------------------------------------------------------------------- invariants
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=20), st.integers(1, 10**9))
@@ -144,7 +144,7 @@ def test_a_higher_cosine_is_never_less_relevant(cosines: list[float], size: int)
 def test_figures_are_numbers_from_0_to_1_whatever_the_rows(
     texts: int, pictures: int, apart: float, parts: tuple[Any, ...], seed: int
 ) -> None:
-    """Constant rows, duplicates, hardly different rows, one row, rows of zeros."""
+    """Constant rows, duplicates, nearly equal rows, a single row, rows of zeros."""
     draw = np.random.default_rng(seed)
     one = draw.normal(size=8) * (seed > 0)
     background = Background((one + apart * draw.normal(size=(texts, 8))).astype(np.float32))
@@ -167,7 +167,7 @@ def test_a_models_scale_and_what_a_picture_adds_to_every_text_cancel(
     scale: float, shift: float, seed: int
 ) -> None:
     texts, pictures = world()
-    extra = shift * np.random.default_rng(seed).normal(size=(len(pictures), 1))  # each picture has its own
+    extra = shift * np.random.default_rng(seed).normal(size=(len(pictures), 1))  # one offset for each picture
     other_texts = np.hstack([texts, np.ones((len(texts), 1))]).astype(np.float32)
     other = np.hstack([scale * pictures, extra]).astype(np.float32)
     gauges = RelevanceScale.of(Background(texts), pictures), RelevanceScale.of(Background(other_texts), other)
@@ -194,13 +194,13 @@ def test_the_largest_of_many_is_as_large_as_drawn() -> None:
 def test_a_sample_foretells_the_whole_collection() -> None:
     draw = np.random.default_rng(5)
     texts = unit(draw.normal(size=(300, 64)))
-    pictures = unit(draw.normal(size=(20_000, 64)))  # nothing fits anything
+    pictures = unit(draw.normal(size=(20_000, 64)))  # no text fits any picture
     whole = RelevanceScale.of(Background(texts), pictures)
     part = RelevanceScale.of(Background(texts), pictures[:500])
     assert part.match(20_000) == pytest.approx(whole.match(20_000), abs=0.35)
 
 
-# ------------------------------------------------------------------------------------ kept and refused
+# ---------------------------------------------------------------------------------- stored and refused
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 100))

@@ -1,4 +1,4 @@
-"""Searching: what is found, what is left out, in which order, on which page."""
+"""Search: matches, filters, order and pages of results."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_a_search_sees_what_was_indexed_meanwhile(asking: Searcher, tmp_path: Pa
 
 
 def write_anew(catalog: Path) -> None:
-    """Another process writes the vectors into a new space, as it does when many rows are dead."""
+    """Another process writes the vectors into a new space, as happens when many rows are dead."""
     store = Store.open(catalog)
     before = store.active
     assert before is not None
@@ -281,7 +281,7 @@ def test_a_space_that_is_replaced_while_it_is_opened(
     def replaced_again(store: Store) -> None:
         if store is asking.store and not times:
             times.append(1)
-            write_anew(catalog)  # the folder that is to be opened is gone
+            write_anew(catalog)  # the folder that it is about to open is gone
         reopen(store)
 
     monkeypatch.setattr(Store, "reopen", replaced_again)

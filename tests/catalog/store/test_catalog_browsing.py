@@ -1,4 +1,4 @@
-"""Pictures listed without a query: orders, pages, filters that say no and or."""
+"""Browsing pictures without a query: orders, pages, and filters with "not" and "or"."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = list(COLOURS)  # red green blue yellow white black
 
 @pytest.fixture(params=["files", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """Six pictures, one a day; tags, ratings and a camera on some of them."""
+    """Six pictures, one per day; tags, ratings and a camera on some of them."""
     place: Place = tmp_path / "catalog"
     if request.param == "postgres":
         place = request.getfixturevalue("new_database")()
@@ -49,7 +49,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     rate(opened.database, [numbers["red"]], 5)
     rate(opened.database, [numbers["blue"], numbers["green"]], 3)
     rate(opened.database, [numbers["white"]], -1)
-    with opened.database.writing():  # the file says otherwise than the person
+    with opened.database.writing():  # the file contradicts the user
         opened.database.run(
             "INSERT INTO ratings (content, origin, rating) VALUES (?, 'file', 1), (?, 'file', 4)",
             (numbers["red"], numbers["black"]),
@@ -76,7 +76,7 @@ def test_orders(store: Store) -> None:
     assert names(store, sort="name") == ["black", "blue", "red", "green", "white", "photo", "yellow"]
     assert names(store, sort="rating") == ["red", "black", "blue", "green", "white", "photo", "yellow"]
     inside = Filter(folders=(Path(str(next_path(store, "yellow").parent)),))
-    assert names(store, inside, sort="name") == ["red", "yellow"]  # by the file that passes
+    assert names(store, inside, sort="name") == ["red", "yellow"]  # by the file that passes the filter
     assert list_pictures(store.active, inside, sort="name").entries[0].path.name == "red.png"  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected date, name or rating"):
         names(store, sort="size")

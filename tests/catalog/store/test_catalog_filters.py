@@ -1,4 +1,4 @@
-"""What filters let through, in files and in PostgreSQL: some pictures pass, and some do not."""
+"""Search filters in SQLite and in PostgreSQL: which pictures pass and which do not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.toys import picture, picture_bytes, tar_bytes
 
 @pytest.fixture(params=["files", "postgres"])
 def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    """Where to make a catalogue."""
+    """The location for a new catalogue."""
     if request.param == "files":
         return tmp_path / "catalog"
     new_database: Callable[[], str] = request.getfixturevalue("new_database")
@@ -36,7 +36,7 @@ Passing = Callable[..., list[str]]
 
 @pytest.fixture
 def passing(catalog: str | Path, tmp_path: Path) -> Iterator[Passing]:
-    """Index what is in the folder `pictures`, then say which files pass a filter."""
+    """Index the folder `pictures`, and return a function that lists the files that pass a filter."""
     stores: list[Store] = []
 
     def names(**wanted: object) -> list[str]:
@@ -101,7 +101,7 @@ def test_places(passing: Passing, tmp_path: Path) -> None:
     assert passing(near=(48.33, 11.5, 5.0)) == ["munich.jpg"]
     assert passing(near=(48.33, 11.5, 100.0)) == ["augsburg.jpg", "munich.jpg"]
     assert passing(near=(-33.33, 151.5, 5.0)) == ["sydney.jpg"]
-    assert passing(near=(48.33, 12.9, 100.0)) == []  # 103 km away, and inside the box
+    assert passing(near=(48.33, 12.9, 100.0)) == []  # 103 km away, but inside the bounding box
 
 
 def test_bytes_and_sides(passing: Passing, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_folder_that_is_nowhere(passing: Passing, tmp_path: Path) -> None:
     for folders in ((tmp_path / "picture",), (tmp_path / "pictures", tmp_path / "picture")):
         with pytest.raises(InputError, match=r"picture: there is no such file or folder, neither on disk"):
             passing(folders=folders)
-    (tmp_path / "pictures").rename(tmp_path / "elsewhere")  # a drive that is not there now
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")  # a drive that is away now
     assert passing(folders=(tmp_path / "pictures" / "a",)) == ["one.png"]
 
 
@@ -165,7 +165,7 @@ def test_names_that_are_no_utf8(passing: Passing, catalog: str | Path, tmp_path:
     assert passing(name="PNG") == sorted(["plain.png", odd])
     assert passing(name="CAF") == [odd]
     assert passing(name="caf\\") == [odd]
-    assert passing(name=odd) == ([odd] if isinstance(catalog, Path) else [])  # PostgreSQL has it in octal
+    assert passing(name=odd) == ([odd] if isinstance(catalog, Path) else [])  # an octal escape in PostgreSQL
 
 
 @settings(max_examples=300)

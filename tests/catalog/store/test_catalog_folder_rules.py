@@ -1,4 +1,4 @@
-"""What a walk leaves out: patterns as rsync matches them, or refused; archives; folders that systems keep."""
+"""Exclusions while folders are walked: rsync patterns, archives, and folders of the operating system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, tags and captions in one normal form, and helpers in any case, in SQLite and in PostgreSQL."""
+"""Unicode normal forms of names, tags and captions, and case of sidecar names, in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_filters_find_either_normal_form_in_any_case(
         Filter(folders=(tmp_path / "p" / new("Möbel") / new("Müller.png"),)),
     ):
         assert hits(place, wanted) == 1, wanted
-    assert hits(place, Filter(name="muller")) == 1  # no accent, and another file
+    assert hits(place, Filter(name="muller")) == 1  # without the accent, and another file
 
 
 def test_a_folder_of_a_drive_that_is_away(place: Place, tmp_path: Path) -> None:
-    """Only the catalogue knows how its name is spelt."""
+    """The spelling of its name is known from the catalogue only."""
     folder = tmp_path / unicodedata.normalize("NFD", "Möbel")
     paint(folder / "a.png", "red")
     index(place, folder)
@@ -91,7 +91,7 @@ def test_helpers_in_capitals(tmp_path: Path) -> None:
         found = file_at(tmp_path / "p" / f"DSC000{number}.PNG")
         assert found is not None
         assert found.sidecar
-    # A caption that changes is read again, as `index` and as `watch` see it.
+    # A changed caption is read again, by `index` and by `watch`.
     (tmp_path / "p" / "DSC0000.TXT").write_text("a tulip")
     os.utime(tmp_path / "p" / "DSC0000.TXT", (10**9, 10**9))
     index(tmp_path / "catalog", tmp_path / "p")

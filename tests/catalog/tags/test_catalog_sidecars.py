@@ -1,4 +1,4 @@
-"""Sidecars in a catalogue: read with their pictures, summed up over copies, followed when they change."""
+"""Sidecars in a catalogue: read with their pictures, merged over copies, and followed when they change."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def takeout(**fields: Any) -> bytes:
 
 
 def entries(place: str | Path) -> dict[str, CatalogEntry]:
-    """Every picture by the name of its first file."""
+    """All pictures by the name of their first file."""
     store = Store.open(place)
     try:
         numbers = [row[0] for row in store.database.all("SELECT id FROM contents ORDER BY id")]
@@ -62,7 +62,7 @@ def passing(place: str | Path, **wanted: Any) -> int:
 
 
 def photograph(path: Path, shade: int = 0, main: dict[int, Any] | None = None, **block: str) -> Path:
-    """A JPEG with these tags in its EXIF."""
+    """A JPEG with these EXIF tags."""
     exif = Image.Exif()
     exif.update(main or {})
     exif.get_ifd(0x8769).update({int(tag[1:], 16): text for tag, text in block.items()})
@@ -148,7 +148,7 @@ def test_copies_have_what_the_sidecars_of_all_of_them_say(tmp_path: Path) -> Non
     entry = entries(catalog)["a.jpg"]
     assert (set(entry.tags), entry.rating) == ({"sea", "sand"}, 2)
     assert entry.taken_from == "file time"
-    # Moved with its sidecar, and then without.
+    # Moved together with its sidecar, and then without it.
     paint(home / "sub" / "other.png", "red")
     index(catalog, home)
     for name in ("a.jpg", "a.jpg.xmp"):
@@ -161,7 +161,7 @@ def test_copies_have_what_the_sidecars_of_all_of_them_say(tmp_path: Path) -> Non
 
 
 def test_whose_word_counts(tmp_path: Path) -> None:
-    """EXIF's original date before a sidecar's, and a sidecar's before that of an edit."""
+    """Priority: EXIF's original date, then the sidecar's date, then the date of an edit."""
     home, catalog = tmp_path / "pictures", tmp_path / "catalog"
     photograph(home / "original.jpg", 1, x9003="2012:12:12 12:12:12")
     photograph(home / "edited.jpg", 2, main={0x0132: "2020:01:01 10:00:00"})
@@ -193,7 +193,7 @@ def test_keywords_that_were_written_here_do_not_come_back(tmp_path: Path) -> Non
     set_tags(store.database, "things", {number: {"dog": 0.9} for number in numbers})
     assert write_sidecars(store).written == 2
     store.close()
-    # What was written here is no change to look at.
+    # A sidecar written by Diptych does not count as a change.
     assert not index(catalog, home).changed
     assert keywords_in((home / "a.png.xmp").read_bytes()) == (("grandma", "dog"), ("dog",))
     os.utime(home / "a.png.xmp", (1, 1))
@@ -261,7 +261,7 @@ def test_sidecars_in_postgres(tmp_path: Path, new_database: Callable[[], str]) -
     assert (entry.tags, entry.rating, entry.taken_from) == ((), 3, "file time")
 
 
-# ------------------------------------------------------------------------------------ in the picture itself
+# --------------------------------------------------------------------------- metadata in the picture itself
 
 
 def test_dates_in_part_count_as_far_as_they_go(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_every_caption_can_be_searched_and_the_first_is_shown(tmp_path: Path) ->
 
 
 def test_a_known_picture_read_again_is_described_again(tmp_path: Path) -> None:
-    """A catalogue of an earlier version has less of its pictures' metadata."""
+    """A catalogue of an earlier version stores less of its pictures' metadata."""
     home, catalog = tmp_path / "pictures", tmp_path / "catalog"
     path = photograph(
         home / "a.jpg", main={0x4746: 3, 0x9C9E: "sea".encode("utf-16-le")}, x9003="2013:05:07 09:03:01"

@@ -1,4 +1,4 @@
-"""Tags: judged, given, replaced, cleared, found by a filter, and written to sidecars."""
+"""Tags: assigned by a classifier, replaced, cleared, used in filters, and written to sidecars."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_search_finds_by_tag(searcher: Searcher) -> None:
 
 
 def keyworded(path: Path, *keywords: str) -> Path:
-    """A JPEG with keywords of its own, as XMP inside."""
+    """A JPEG with its own keywords in embedded XMP."""
     block = merge_keywords(None, keywords)
     assert block is not None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def test_keywords_in_files_are_tags(tmp_path: Path) -> None:
     assert count_tags(store.database) == [TagCount("file", "Oma", 1), TagCount("file", "holiday", 1)]
     tag_pictures(Searcher(store, ToyEncoder()), labels("red"), "colours")
     write_sidecars(store)
-    # A program that reads the sidecar in place of the picture still finds what is in the picture.
+    # A program that reads only the sidecar still finds the keywords of the picture.
     assert set(keywords_in((tmp_path / "pictures" / "a.jpg.xmp").read_bytes())[0]) == {
         "Oma",
         "holiday",
@@ -249,7 +249,7 @@ def test_what_was_not_asked_for_keeps_its_sidecar_and_its_keywords(tmp_path: Pat
     index(tmp_path / "catalog", folder)
     store = Store.open(tmp_path / "catalog")
     tag_pictures(Searcher(store, ToyEncoder()), labels("red", "blue"), "two")
-    for name in ("p.png", "p.bmp"):  # they share one: it says what both have, whichever is asked for
+    for name in ("p.png", "p.bmp"):  # both share a sidecar: it has the tags of both, whichever is requested
         assert write_sidecars(store, "adobe", filters=Filter(name=f"/{name}")).written == (name == "p.png")
         assert set(keywords_in((folder / "p.xmp").read_bytes())[0]) == {"red", "blue"}
     assert list(folder.rglob("*.xmp")) == [folder / "p.xmp"]
