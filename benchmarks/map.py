@@ -86,8 +86,8 @@ def clusterings(embeddings: Floats, seed: int) -> dict[str, Callable[[], Floats]
                 min_points_per_centroid=1, max_points_per_centroid=len(embeddings),
             )  # fmt: skip
             means.train(embeddings)
-            centres: Floats = means.centroids[means.index.search(embeddings, 1)[1][:, 0]]
-            return centres
+            centres: Floats = np.asarray(means.centroids)
+            return centres[means.index.search(embeddings, 1)[1][:, 0]]
 
         methods["faiss"] = of_faiss
     return methods
