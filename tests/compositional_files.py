@@ -1,4 +1,4 @@
-"""Winoground, ARO and SugarCrepe in small, in the files they are released in, for `ToyEncoder`."""
+"""Tiny versions of Winoground, ARO and SugarCrepe in their released file formats, for `ToyEncoder`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tests.toys import COLOURS, picture_bytes
 
 # (image_0, image_1, caption_0, caption_1, collapsed_tag, secondary_tag); cosines by `ToyEncoder`.
 WINOGROUND = [
-    ("red", "blue", "red", "blue", "Object", ""),  # right in all
-    ("red", "blue", "blue", "red", "Object", "Series"),  # wrong in all
+    ("red", "blue", "red", "blue", "Object", ""),  # right in all three scores
+    ("red", "blue", "blue", "red", "Object", "Series"),  # wrong in all three scores
     ("red", "blue", "red blue", "blue red", "Relation", ""),  # the same words: a tie is wrong
     # Text only. Cosines of the pictures with "red": 0.94, -0.85, with a text of no colour: 0.58, 0.28.
     ((178, 76, 76), (0, 255, 255), "red", "nothing", "Relation", ""),
-    # Image only. Cosines of the pictures with caption 0: 0.91, 0.65, with caption 1: -0.37, 0.45.
+    # Image score only. Cosines of the pictures with caption 0: 0.91, 0.65; with caption 1: -0.37, 0.45.
     ("red", (127, 127, 127), "red white black", "green blue", "Relation", "Series"),
 ]
 WINOGROUND_SCORES = {"text_acc": 2 / 5, "image_acc": 2 / 5, "acc": 1 / 5}
 
 
 def write_winoground(folder: Path, form: str = "zip", cases: Sequence[tuple[Any, ...]] = WINOGROUND) -> Path:
-    """data/examples.jsonl with data/images.zip ("zip") or the folder images ("folder"), or "parquet"."""
+    """Write data/examples.jsonl with data/images.zip ("zip") or a folder images ("folder"), or "parquet"."""
     pictures: dict[str, bytes] = {}
     records = []
     for number, (first, second, caption_0, caption_1, collapsed, secondary) in enumerate(cases):
@@ -83,7 +83,7 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
 
 
 def halves(left: str, right: str) -> bytes:
-    """A picture of 20 x 10 pixels whose halves are of one colour each."""
+    """A picture of 20 x 10 pixels whose halves have one colour each."""
     image = Image.new("RGB", (20, 10), COLOURS[left])
     image.paste(Image.new("RGB", (10, 10), COLOURS[right]), (10, 0))
     buffer = io.BytesIO()
@@ -92,12 +92,12 @@ def halves(left: str, right: str) -> bytes:
 
 
 def aro_record(true: str, false: str, *, x: float = 10, image: str = "1.png", **more: Any) -> dict[str, Any]:
-    """A record of ARO, by default of the right half of the picture `halves`."""
+    """A record of ARO, by default for the right half of the picture `halves`."""
     box = {"bbox_x": x, "bbox_y": 0, "bbox_w": 10, "bbox_h": 10}
     return {"image_id": "1", "image_path": image, "true_caption": true, "false_caption": false, **box, **more}
 
 
-# The right half is blue. "on": 1 of 2 right, "under": 1 of 1; "next to" is not in the mean: 0 of 3.
+# The right half is blue. "on": 1 of 2 right, "under": 1 of 1; "next to" is left out of the mean: 0 of 3.
 RELATIONS = [
     aro_record("blue", "red", relation_name="on"),
     aro_record("red", "blue", relation_name="on"),
@@ -105,7 +105,7 @@ RELATIONS = [
     *[aro_record("red", "blue", relation_name="next to")] * 3,
 ]
 RELATION_SCORES = {"acc": 2 / 6, "macro_acc": (1 / 2 + 1) / 2}
-# 25 cases of one pair, 20 right; 24 of another are too few to count, all right.
+# 25 cases of one relation, 20 right; 24 of another, too few to count, all right.
 ATTRIBUTES = [
     *[aro_record("blue", "red", attributes=["wet", "old"])] * 20,
     *[aro_record("red", "blue", attributes=["wet", "old"])] * 5,
@@ -115,7 +115,7 @@ ATTRIBUTE_SCORES = {"acc": 44 / 49, "macro_acc": 20 / 25}
 
 
 def write_aro(folder: Path) -> Path:
-    """Both files of ARO with the folder of pictures."""
+    """Write both files of ARO and the folder of pictures."""
     (folder / "images").mkdir(parents=True)
     (folder / "images" / "1.png").write_bytes(halves("red", "blue"))
     (folder / "visual_genome_relation.json").write_text(json.dumps(RELATIONS))
@@ -148,7 +148,7 @@ SUGAR_CREPE_MEANS = {"SugarCrepe's replace": 1 / 2, "SugarCrepe's swap": 5 / 6} 
 
 
 def write_sugar_crepe(folder: Path, *, form: str = "folder") -> Path:
-    """Six of the seven files of SugarCrepe with val2017, as a folder or a zip."""
+    """Write six of the seven files of SugarCrepe with val2017, as a folder or a zip."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, cases in SUGAR_CREPE.items():
         records = {

@@ -1,4 +1,4 @@
-"""Fixtures all rooms share: where the real data lies, and toys that need none."""
+"""Fixtures shared by all tests: the folder of real data, and the settings of hypothesis."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Scripts that make recordings run in environments of their own, with the libraries that they record.
+# Scripts that make recordings run in separate environments with the recorded libraries.
 collect_ignore_glob = ["*/make_*.py"]
 
-# Hypothesis fails examples and data that take longer than it likes, which on a busy machine any may. That a
-# fixture is not made anew for each example is known wherever one is used. In continuous integration every run
+# Hypothesis fails examples and data that take longer than its limits, which may happen on a busy machine.
+# Fixtures that are not made anew for each example are used on purpose. In continuous integration every run
 # tries the same examples.
 settings.register_profile(
     "suite",
@@ -26,14 +26,14 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
-# A shell that starts the suite in the background has it ignore Ctrl-C, and so would every program that a test
-# starts and interrupts: the test would wait for ever.
+# A shell that starts the suite in the background makes it ignore Ctrl-C, and every program that a test
+# starts and interrupts inherits this: the test would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SharedFolder:
-    """The shared material: `shared / "parity" / "tokens.json"`; a file that is not there fails the test."""
+    """The shared material: `shared / "parity" / "tokens.json"`; a missing file fails the test."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,7 +47,7 @@ class SharedFolder:
 
 @pytest.fixture(scope="session")
 def shared() -> SharedFolder:
-    """Real data and recorded outputs: DIPTYCH_SHARED, or ../shared beside the checkout where that exists."""
+    """Real data and recorded outputs: DIPTYCH_SHARED, or ../shared beside the checkout if it exists."""
     named = os.environ.get("DIPTYCH_SHARED")
     root = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
     if not root.is_dir():
@@ -59,7 +59,7 @@ def shared() -> SharedFolder:
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the user's cache says of the fastest runtime is no matter for a test."""
+    """Use an empty cache: the user's choice of the fastest runtime must not affect a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIPTYCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

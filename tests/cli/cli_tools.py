@@ -1,4 +1,4 @@
-"""Pictures for the tests of the command line, good and hostile."""
+"""Pictures for the tests of the command line: valid, damaged and malicious ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def paint(path: Path, seed: int = 0, size: tuple[int, int] = (48, 40)) -> Path:
-    """A small picture of noise, in the form its suffix says."""
+    """Write a small noise picture in the format of the suffix."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -19,7 +19,7 @@ def paint(path: Path, seed: int = 0, size: tuple[int, int] = (48, 40)) -> Path:
 
 
 def noisy_faces(folder: Path) -> Path:
-    """Sixteen pictures of noise with a table of who they are called."""
+    """Sixteen noise pictures and a table of age, gender and race."""
     rows = ["file,age,gender,race"]
     for number in range(16):
         paint(folder / f"{number}.png", number)
@@ -30,7 +30,7 @@ def noisy_faces(folder: Path) -> Path:
 
 
 def noisy_flowers(root: Path) -> Path:
-    """A folder of data sets with one, flowers of noise: twelve to learn from and twelve to name."""
+    """A folder with one data set, flowers of noise: twelve training and twelve test pictures."""
     for number in range(24):
         part, kind = ("test", "train")[number % 2], ("daisy", "roses")[number // 2 % 2]
         paint(root / "tfflowers" / part / kind / f"{number}.png", number)

@@ -1,4 +1,4 @@
-"""What the command line is tried on: a tiny model, an album, one call that runs it."""
+"""Fixtures of the command line tests: a tiny model, an album, and a function that runs a command."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """A folder of three good pictures."""
+    """A folder of three valid pictures."""
     for number, name in enumerate(("a.jpg", "b.png", "inner/c.webp")):
         paint(tmp_path / "album" / name, number)
     return tmp_path / "album"

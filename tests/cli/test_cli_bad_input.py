@@ -1,4 +1,4 @@
-"""Whatever can be wrong with what a command is given: one clear line, and the right exit status."""
+"""Invalid input of every kind: one clear error message and the documented exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELS = ("a dog", "a cat")
 
 
 def complaint(done: Result, status: int) -> str:
-    """The one line on standard error, after looking at the exit status."""
+    """Check the exit status and return the single line on standard error."""
     assert done.exit_code == status, (done.stdout, done.stderr, done.exception)
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -57,7 +57,7 @@ def test_a_bad_picture_is_named_and_skipped(run: Run, tiny: Path, album: Path, n
     make, reason = BAD_PICTURES[name]
     make(album / name)
     done = run("classify", album, *LABELS, "--json", "-m", tiny)
-    if name == "folder.jpg":  # a folder is looked into, whatever its name
+    if name == "folder.jpg":  # a folder is searched, even with a picture's suffix
         assert done.exit_code == 0
         return
     stderr = complaint(done, 1)
@@ -75,7 +75,7 @@ def test_a_picture_without_permission(
 ) -> None:
     closed = album / "closed.jpg"
     paint(closed).chmod(0)
-    if os.access(closed, os.R_OK):  # the superuser reads everything: let the system say no in its place
+    if os.access(closed, os.R_OK):  # the superuser can read everything: simulate the refusal
         opened = Path.open
 
         def refuse(path: Path, *words: object, **options: object) -> object:
@@ -184,7 +184,7 @@ def test_a_label_of_500_words(run: Run, tiny: Path, album: Path) -> None:
     stderr = complaint(done, 0)
     assert stderr.startswith("warning: ")
     assert stderr.count("\n") == 1
-    assert "32" in stderr  # the limit of this model
+    assert "32" in stderr  # the context length of this model
     assert max(map(len, done.stdout.splitlines())) <= 80 + len(str(album))
 
 
@@ -316,12 +316,12 @@ def test_a_classifier_of_another_model(run: Run, tiny: Path, album: Path) -> Non
     )
 
 
-# ------------------------------------------------------------------------------------------- the device
+# ----------------------------------------------------------------------------------------- full devices
 
 
 @contextlib.contextmanager
 def full_device(largest: int) -> Iterator[None]:
-    """No file may grow over `largest` bytes: a full device, to the one who writes."""
+    """Limit the size of every file to `largest` bytes, which acts like a full device."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
     try:
@@ -356,7 +356,7 @@ def test_no_space_on_the_device(
     assert files == set(), "a half-written file was left behind"
 
 
-MAIN = [sys.executable, "-m", "diptych.cli.main"]  # help is quick to start, and printed like everything
+MAIN = [sys.executable, "-m", "diptych.cli.main"]  # help is quick to start, and printed like all output
 
 
 def test_no_space_for_the_output() -> None:
@@ -373,7 +373,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
-# ------------------------------------------------------------------------------------------ the command
+# ------------------------------------------------------------------------------------------ the process
 
 
 def test_interrupted(run: Run, tiny: Path, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:

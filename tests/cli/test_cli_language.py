@@ -1,4 +1,4 @@
-"""`--language` of zero-shot and retrieval."""
+"""The option `--language` of `diptych evaluate zero-shot` and `retrieval`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_names_and_prompts_in_another_language(run: Run, tiny: Path, tmp_path: P
     told = json.loads(done.stdout)
     assert told["language"] == "es"
     assert "una foto de {}." in told["templates"]
-    assert set(told["per_class"]) == {"dog", "cat"}  # results keep the English names, to be compared by
+    assert set(told["per_class"]) == {"dog", "cat"}  # results use the English names for comparison
     assert "not es" in done.stderr
     assert "note" not in run("evaluate", "zero-shot", "pets", "-m", tiny).stderr
     own = run(
@@ -59,7 +59,7 @@ def test_captions_in_another_language(run: Run, tiny: Path, tmp_path: Path) -> N
     absent = run("evaluate", "retrieval", "pairs", "--language", "fr", "-m", tiny)
     assert absent.exit_code == 2
     assert "(field 'captions_fr')" in absent.stderr
-    for number in range(3):  # a field of another name, which is read where the wanted one lacks
+    for number in range(3):  # an additional field; the main captions are used where it is missing
         (tmp_path / "pairs" / f"{number}.json").write_text(json.dumps({"caption": f"picture {number}"}))
     other = run("evaluate", "retrieval", "pairs", "--language", "fr", "-m", tiny)
     assert other.exit_code == 2
@@ -88,7 +88,7 @@ def test_captions_of_a_known_data_set_are_not_called_translated(run: Run, tiny: 
 
 @pytest.fixture
 def read_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """The language that the tokenizer was set to at each call of `encode_texts`; the model is in "siglip"."""
+    """The language set on the tokenizer at each call of `encode_texts`; the model is in "siglip"."""
     add_language_tokens(unpack(tmp_path) / "siglip")
     languages: list[str | None] = []
     encode = ExportedEncoder.encode_texts
@@ -121,7 +121,7 @@ def test_a_tokenizer_that_takes_a_language_is_set_to_it(
         assert "no token of a language 'fra_Latn'" in absent.stderr
         read_languages.clear()
         assert run("evaluate", *words, "-m", "siglip").exit_code == 0
-        assert set(read_languages) == {None}  # English, as its tokenizer has it
+        assert set(read_languages) == {None}  # English, the default of its tokenizer
 
 
 def test_a_model_whose_language_cannot_be_set_is_refused(

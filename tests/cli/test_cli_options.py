@@ -1,4 +1,4 @@
-"""One name for one thing: the whole command line is walked, and every measurement takes the same options."""
+"""Consistent option names over the whole command line, and shared options in every measurement."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ SHARED = {
     *("--report", "--json", "--quiet", "--fast", "--runtime", "--device", "--precision", "--threads"),
     *("--batch-size", "--cache", "--pretrained", "--limit", "--model"),
 }
-DRAWN_ONLY = ("audit relations", "audit abstract")  # --each says how many pictures are drawn
-BETWEEN_MODELS = ("evaluate interpolate",)  # names its two models as arguments
+DRAWN_ONLY = ("audit relations", "audit abstract")  # --each is the number of drawn pictures
+BETWEEN_MODELS = ("evaluate interpolate",)  # its two models are arguments
 NO_MEASUREMENT = ("evaluate datasets", "evaluate mean")  # of files
 
-# Options of one name that mean different things. The list may get shorter, not longer.
+# Options with one name and several meanings. This list may get shorter, not longer.
 DIFFERENT = {
-    "--add",  # classes of a classifier; tags by hand
+    "--add",  # classes of a classifier; tags set by hand
     "--baseline",  # a model; a race
-    "--batch-size",  # pictures a step; pairs a step of training
+    "--batch-size",  # pictures per step; pairs per training step
     "--copies",
-    "--groups",  # a file of groups; show the groups of a hierarchy
-    "--keep",  # which duplicate stays; which interpolated model is saved
+    "--groups",  # a file of groups; a switch to show groups of a hierarchy
+    "--keep",  # which duplicate is kept; which interpolated model is saved
     "--model",  # of training: a preset
-    "--remove",  # the same two
+    "--remove",  # as above
     "--out",  # a file or a folder
-    "--templates",  # "auto" for labels that people type
-    "--to",  # where to; which form to convert into
+    "--templates",  # "auto" for typed labels
+    "--to",  # output path; target format
     "--val",
 }
 
@@ -93,7 +93,7 @@ def test_one_explanation_has_one_name() -> None:
 
 
 def test_a_number_of_pictures_at_most_is_a_limit() -> None:
-    """`--sample`, `--most`, `--train-pictures` and `--limit` were four names of it."""
+    """`--sample`, `--most`, `--train-pictures` and `--limit` once had this meaning."""
     for name, command in commands():
         for option, one in options(command):
             text = (one.help or "").lower()
@@ -104,7 +104,7 @@ def test_a_number_of_pictures_at_most_is_a_limit() -> None:
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_progress_is_open_before_a_measurement_begins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a measurement does first (reading, hashing, loading a model), a bar is open by then."""
+    """The bar is open before the first slow step of a measurement (reading, hashing, loading a model)."""
     from diptych.cli.shared import measuring
 
     opened: list[tuple[str, bool]] = []

@@ -1,4 +1,4 @@
-"""An error of the system is told as what it is: only standard output that fails is called the output."""
+"""Errors of the operating system: only a failure of standard output is reported as a failed output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages that commands write: hostile names stay text, and a template gets every value that it uses."""
+"""Pages written by commands: markup in names is escaped, and templates get all their variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE = embed_image(Image.new("RGB", (60, 40), "orange"), 30, quality=80)
 
 
 def values(text: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """The values of each page with `text` wherever a text from a file or a user can be."""
+    """Values for each page, with `text` wherever a text from a file or a user can appear."""
     common = {"title": text, "subtitle": text}
     hit = {"ratio": 1.5, "address": text, "image": IMAGE, "heat": IMAGE, "relevance": 0.5, "day": text}
     hit |= {"alike": 2, "caption": text, "name": text}
@@ -81,6 +81,6 @@ def test_a_page_asks_for_nothing_and_carries_the_mark(page: tuple[str, str]) -> 
 def test_a_missing_value_is_an_error(page: tuple[str, str]) -> None:
     for name in values("name")[page]:
         incomplete = {key: value for key, value in values("name")[page].items() if key != name}
-        if name not in {"empty", "subtitle"}:  # of a page without hits; a report and a map need not show it
+        if name not in {"empty", "subtitle"}:  # for a page without hits; a report and a map need not show it
             with pytest.raises(jinja2.UndefinedError, match=f"'{name}' is undefined"):
                 page_template(*page).render(incomplete)

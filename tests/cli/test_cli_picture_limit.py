@@ -1,4 +1,4 @@
-"""Every command that decodes pictures has the option that raises their limit."""
+"""Every command that decodes pictures has the option that raises the pixel limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from diptych.cli.main import app
 
-# Commands that decode no pictures of the user's.
+# Commands that do not decode pictures of the user.
 WITHOUT = {"models", "compare", "evaluate datasets", "evaluate mean", "catalog"}
 WITH_ALL_THE_SAME = {"catalog import"}
 
@@ -44,7 +44,7 @@ def test_the_option_and_the_variable_hold_for_one_command(
     run = CliRunner()
     line = ["classify", str(tmp_path / "a.png"), "dog", "cat"]
     refused = run.invoke(app, [*line, "--max-pixels", "1000"])
-    assert refused.exit_code == 2  # nothing could be read
+    assert refused.exit_code == 2  # no picture could be read
     assert "over the limit of 1,000" in refused.output + refused.stderr
     assert "DIPTYCH_MAX_PIXELS" not in os.environ
     assert run.invoke(app, line).exit_code == 0

@@ -1,4 +1,4 @@
-"""Texts in and out of the command line: what is read in a guess is told, what goes out is UTF-8."""
+"""Text encodings of input and output: guessed encodings are reported, output is UTF-8."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONSOLES = [{"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}, {"LC_
 
 
 def diptych(*words: object, env: dict[str, str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own, as a shell with this environment starts it."""
+    """Run the command in a separate process with this environment."""
     return subprocess.run(
         [sys.executable, "-m", "diptych", *map(str, words)],
         input=stdin,
@@ -37,7 +37,7 @@ def diptych(*words: object, env: dict[str, str], stdin: bytes = b"") -> subproce
 
 @pytest.fixture
 def odd_album(tmp_path: Path) -> Path:
-    """A picture with a name in Chinese, and one whose name is no UTF-8."""
+    """A picture with a Chinese name, and one whose name is not valid UTF-8."""
     first = paint(tmp_path / "album" / "猫.png", 0)
     with open(os.fsencode(first.parent) + b"/caf\xe9.png", "wb") as file:  # noqa: PTH123 - a name of bytes
         file.write(first.read_bytes())
@@ -53,7 +53,7 @@ def test_redirected_output_is_utf8_whatever_the_console(
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode("utf-8", "surrogateescape"))))
     paths = [row["path"] for row in rows]
     assert sorted(map(os.path.basename, paths)) == ["caf\udce9.png", "猫.png"]
-    assert all(map(os.path.exists, paths))  # names keep their bytes: other programs can open them
+    assert all(map(os.path.exists, paths))  # names keep their bytes, so that other programs can open them
 
 
 def test_json_is_valid_and_its_names_can_be_opened(tiny: Path, odd_album: Path) -> None:
@@ -70,13 +70,13 @@ def test_names_on_standard_input_are_bytes_of_the_file_system(tiny: Path, odd_al
         done = diptych("classify", "-", "dog", "cat", "--csv", "-m", tiny, env=CONSOLES[0], stdin=names)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 3
-    names = str(odd_album / "猫.png").encode("utf-16")  # as PowerShell pipes it
+    names = str(odd_album / "猫.png").encode("utf-16")  # as PowerShell pipes text
     done = diptych("classify", "-", "dog", "cat", "--csv", "-m", tiny, env={}, stdin=names)
     assert "猫.png" in done.stdout.decode()
 
 
 def test_a_terminal_of_few_letters_shows_what_it_can(tiny: Path, odd_album: Path) -> None:
-    """A pseudo-terminal: nothing crashes, and lines are cut by a sign that it has."""
+    """On an ASCII pseudo-terminal nothing crashes, and the mark of a shortened line is ASCII."""
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
     words = ["classify", odd_album, "dog", "cat", "--top", "1", "-m", tiny]
@@ -98,7 +98,7 @@ def test_a_terminal_of_few_letters_shows_what_it_can(tiny: Path, odd_album: Path
     while True:
         try:
             data = os.read(master, 4096)
-        except OSError:  # Linux says so at the end
+        except OSError:  # how Linux reports the end
             break
         if not data:
             break

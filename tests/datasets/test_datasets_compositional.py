@@ -1,4 +1,4 @@
-"""Compositional benchmarks as released: what is read, what is left out, and that names stay names."""
+"""Loading compositional benchmarks in their released forms: cases, skipped records, safe file names."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_box_that_shows_nothing_is_unread(tmp_path: Path) -> None:
         aro_record("blue", "red", relation_name="on"),
         aro_record("blue", "red", x=20, relation_name="on"),
         aro_record("blue", "red", relation_name="on") | {"bbox_w": 1e8, "bbox_h": 1e8},
-        aro_record("blue", "red", x=15, relation_name="on"),  # half of it outside: black, as in ARO's code
+        aro_record("blue", "red", x=15, relation_name="on"),  # half of it outside: black, as by ARO
     ]
     (tmp_path / "visual_genome_relation.json").write_text(json.dumps(cases))
     (tmp_path / "visual_genome_attribution.json").unlink()
@@ -134,7 +134,7 @@ def test_several_benchmarks_in_one_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["gone", ".", "add_att.json"])
 def test_no_benchmark(tmp_path: Path, place: str) -> None:
-    if place.endswith(".json"):  # one of the files in place of its folder
+    if place.endswith(".json"):  # one file of the benchmark instead of its folder
         write_sugar_crepe(tmp_path)
     with pytest.raises(DataError, match="expected a folder"):
         load_compositional(tmp_path / place)
@@ -163,7 +163,7 @@ def test_a_sample_keeps_the_protocol(tmp_path: Path) -> None:
     assert (len(relation), relation.sampled_from) == (6, None)
     assert (len(attribution), attribution.sampled_from) == (10, 49)
     assert attribution.extent == "a random sample of 10 of 49 cases"
-    assert attribution.class_names == ("wet_old",)  # 25 cases in the file, not in the sample
+    assert attribution.class_names == ("wet_old",)  # 25 cases in the file, fewer in the sample
     assert sorted(set(attribution.labels.tolist())) == [-1, 0]
     smallest = one.sample(1)
     assert len(smallest.pictures) <= 2
@@ -191,7 +191,7 @@ def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, v
         _check((records, left_out))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     file = tmp_path_factory.mktemp("any") / "x.json"

@@ -1,4 +1,4 @@
-"""Digests and fingerprints of contents, and pictures that two data sets share."""
+"""Content digests and fingerprints of data sets, and pictures that two data sets share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_fingerprint_follows_the_content_and_not_the_size(tmp_path: Path) -> N
     write_idx(tmp_path, "t10k", pixels, [0, 1, 2])
     before = load_labelled(tmp_path).fingerprint
     assert load_labelled(tmp_path).fingerprint == before
-    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(255 - pixels))  # the negative: the same size
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(255 - pixels))  # the negative, of equal size
     assert load_labelled(tmp_path).fingerprint != before
 
 
@@ -52,7 +52,7 @@ def test_a_fingerprint_follows_order_and_answers_and_not_names(tmp_path: Path) -
 
 def test_a_file_that_was_replaced_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = picture_bytes((1, 2, 3)), picture_bytes((3, 2, 1))
-    monkeypatch.setattr(contents, "_SETTLED", -1)  # record what has just changed
+    monkeypatch.setattr(contents, "_SETTLED", -1)  # as if the file had just changed
     for kind in ("folder", "a.tar"):
         path = tmp_path / kind
         if kind == "folder":
@@ -71,7 +71,7 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path: Path, monkeypatch: pyt
         other = file.with_name("other")
         other.write_bytes(two if kind == "folder" else tar_bytes({"cat/1.png": two}))
         other.replace(file)
-        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))  # as cp -p and rsync -t keep it
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))  # as cp -p and rsync -t preserve it
         assert file.stat().st_size == state.st_size
         assert data.digests() != before
 
@@ -87,7 +87,7 @@ def test_what_is_made_of_other_pictures_says_so() -> None:
         if "__iter__" in vars(one) and one.__module__.startswith("diptych")
     ]
     assert len(made) >= 4
-    for one in made:  # rows are kept by digests and `made_of`
+    for one in made:  # cached rows are identified by digests and `made_of`
         assert {"digests", "made_of"} & set(vars(one)), one
 
 
@@ -99,7 +99,7 @@ def test_shared_pictures_are_counted_under_any_name(tmp_path: Path) -> None:
     train = packed(tmp_path / "a.tar", {f"cat/{i}.png": i for i in range(4)})
     test = packed(tmp_path / "b.tar", {f"dog/x{i}.png": i for i in range(3, 103)})
     overlap = find_overlap(train, test)
-    assert (overlap.shared, overlap.share) == (1, 0.25)  # of the smaller
+    assert (overlap.shared, overlap.share) == (1, 0.25)  # a share of the smaller set
     assert str(overlap) == "1 picture of b is in a too"
     with pytest.raises(
         DataError, match=r"1 picture of b is in a too \(25% of one of them\).*--allow-overlap"
@@ -134,7 +134,7 @@ def test_few_images_are_read_to_see_that_no_file_is_a_copy(
     monkeypatch.setattr(contents, "content_digest", lambda image: read.append(1) or digest(image))
     for shard in range(3):
         files = {f"dog/{shard}-{n}.png": bytes(1000 * shard + n + 1) for n in range(count)}
-        files["dog/0.png"] = bytes([shard]) * 7000  # of one size in all three
+        files["dog/0.png"] = bytes([shard]) * 7000  # all three have the same size
         (tmp_path / f"{shard}.tar").write_bytes(tar_bytes(files))
     found = [load_labelled(tmp_path / f"{shard}.tar") for shard in range(3)]
     whole = replace(

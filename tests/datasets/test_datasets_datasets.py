@@ -1,4 +1,4 @@
-"""Labelled and captioned pictures from folders and archives, and from broken ones."""
+"""Labelled and captioned pictures loaded from folders and archives, valid and damaged."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_folder_is_the_class(tmp_path: Path, kind: str) -> None:
         "pack/ant/1.png": ("ant", BLUE),
     }
     assert list(data.keys) == list(found)
-    assert list(data) == list(data)  # it can be walked again
+    assert list(data) == list(data)  # a second pass is possible
 
 
 def test_folder_and_archive_without_a_pack_folder_agree(tmp_path: Path) -> None:

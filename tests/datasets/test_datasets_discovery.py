@@ -1,4 +1,4 @@
-"""Data sets by name: which a folder holds, in which layout, with which class names."""
+"""Data sets by name: detection in a folder, layouts, class names, and the protocols of the paper."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_clip_benchmarks_and_torchvisions_folders(tmp_path: Path) -> None:
         names=["a cat", "a dog"],
         templates=["{c}?"],
     )
-    (tmp_path / "food101").mkdir()  # empty: nothing is there
+    (tmp_path / "food101").mkdir()  # empty: no data set
     found = {place.known.name: place for place in available_datasets(tmp_path)}
     assert {name: sorted(place.parts) for name, place in found.items()} == {
         "imagenet1k": ["test", "train", "val"],
@@ -187,7 +187,7 @@ def test_clip_benchmarks_and_torchvisions_folders(tmp_path: Path) -> None:
 
 def test_folders_of_parts_beside_each_other(tmp_path: Path) -> None:
     write(tmp_path, "cifar10-test/dog/1.png", "cifar10-train/cat/1.png", "cifar10-train/dog/1.png")
-    packed(tmp_path, "cifar10-test.tar", "dog/1.png")  # the same once more: not counted twice
+    packed(tmp_path, "cifar10-test.tar", "dog/1.png")  # the same data set again: not counted twice
     write(tmp_path, "flickr8k_test/1.png").joinpath("flickr8k_test/1.txt").write_text("a dog")
     write_shards(tmp_path / "wds_mnist_test", [labelled_shard(["red"], [1])], names=["zero", "one"])
     write_shards(
@@ -352,11 +352,11 @@ def test_hateful_memes_by_the_area_under_the_curve(tmp_path: Path) -> None:
             return super().encode_texts(colours)
 
     result = measure_known(find_dataset(tmp_path, "hateful_memes"))(Red())
-    # "hatespeech meme" minus "meme" goes red > blue > green. Each red one of class 1 beats two green ones and
-    # ties with a red one; the blue one beats two and is beaten by one.
+    # "hatespeech meme" minus "meme" decreases from red over blue to green. Each red picture of class 1 beats
+    # two green ones and ties with a red one; the blue one beats two and loses to one.
     assert result.metrics["roc_auc"] == pytest.approx((2 * (1 + 1 + 0.5) + (1 + 1 + 0)) / 9)
     placed, labels = np.array(result.outcomes["roc_auc"]), np.array(result.labels)
-    for label in (0, 1):  # what each picture contributes, for `compare`
+    for label in (0, 1):  # the contribution of each picture, for `compare`
         assert placed[labels == label].mean() == pytest.approx(result.metrics["roc_auc"])
     assert result.chance["roc_auc"] == 0.5
     low, high = result.intervals["roc_auc"]
@@ -560,7 +560,7 @@ def test_some_folders_are_learnt_from_train_and_validation(tmp_path: Path) -> No
                 path.write_bytes(picture_bytes((number, len(kind), 0)))
     assert (
         len(find_dataset(tmp_path, "renderedsst2").open("train")) == 4
-    )  # 7,792 in the paper's table 9: both parts
+    )  # 7,792 in the paper's table 9: train and validation
     assert len(find_dataset(tmp_path, "fer2013").open("train")) == 2
 
 
@@ -575,7 +575,7 @@ def test_kinetics_is_the_mean_of_top_1_and_top_5(tmp_path: Path) -> None:
 
 
 def test_imagenets_variants_have_the_classes_they_are_defined_on(tmp_path: Path) -> None:
-    """Also where a folder lacks some, or there are no folders but numbers."""
+    """Also where a folder lacks some of the classes, or has numbers instead of class folders."""
     packed(
         tmp_path, "imagenet-r-test.tar", "n01443537/1.jpg", "n01484850/2.jpg"
     )  # goldfish, great white shark

@@ -1,4 +1,4 @@
-"""Every layout, every part: the pictures of that part and no others."""
+"""Parts (train, validation, test) in every layout: only pictures of the requested part are loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.errors import DataError
 from tests.layout_files import labelled_shard, write_shards
 from tests.toys import picture_bytes, tar_bytes
 
-PARTS = {"train": 10, "val": 20, "test": 30}  # the shade of a part's pictures
+PARTS = {"train": 10, "val": 20, "test": 30}  # the grey level of a part's pictures
 Files = Callable[[str, int], dict[str, bytes]]
 
 
@@ -22,7 +22,7 @@ def grey(shade: int) -> bytes:
 
 
 def two(pattern: str, part: str, shade: int) -> dict[str, bytes]:
-    """A picture of each of two classes."""
+    """Write one picture for each of two classes."""
     return {
         pattern.format(part=part, name=name, n=n): grey(shade + n) for n, name in enumerate(("cat", "dog"))
     }
@@ -81,7 +81,7 @@ def test_class_folders(tmp_path: Path, layout: str, words: str, archive: bool) -
         name: data for name, data in files.items() if f"/{WORDS[words]['test']}/" not in f"/{name}"
     }
     path = write(tmp_path / "less" if archive else tmp_path / "y", without_test, False)
-    assert shades(load_labelled(path)) == {20}  # validation stands for test, and never the training part
+    assert shades(load_labelled(path)) == {20}  # validation replaces a missing test part; training never does
 
 
 def _labels_beside(suffix: str, value: str) -> Files:
@@ -195,7 +195,7 @@ def test_names_from_the_root_of_a_file_system(tmp_path: Path, root: str) -> None
 
 @pytest.mark.parametrize("archive", [False, True])
 def test_pictures_outside_of_the_folders_of_parts_are_counted(tmp_path: Path, archive: bool) -> None:
-    """They were dropped without a word."""
+    """A regression: these pictures were dropped without a message."""
     files = {**two("{part}/{name}/{n}.png", "train", 10), **two("{part}/{name}/{n}.png", "test", 30)}
     outside = {"extra/cat/7.png": grey(70), "extra/cat/8.png": grey(80)}
     labelled = load_labelled(write(tmp_path, files | outside, archive))

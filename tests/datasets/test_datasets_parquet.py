@@ -1,4 +1,4 @@
-"""Data sets in Parquet, as the hub keeps them: columns of pictures, classes and captions."""
+"""Data sets in Parquet as on the Hugging Face hub: columns of pictures, classes and captions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ["red", "green", "blue"]
 
 
 def hub(features: dict[str, Any]) -> dict[str, str]:
-    """Metadata as the hub's library writes it."""
+    """Metadata in the form that the `datasets` library writes."""
     return {"huggingface": json.dumps({"info": {"features": features}})}
 
 
@@ -142,7 +142,7 @@ def test_cut_and_foreign_files_are_told(tmp_path: Path) -> None:
             load_labelled(path)
     path.write_bytes(whole)
     data = load_labelled(path)
-    path.write_bytes(whole[:40] + bytes(len(whole) - 1000)[40:] + whole[-1000:])  # the footer is whole
+    path.write_bytes(whole[:40] + bytes(len(whole) - 1000)[40:] + whole[-1000:])  # the footer is complete
     with pytest.raises(DataError, match=r"x\.parquet"):
         list(data)
 

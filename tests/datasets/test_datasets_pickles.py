@@ -1,4 +1,4 @@
-"""Pickles stepped through as data: what CIFAR needs is read, what could do harm is refused and never run."""
+"""Pickles parsed as data: the batches of CIFAR are read, calls are refused and never executed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.layout_files import noise, python2_batch, write_cifar10
 
 
 class Harm:
-    """Pickled, it asks for a call."""
+    """An object whose pickle requests a function call."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments
@@ -71,7 +71,7 @@ def test_hostile_pickles_are_refused(tmp_path: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x80\x02r\xff\xff\xff\xff.",  # a memo of four billion places
+        b"\x80\x02r\xff\xff\xff\xff.",  # a memo of four billion entries
         b"\x80\x02Nr\xff\xff\xff\x7f.",
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x00abc.",  # BINBYTES8 of 2 ** 56 bytes
         b"\x80\x02T\xff\xff\xff\x7fabc.",

@@ -1,4 +1,4 @@
-"""MNIST, CIFAR and STL-10 as they are published, whole and broken."""
+"""MNIST, CIFAR and STL-10 in their published formats, valid and damaged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_idx_pictures_and_labels(tmp_path: Path, gz: bool, where: str) -> None:
     assert list(map(str, (key for key, _ in data))) == list(data.keys)
     named = load_labelled(tmp_path, class_names="mnist", part="train")
     assert np.array_equal(pixels(named), train)
-    assert len(named.class_names) == 10  # a class without pictures stays an answer
+    assert len(named.class_names) == 10  # a class without pictures remains a possible answer
 
 
 def test_idx_by_the_name_of_the_file(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_idx_by_the_name_of_the_file(tmp_path: Path) -> None:
     data = load_labelled(path)
     assert data.class_names == ("A", "B")
     assert data.labels.tolist() == [0, 1]
-    assert np.array_equal(pixels(data)[1], noise(2, 4, 6)[1].T)  # EMNIST goes column by column
+    assert np.array_equal(pixels(data)[1], noise(2, 4, 6)[1].T)  # EMNIST stores pictures column by column
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_broken_idx_is_told(tmp_path: Path, files: dict[str, bytes], told: str, 
     for name, data in files.items():
         path = tmp_path / f"t10k-{name}-idx{'3' if name == 'images' else '1'}-ubyte{'.gz' if gz else ''}"
         path.write_bytes(gzip.compress(data) if gz else data)
-    if gz and ("bytes" in told or "header" in told):  # the length of a gzipped file is seen at its end
+    if gz and ("bytes" in told or "header" in told):  # the end of a gzip file reveals its length
         told = "ends at picture 1 of 2|has data after the 2 pictures"
     with pytest.raises(DataError, match=told):
         list(load_labelled(tmp_path))
@@ -145,7 +145,7 @@ def test_cifar_batches(tmp_path: Path, protocol: int) -> None:
     train = load_labelled(folder, part="train", class_names="cifar10")
     assert np.array_equal(pixels(train), pictures)
     assert train.labels.tolist() == labels
-    assert len(set(train.keys)) == 4  # the batches number their pictures alike
+    assert len(set(train.keys)) == 4  # the pictures of every batch are numbered from 0
 
 
 def test_cifar_100_and_the_binary_files(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_stl10_goes_column_by_column(tmp_path: Path) -> None:
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
     (folder / "test_X.bin").write_bytes(pictures.transpose(0, 3, 2, 1).tobytes())
-    (folder / "test_y.bin").write_bytes(bytes([1, 3]))  # from 1
+    (folder / "test_y.bin").write_bytes(bytes([1, 3]))  # labels begin at 1
     (folder / "class_names.txt").write_text("airplane\nbird\ncar\n")
     data = load_labelled(tmp_path)
     assert np.array_equal(pixels(data), pictures)
@@ -187,14 +187,14 @@ def test_labels_that_do_not_match_are_told(tmp_path: Path) -> None:
     folder = write_cifar10(tmp_path, planes(noise(4, 32, 32, 3)), [0, 1, 2], protocol=2)
     with pytest.raises(DataError, match="3 labels for 4 pictures"):
         load_labelled(folder)
-    # Two batches whose errors would make up for each other: every later label would be wrong.
+    # Two batches whose errors cancel out in total: every later label would be wrong.
     for name, labels in (("data_batch_1", [0, 1, 2]), ("data_batch_2", [3])):
         (folder / name).write_bytes(pickle.dumps({"data": noise(2, 3072), "labels": labels}, 2))
     with pytest.raises(DataError, match="data_batch_1 has 3 labels for 2 pictures"):
         load_labelled(folder, part="train")
 
 
-# --------------------------------------------------------------------------------- pixels all the way
+# --------------------------------------------------------------------- pixels from reading to results
 
 
 def test_pixels_are_measured_like_files(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_the_content_hash_knows_shapes_and_pixels(tmp_path: Path) -> None:
     one = noise(2, 4, 6)
     changed = one.copy()
     changed[1, 3, 5] ^= 1
-    turned = one.reshape(2, 6, 4)  # the same bytes, another picture
+    turned = one.reshape(2, 6, 4)  # equal bytes, but another shape
     hashes = [hashed("a", one), hashed("b", one), hashed("c", changed), hashed("d", turned)]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3

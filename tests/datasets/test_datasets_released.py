@@ -1,4 +1,4 @@
-"""Data sets in the very form of their release: MATLAB's lists, HDF5, FER2013's CSV, ObjectNet's mappings."""
+"""Data sets in their released formats: MATLAB lists, HDF5, the CSV of FER2013, ObjectNet's mappings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def words(data: object) -> list[str]:
 
 
 def flowers(folder: Path) -> Path:
-    """Six pictures, as 102flowers.tgz, imagelabels.mat and setid.mat have them: (1, N) uint8 and uint16."""
+    """Six pictures in the files of 102flowers.tgz, imagelabels.mat and setid.mat: (1, N) uint8 and uint16."""
     for number in range(1, 7):
         picture(folder / f"jpg/image_{number:05d}.jpg", number)
     scipy_io.savemat(folder / "imagelabels.mat", {"labels": np.array([[1, 2, 3, 1, 2, 102]], np.uint8)})
@@ -43,7 +43,7 @@ def test_flowers(tmp_path: Path) -> None:
     flowers(tmp_path / "flowers-102")
     place = find_dataset(tmp_path, "flowers")
     assert words(place.open("test")) == ["pink primrose", "hard-leaved pocket orchid", "blackberry lily"]
-    assert len(words(place.open("train"))) == 3  # train and val, as in the paper's table 9
+    assert len(words(place.open("train"))) == 3  # train and validation, as in the paper's table 9
     path = tmp_path / "flowers-102"
     assert words(load_labelled(path, part="train_only")) == ["pink primrose", "hard-leaved pocket orchid"]
     assert words(load_labelled(path, part="val")) == ["canterbury bells"]
@@ -176,7 +176,7 @@ def test_objectnet(tmp_path: Path) -> None:
     (root / "mappings/objectnet_to_imagenet_1k.json").write_text(json.dumps(shared))
     data = find_dataset(tmp_path, "objectnet").open()
     assert isinstance(data, ImageDataset)
-    assert data.class_names == ("alarm clock", "backpack", "T-shirt", "TV")  # those that ImageNet has
+    assert data.class_names == ("alarm clock", "backpack", "T-shirt", "TV")  # classes that ImageNet also has
     assert words(data) == ["alarm clock", "backpack", "T-shirt"]
     result = measure_known(find_dataset(tmp_path, "objectnet"))(ToyEncoder())
     assert (result.classes, result.n, len(result.templates or ())) == (4, 3, 80)
@@ -184,7 +184,7 @@ def test_objectnet(tmp_path: Path) -> None:
     assert sizes == [(14, 10)] * 3
     assert data.fingerprint.endswith(" without a border of 1")
     assert data.sample(2).border == 1
-    folder = load_labelled(root / "images")  # class folders, whoever made them
+    folder = load_labelled(root / "images")  # class folders by any author
     assert folder.border == 0
     assert [load_image(content).size for _, content in folder] == [(16, 12)] * 4
     lines = ["jersey, T-shirt", "analog clock", "backpack, back pack", "television, television system"]

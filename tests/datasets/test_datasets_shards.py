@@ -1,4 +1,4 @@
-"""CLIP_benchmark's folders of shards: labelled, captioned, broken."""
+"""Folders of shards in the layout of CLIP_benchmark: labelled, captioned, damaged."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_any_names_and_labels_come_back(
     assert found.class_names == tuple(names)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
 @settings(max_examples=40)
 @given(st.binary(max_size=12), st.binary(max_size=12), st.binary(max_size=12))
 def test_any_bytes_in_the_small_files_are_read_or_refused(

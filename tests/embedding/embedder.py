@@ -1,9 +1,8 @@
-"""A run of embedding as a process of its own, to be killed: `embedder.py FOLDER SOURCE [--ray DIR|--die N]`.
+"""One embedding run as a separate process to be killed: `embedder.py FOLDER SOURCE [--ray DIR|--die N]`.
 
-The encoder takes a little time over each picture, so that a kill finds it at work. On Ray each worker leaves
-a file named after its process in that folder once it has begun, and waits until a file `release` lies beside
-that folder. With `--die N` the process kills itself
-when it is about to put its N-th file in place.
+The encoder is slow, so that a kill finds it at work. With `--ray` each worker writes a file named after its
+process into DIR when it starts, and waits for a file `release` beside DIR. With `--die N` the process kills
+itself before its N-th rename.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tests.waiting import pause, wait_until
 
 
 class Slow(ToyEncoder):
-    """The toy encoder at 500 pictures a second."""
+    """The toy encoder limited to 500 pictures a second."""
 
     def encode_images(self, images: Sequence[Image]) -> NDArray[np.float32]:
         pause(len(images) / 500)
@@ -34,7 +33,7 @@ class Slow(ToyEncoder):
 
 
 class Worker(ToyEncoder):
-    """The toy encoder, telling which process it is in, and waiting to be let go on."""
+    """The toy encoder of a Ray worker: it records its process and waits for the release."""
 
     pids: Path
 
@@ -51,7 +50,7 @@ def worker(pids: str) -> Worker:
 
 
 def die_at(number: int) -> None:
-    """Kill this process at its `number`-th rename, before it."""
+    """Kill this process just before its `number`-th rename."""
     rename, seen = Path.replace, 0
 
     def replace(self: Path, target: Path) -> Path:
@@ -70,7 +69,7 @@ def main() -> None:
     runner = ray_runner(functools.partial(worker, more[1]), workers=2) if "--ray" in more else None
     if "--die" in more:
         die_at(int(more[1]))
-    print("begun", flush=True)  # imports are over
+    print("begun", flush=True)  # imports are finished
     done = embed_to_folder(Slow(), [source], folder, settings=settings, unit_rows=20, runner=runner)
     print(done.rows, done.embedded, flush=True)
 

@@ -1,4 +1,4 @@
-"""The stream: order, failures, bounded look-ahead, clean end."""
+"""The embedding stream: order, failures, bounded prefetching, clean shutdown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_toy_is_an_encoder_with_unit_rows() -> None:
 
 
 class Reader(ToyEncoder):
-    """A toy that reads no more than eight tokens."""
+    """A toy encoder with a context length of eight tokens."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         load_tokenizer(TokenizerConfig(context_length=8))(texts)

@@ -26,14 +26,14 @@ def start(folder: Path, source: Path | str, *more: str) -> subprocess.Popen[str]
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """Wait for a process to end well; the last line it said."""
+    """Wait for the process to succeed, and return its last line of output."""
     told, _ = process.communicate(timeout=HANG)
     assert process.returncode == 0
     return told.splitlines()[-1]
 
 
 def held(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
+    """The content of every file in a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -58,7 +58,7 @@ def test_killed_at_any_instant_the_same_command_goes_on(album: Path, tmp_path: P
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert ended(start(whole, album)) == "239 239"
     chance = random.Random(kills)
-    length = PICTURES / 500 + 0.3  # seconds of work
+    length = PICTURES / 500 + 0.3  # seconds of a whole run
     killed = 0
     while killed < kills:
         process = start(torn, album)
@@ -67,7 +67,7 @@ def test_killed_at_any_instant_the_same_command_goes_on(album: Path, tmp_path: P
         killed += kill_within(process, chance.random() * length / kills * 2) is None
         process.communicate()
         if (torn / "manifest.json").exists() and (torn / "metadata").exists():
-            assert all(len(part) in (19, 20) for part in read_parts(torn))  # what counts is whole
+            assert all(len(part) in (19, 20) for part in read_parts(torn))  # only complete parts count
     assert ended(start(torn, album)).startswith("239 ")
     assert held(torn) == held(whole)
 
@@ -75,12 +75,12 @@ def test_killed_at_any_instant_the_same_command_goes_on(album: Path, tmp_path: P
 def test_killed_between_the_files_of_a_part(album: Path, tmp_path: Path) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert ended(start(whole, album)) == "239 239"
-    for number in (3, 2, 3, 5):  # the manifest is the first; then each part's metadata, vectors and record
+    for number in (3, 2, 3, 5):  # 1: manifest; then each part's metadata, vectors and record
         process = start(torn, album, "--die", str(number))
         process.communicate(timeout=HANG)
         assert process.returncode == -signal.SIGKILL
         assert all(len(part) in (19, 20) for part in read_parts(torn))
-    assert ended(start(torn, album)) == "239 220"  # the first part was finished
+    assert ended(start(torn, album)) == "239 220"  # the first part was complete
     assert held(torn) == held(whole)
 
 
@@ -97,7 +97,7 @@ def test_a_ray_worker_is_killed_and_nothing_is_missing(tmp_path: Path) -> None:
     process = start(tmp_path / "ray", source, "--ray", str(pids))
     wait_until(lambda: any(pids.iterdir()) or process.poll() is not None, "a worker has begun")
     victim = int(next(pids.iterdir()).name)
-    os.kill(victim, signal.SIGKILL)  # it waits at its first pictures
+    os.kill(victim, signal.SIGKILL)  # the worker waits at its first pictures
     release.touch()
     assert ended(process) == "72 72"
     others = {path.name for path in pids.iterdir()} - {str(victim)}

@@ -1,4 +1,4 @@
-"""Embedding into a folder: what there is, what comes out, and going on where a run stood."""
+"""Embedding into a folder: inputs, output layout, resuming, failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.toys import COLOURS, ToyEncoder, picture, picture_bytes, tar_bytes
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
+    """The content of every file in a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -29,7 +29,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Six colours; one with a caption, one in a folder of its own, and a file that is no picture."""
+    """Six colours; one with a caption, one in a subfolder, and a file that is not a picture."""
     album = tmp_path / "album"
     (album / "more").mkdir(parents=True)
     for colour in COLOURS:
@@ -41,7 +41,7 @@ def album(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> str:
-    """Three shards of two pictures with captions; a pattern that names them."""
+    """Write three shards of two captioned pictures; returns a pattern that matches them."""
     names = list(COLOURS)
     for number in range(3):
         files: dict[str, bytes] = {}
@@ -93,7 +93,7 @@ def test_a_shard_is_a_part_with_its_captions(shards: str, tmp_path: Path) -> Non
         assert part.text_embeddings is not None
         np.testing.assert_allclose(
             part.image_embeddings, part.text_embeddings, atol=1e-3
-        )  # a red wall is as red as its picture
+        )  # the text "a red wall" has the same vector as the red picture
     last = parts[2].metadata.to_pylist()[1]
     assert last["image_path"] == f"{tmp_path / '00002.tar'}/001.png"
     assert (last["key"], last["shard"]) == ("001", str(tmp_path / "00002.tar"))
@@ -107,7 +107,7 @@ def test_times_that_no_column_holds_stop_nothing(album: Path, tmp_path: Path, se
     assert embed_to_folder(ToyEncoder(), [album], tmp_path / "out").rows == 6
     (part,) = read_parts(tmp_path / "out")
     red = next(row for row in part.metadata.to_pylist() if row["key"] == "red")
-    time = (album / "red.png").stat().st_mtime_ns  # not every file system keeps such times
+    time = (album / "red.png").stat().st_mtime_ns  # not every file system can store such times
     assert red["modified"] == max(-(2**63), min(time, 2**63 - 1))
 
 
@@ -137,7 +137,7 @@ def test_a_folder_of_shards_packed_or_not(tmp_path: Path, pack: str) -> None:
 
 def test_a_shard_cut_short_gives_what_stands_before_the_cut(shards: str, tmp_path: Path) -> None:
     first = tmp_path / "00000.tar"
-    first.write_bytes(first.read_bytes()[: 5 * 512 + 9])  # in the second picture
+    first.write_bytes(first.read_bytes()[: 5 * 512 + 9])  # within the second picture
     done = embed_to_folder(ToyEncoder(), [shards], tmp_path / "out")
     assert done.rows == 5
     assert [key for key, _ in done.failures] == [str(first)]
@@ -188,7 +188,7 @@ def test_the_same_command_goes_on(shards: str, tmp_path: Path) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     embed_to_folder(ToyEncoder(), [shards], whole)
     embed_to_folder(ToyEncoder(), [shards], torn)
-    (torn / "parts" / "part_1.json").unlink()  # as a writer leaves it that is killed before the record
+    (torn / "parts" / "part_1.json").unlink()  # a writer killed before its record leaves such a file
     (torn / "metadata" / ".metadata_1.parquet.host-1.part").write_bytes(b"half")
     cut = torn / "img_emb" / "img_emb_2.npy"
     cut.write_bytes(cut.read_bytes()[:-1])

@@ -1,4 +1,4 @@
-"""Tables cut into chunks: whatever stands in them, the chunks together are the table."""
+"""Tables read in chunks: the chunks together equal the whole table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diptych.embedding.tables import chunks, columns_of, read_chunk
 from diptych.errors import DataError
 from tests.toys import write_latin
 
-# csv reads a lone carriage return as the end of a row, and a NUL is taken out: neither is a text's.
+# A lone carriage return ends a row in csv, and NUL is removed: neither occurs in these texts.
 CELLS = st.text(st.sampled_from(string.ascii_letters + " ,;\t\"'|äß猫\n"), max_size=8)
 TABLES = st.lists(st.tuples(CELLS, CELLS), max_size=25)
 
@@ -75,7 +75,7 @@ def test_chunks_of_a_list_are_its_lines(desk: Path, lines: list[str], rows: int)
     assert found == [f"{line}\n" for line in lines]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
 @given(data=st.binary(max_size=200))
 @settings(max_examples=60)
 @pytest.mark.parametrize("name", ["noise.csv", "noise.parquet", "noise.txt"])

@@ -90,7 +90,7 @@ def test_copies_go_and_come_back(tmp_path: Path, pictures: Path) -> None:
     assert take_back(store, restored) == 3  # files with known bytes; the others have to be embedded
     assert store.database.all("SELECT COUNT(*) FROM files")[0][0] == 8
     assert check(store) == []
-    assert store.database.all("SELECT id FROM contents WHERE width IS NULL") == []  # all is known as before
+    assert store.database.all("SELECT id FROM contents WHERE width IS NULL") == []  # hashes are known again
     store.close()
     assert index(tmp_path / "catalog", pictures).embedded == 3
     again = put_back(moved.undo)

@@ -1,4 +1,4 @@
-"""Maps: clusters found again, words right, like beside like, the same by seed, thumbnails in order."""
+"""Maps: known clusters recovered, names fit, neighbours lie close, reproducible by seed, thumbnail sheets."""
 
 from __future__ import annotations
 

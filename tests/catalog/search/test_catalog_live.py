@@ -151,7 +151,7 @@ class Asking:
             while not self.ending.is_set():
                 answer = self.asking.search(queries[number % len(queries)], ALL)
                 cosines = [hit.cosine for hit in answer.hits]
-                assert len(answer.hits) == answer.searched >= len(COLOURS)  # all of them are of one moment
+                assert len(answer.hits) == answer.searched >= len(COLOURS)  # a consistent state
                 assert cosines == sorted(cosines, reverse=True)
                 assert self.asking.search("red", SearchOptions(filters=Filter(name="red.png"))).searched == 1
                 self.answers += 1

@@ -1,4 +1,4 @@
-"""`diptych audit`: every command on a tiny model prints a report, writes a page, and names what failed."""
+"""`diptych audit`: every command on a tiny model prints a report, writes a page, and names failed files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_digits(run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     done = run("audit", "digits", "mnist", "-m", tiny)
     assert done.exit_code == 0, done.stderr
     assert "Handwritten digits (mnist)" in done.stdout
-    # A matrix is no table, and pictures are none either: what the terminal lacks is said.
+    # A matrix or a picture has no table form: the terminal output says what is missing.
     assert done.stdout.count("(--report DIR writes the plot.)") == 2
     assert max(map(len, done.stdout.splitlines())) <= 80
 

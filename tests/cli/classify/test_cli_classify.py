@@ -1,4 +1,4 @@
-"""`diptych classify` on pictures that can be read."""
+"""`diptych classify` on readable pictures: output formats, label files, options, copies into folders."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_none_of_these(run: Run, tiny: Path, album: Path) -> None:
         "classify", album, "dog", "cat", "--none", "0.51", "--top", "1", "-m", tiny
     ).stdout.splitlines()
     assert all(0.5 <= float(line.split()[-1]) < 0.52 and len(line) <= 80 for line in lines)
-    for number in ("50", "0.4"):  # no confidence is over it, or under it
+    for number in ("50", "0.4"):  # no confidence is above it, or below it
         refused = run("classify", album, "dog", "cat", "--none", number, "-m", tiny)
         assert refused.exit_code == 2
         assert "lies between 0.500 and 0.881" in refused.stderr
@@ -206,14 +206,14 @@ def test_a_folder_with_the_name_of_a_label_is_told_of(run: Run, tiny: Path, albu
 
 
 def test_copying_into_folders_never_overwrites(run: Run, tiny: Path, album: Path, tmp_path: Path) -> None:
-    paint(album / "inner" / "a.jpg", 9)  # the same name, another picture
+    paint(album / "inner" / "a.jpg", 9)  # the same name, but another picture
     words = ("classify", album, "dog", "cat", "--copy-to", "sorted", "-m", tiny)
     assert run(*words).exit_code == 0
     copies = sorted(path.name for path in (tmp_path / "sorted").rglob("*.*"))
     assert len(copies) == 4
     contents = {path.read_bytes() for path in (tmp_path / "sorted").rglob("*.*")}
     assert contents == {path.read_bytes() for path in album.rglob("*.*")}
-    assert run(*words).exit_code == 0  # again: nothing is copied twice
+    assert run(*words).exit_code == 0  # a second run copies nothing
     assert sorted(path.name for path in (tmp_path / "sorted").rglob("*.*")) == copies
 
 
@@ -227,7 +227,7 @@ def test_copies_are_not_classified_again(run: Run, tiny: Path, album: Path) -> N
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    """An address under which the test's folder lies."""
+    """The address of a server for the test's folder."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *words: object) -> None:

@@ -30,7 +30,7 @@ def test_the_drawing_has_room_for_every_card(count: int) -> None:
     drawn = draw(sheet(count))
     columns = min(4, count)
     assert drawn.width >= 2 * MARGIN + columns * SIDE + (columns - 1) * GUTTER
-    # A spot in the middle of each picture has its colour.
+    # A pixel in the middle of each picture has its colour.
     for n in range(count):
         row, column = divmod(n, columns)
         height = (drawn.height - 346) // -(-count // columns)
@@ -45,7 +45,7 @@ def test_long_and_strange_labels_fit() -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """Counts what a browser would see."""
+    """Count the elements that a browser would show."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def test_the_page_is_one_file_and_escapes_labels() -> None:
     assert "script" not in page.tags
     assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
     assert "http" not in text
-    assert "$title" in text  # of the label; the page's own are filled in
+    assert "$title" in text  # from the label; the texts of the page itself are filled in
     assert "$cards" not in text
 
 
@@ -78,7 +78,7 @@ def test_demo_on_the_samples(run: Run, tiny: Path) -> None:
     assert "8 pictures, classified by labels in words" in Path("sheet/contact-sheet.html").read_text(
         encoding="utf-8"
     )
-    assert done.stderr.count("  diptych ") == 3  # what to try next
+    assert done.stderr.count("  diptych ") == 3  # suggestions of next commands
     stated = re.search(
         r"([0-8]) of 8 right with these sentences, worded for the default model; ([0-8]) of 8 with single "
         r"words \(cat, coffee, woman, \.\.\.\); chance is 0\.7\.",

@@ -1,4 +1,4 @@
-"""The parts of the command line that need no model: fitting names, bars, folder names, help texts."""
+"""Parts of the command line that need no model: name fitting, progress bars, folder names, help texts."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_lists_by_line_and_by_nul_agree(names: list[str]) -> None:
 
 
 def test_a_word_of_500_words_is_a_label() -> None:
-    sentence = " ".join(["dog"] * 500)  # longer than any file name may be
+    sentence = " ".join(["dog"] * 500)  # longer than any file system allows for a name
     assert sort_words([sentence]) == ([], [sentence])
 
 
 class Terminal:
-    """Standard error that is a terminal, and remembers."""
+    """Standard error that is a terminal and records its output."""
 
     encoding = "utf-8"
 
@@ -102,7 +102,7 @@ def test_progress_shows_from_two_seconds_on(
 
 
 class Timer:
-    """A timer that goes off when the test says so."""
+    """A timer that a test triggers."""
 
     made: ClassVar[list[Timer]] = []
 
@@ -118,7 +118,7 @@ class Timer:
 
 
 def patient_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A terminal, and timers that are not run; no fixture, since pytest changes stderr after those."""
+    """A terminal with timers that never run; not a fixture, because pytest replaces stderr after fixtures."""
     found = Terminal()
     monkeypatch.setattr("sys.stderr", found)
     monkeypatch.setattr(console.threading, "Timer", Timer)
@@ -137,7 +137,7 @@ def test_a_step_that_does_not_move_shows_after_two_seconds(monkeypatch: pytest.M
         assert "encoding prompts" in terminal.written
     assert timer.cancelled
     assert console._displays == []
-    timer.call()  # too late: it goes off while the command ends
+    timer.call()  # too late: the timer fires while the command ends
     with progress("the next", None, unit="steps", quiet=False):
         pass
 
@@ -153,7 +153,7 @@ def test_bars_inside_each_other_share_a_display(monkeypatch: pytest.MonkeyPatch)
         assert [task.description for task in console._displays[0].bars.tasks] == ["the whole"]
         console.clear_progress()
         written = len(terminal.written)
-        console._displays[0].show()  # never again before results
+        console._displays[0].show()  # never shown again before the results
         assert len(terminal.written) == written
     for word in ("the whole", "a part", "2/3"):
         assert word in terminal.written

@@ -1,4 +1,4 @@
-"""`diptych index`: what it says of what is left out, taken out, gone and replaced."""
+"""`diptych index`: messages about excluded, removed, missing and replaced files."""
 
 from __future__ import annotations
 

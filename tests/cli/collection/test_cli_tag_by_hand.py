@@ -1,4 +1,4 @@
-"""`diptych tag` by hand, and `diptych catalog move`, `backup` and `restore`, at a terminal."""
+"""`diptych tag --add` and `--remove`, `diptych catalog move`, `backup` and `restore`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def indexed(run: Run, tiny: Path, album: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The album, indexed with a tiny model into the catalogue that is used when none is named."""
+    """The album, indexed with a tiny model into the default catalogue."""
     monkeypatch.setenv("DIPTYCH_CATALOG", str(tmp_path / "catalog"))
     assert run("index", album, "-m", tiny).exit_code == 0
     return album

@@ -1,4 +1,4 @@
-"""`diptych index --watch`: what it makes of what the system tells."""
+"""`diptych index --watch`: reactions to file system events."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_watch_indexes_what_a_run_would(
     done = run(*words)
     assert done.exit_code == 130, done.stderr
     assert [json.loads(line)["embedded"] for line in done.stdout.splitlines()] == [3, 1]
-    again = run("index", "--catalog", catalog, "--watch", "--json")  # what was left out is remembered
+    again = run("index", "--catalog", catalog, "--watch", "--json")  # the exclusion is remembered
     assert again.exit_code == 130, again.stderr
     assert [json.loads(line)["embedded"] for line in again.stdout.splitlines()] == [0, 0]
 

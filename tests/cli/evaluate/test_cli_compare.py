@@ -1,4 +1,4 @@
-"""`diptych compare`, and the report that evaluate writes."""
+"""`diptych compare`, and the report that `diptych evaluate` writes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def measured(run: Run, tiny: Path, tmp_path: Path) -> Path:
-    """Eight pictures, measured twice: with one prompt and with another."""
+    """Eight pictures, measured twice with different prompts."""
     for number in range(8):
         paint(tmp_path / "pack" / ("dog", "guitar")[number % 2] / f"{number}.png", number)
     (tmp_path / "pack" / "dog" / "broken.png").write_bytes(b"no picture")
     for name, prompt in (("one", "a photo of a {}."), ("two", "{}")):
         words = ("evaluate", "zero-shot", "pack", "-m", tiny, "--templates", prompt, "--cache", "kept")
-        assert run(*words, "--out", f"{name}.json", "--report", name).exit_code == 1  # one was not read
+        assert run(*words, "--out", f"{name}.json", "--report", name).exit_code == 1  # one picture is broken
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_result_or_of_other_pictures_is_refused(run: Run, measured: P
 
 
 def test_a_second_run_takes_the_rows_that_were_kept(measured: Path) -> None:
-    assert len(list((measured / "kept").glob("*.npz"))) == 1  # two runs, one data set, one model
+    assert len(list((measured / "kept").glob("*.npz"))) == 1  # two runs of one data set and one model
 
 
 def test_the_report_has_page_json_csv_and_plots(measured: Path) -> None:

@@ -1,4 +1,4 @@
-"""`diptych evaluate compositional`: tables, JSON, files, a page; missing pictures and samples are told."""
+"""`diptych evaluate compositional`: tables, JSON, files, a page; missing pictures and samples are named."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def test_winoground_table(run: Run, tiny: Path, tmp_path: Path) -> None:
 def test_sugar_crepe_means(run: Run, tiny: Path, tmp_path: Path) -> None:
     done = run(*COMMAND, write_sugar_crepe(tmp_path / "s", form="zip"), "-m", tiny)
     assert done.exit_code == 0, done.stderr
-    words = " ".join(done.stdout.split())  # wherever the length of the model's path breaks the lines
+    words = " ".join(done.stdout.split())  # however the length of the model's path breaks the lines
     assert "SugarCrepe's replace" in words
-    assert "SugarCrepe's add" not in words  # one of its two files is not there
+    assert "SugarCrepe's add" not in words  # one of its two files is missing
 
 
 def test_json_and_files(run: Run, tiny: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`diptych evaluate`: tables and CLIP_benchmark's JSON."""
+"""`diptych evaluate zero-shot` and `retrieval`: tables and the JSON of CLIP_benchmark."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_zero_shot_table(run: Run, tiny: Path, classes: Path) -> None:
         ["pack/photo", "zero-shot", "acc1"],
         ["pack/sketch", "zero-shot", "acc1"],
     ]
-    assert {row.split()[-2] for row in rows} == {"0.500"}  # chance between two classes
+    assert {row.split()[-2] for row in rows} == {"0.500"}  # chance level of two classes
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

@@ -1,4 +1,4 @@
-"""`diptych evaluate interpolate`: the table, the files, a model kept, work gone on with; what is refused."""
+"""`diptych evaluate interpolate`: table, files, a saved model, resumed work, refused input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def tuned(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model of the same shape."""
+    """A fine-tuned model of the same shape."""
     folder = tmp_path_factory.mktemp("models") / "tuned"
     spec = load_checkpoint(tiny).spec
     save_checkpoint(folder, spec, build(spec.architecture, seed=1).state_dict())
@@ -29,7 +29,7 @@ def tuned(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path) -> None:
-    """Two classes to learn; two others and a few captions to be kept."""
+    """Two classes as the new task; two other classes and some captions as the reference tasks."""
     for number in range(12):
         kind = ("new/dog", "new/guitar", "old/house", "old/horse")[number % 4]
         paint(tmp_path / kind / f"{number}.png", number)

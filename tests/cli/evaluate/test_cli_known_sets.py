@@ -17,7 +17,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """CIFAR-10 with both parts, PACS with two domains, captions in an archive's place."""
+    """CIFAR-10 with both parts, PACS with two domains, and a file in place of an archive of captions."""
     for number, name in enumerate(("dog", "cat", "truck", "ship", "horse", "frog")):
         paint(tmp_path / "data" / "cifar10" / "test" / name / "0.png", number)
         paint(tmp_path / "data" / "cifar10" / "train" / name / "0.png", number + 9)
@@ -131,7 +131,7 @@ def test_a_known_data_set_is_hinted_at(run: Run, tiny: Path, root: Path) -> None
     hint = "cifar10 has the name of a known data set: --dataset cifar10 uses the class names and"
     assert hint in done.stderr
     assert "known data set" not in run(*words, "--names", "cifar10").stderr
-    # The paper has neither names nor prompts for PACS: --dataset would change nothing.
+    # The paper has neither class names nor prompts for PACS: --dataset would change nothing.
     assert "known data set" not in run("evaluate", "zero-shot", root / "pacs", "-m", tiny).stderr
 
 

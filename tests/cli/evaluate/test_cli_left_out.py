@@ -1,4 +1,4 @@
-"""Every measurement says which pictures it left out, with exit status 1, and never calls a sample all."""
+"""Unreadable pictures and samples in every measurement: named in the output, with exit status 1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 TRAIN, TEST = "root/tfflowers/train", "root/tfflowers/test"
 BROKEN = f"{TEST}/daisy/broken.png"
 
-# Command line -> the file that is broken; what it lies in is made below.
+# Command line -> the file that is broken; the fixture `data` creates its folder.
 COMMANDS = {
     f"evaluate zero-shot {TEST}": BROKEN,
     "evaluate retrieval pairs": "pairs/broken.png",

@@ -1,4 +1,4 @@
-"""`diptych evaluate probe`, `few-shot` and `knn`: what is printed, written and refused."""
+"""`diptych evaluate probe`, `few-shot` and `knn`: printed tables, written files, refused input."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_it_is_printed_and_written(run: Run, tiny: Path, pack: Path, command: st
     kept = len(list(Path("rows").glob("*.npz")))
     assert (
         kept == {"probe": 3, "few-shot": 3, "knn": 2}[command]
-    )  # rows before the projection, and zero-shot's
+    )  # features before the projection, and those of zero-shot
     again = run(*asked(command, pack, "-m", tiny, "--json", "--cache", "rows"))
     assert len(list(Path("rows").glob("*.npz"))) == kept
     assert json.loads(again.stdout)["results"][0]["metrics"] == told["results"][0]["metrics"]

@@ -1,4 +1,4 @@
-"""Tables in the terminal: columns stay aligned at 80 letters, whatever the names of data sets."""
+"""Tables in the terminal: columns stay aligned at 80 characters, also with long names of data sets."""
 
 from __future__ import annotations
 

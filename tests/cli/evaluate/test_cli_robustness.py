@@ -96,7 +96,7 @@ def test_a_picture_that_cannot_be_read_is_told_once(run: Run, tiny: Path, pack: 
 
 @pytest.mark.filterwarnings("ignore:labels that come more than once")
 def test_objectnet_beside_imagenet(run: Run, tiny: Path, tmp_path: Path) -> None:
-    """ObjectNet goes by the ImageNet classes that it names; ImageNet has two classes called sunglasses."""
+    """Only ImageNet classes in ObjectNet's mapping count; ImageNet has two classes called sunglasses."""
     for number, wnid in enumerate(("n02708093", "n02769748", "n04355933", "n04356056", "n01440764")):
         paint(tmp_path / "imagenet" / wnid / "a.png", number)
         paint(tmp_path / "imagenet" / wnid / "b.png", 10 + number)
@@ -146,7 +146,7 @@ def test_options_that_a_run_with_labels_cannot_follow(
 
 
 class _Guess:
-    """Scores of two classes, of any picture."""
+    """A classifier that gives every picture the same scores of two classes."""
 
     identity, input_size, precision = "guess", 8, "float32"
 

@@ -1,4 +1,4 @@
-"""`diptych evaluate suite`: one command, one report, and the same command again goes on."""
+"""`diptych evaluate suite`: one command and one report; the same command again resumes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Flowers to test and to learn from; rows are kept in a folder of the test's own."""
+    """Training and test flowers; cached rows are stored in a folder of the test."""
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
     return noisy_flowers(tmp_path / "data")
 
@@ -28,7 +28,7 @@ def test_a_suite_is_measured_once_and_reported_twice(run: Run, tiny: Path, root:
     assert "2/2  tfflowers, probes" in done.stderr
     assert "linear" not in done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "commonest mistakes" not in done.stdout  # that is the report's
+    assert "commonest mistakes" not in done.stdout  # the files of the report
     assert Path("suite/index.html").is_file()
     assert len(list(Path("cache/rows").glob("*.npz"))) == 4  # two parts, before and after projection
     again = run(*words, "--json")

@@ -1,4 +1,4 @@
-"""`diptych embed` and `diptych catalog`: vectors to files, into a catalogue, and out of it."""
+"""`diptych embed` and `diptych catalog`: vectors to files, import into a catalogue, export from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_pictures_to_files_and_on(run: Run, tiny: Path, album: Path) -> None:
     rows = np.load("vectors/img_emb/img_emb_0.npy")
     assert rows.dtype == np.float16
     np.testing.assert_allclose(np.linalg.norm(rows.astype(np.float32), axis=1), 1, atol=2e-3)
-    again = run("embed", album, "--to", "vectors")  # the folder knows its model
+    again = run("embed", album, "--to", "vectors")  # the manifest names the model
     assert (again.exit_code, again.stdout) == (0, "3 vectors in 1 part in vectors: nothing new\n")
     other = run("embed", album, "--to", "vectors", "--model", tiny, "--dtype", "float32")
     assert other.exit_code == 2

@@ -1,4 +1,4 @@
-"""`diptych export` and `diptych models runtimes`: a folder, a table, JSON, and what is refused."""
+"""`diptych export` and `diptych models runtimes`: a folder, a table, JSON, and refused input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def fit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose vectors differ from picture to picture, as those of an untrained one hardly do."""
+    """A tiny model whose vectors differ between pictures; those of an untrained model hardly do."""
     home = tmp_path_factory.mktemp("models")
     weights = checkpoint("vit", home)
     save_checkpoint(home / "fit", weights.spec, weights.state)
@@ -30,7 +30,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The model is traced once for all exports of it."""
+    """Trace the model once for all exports of it."""
     with pytest.MonkeyPatch.context() as patch:
         trace_once(patch, tmp_path_factory.mktemp("traced"))
         yield
@@ -70,7 +70,7 @@ def test_export_prints_a_table(run: Run, fit: Path) -> None:
 def test_pictures_to_calibrate_with(
     run: Run, fit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Fitted to nine pictures, random weights a few numbers wide lose more to 8 bits than trained ones.
+    # Random weights of small width, calibrated on nine pictures, lose more to 8 bits than trained ones.
     monkeypatch.setitem(fidelity.MIN_COSINES, "int8", (0.98, 0.95))
     monkeypatch.setitem(golden.MAX_GOLDEN_ERROR, "int8", 1.0)
     few = paint(tmp_path / "few" / "one.png").parent

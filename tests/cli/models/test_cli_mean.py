@@ -1,4 +1,4 @@
-"""`diptych evaluate mean`: over result files."""
+"""`diptych evaluate mean`: means of the metrics in result files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_mean_of_files(run: Run, tmp_path: Path) -> None:
     told = json.loads(run("evaluate", "mean", *files, "--json").stdout)
     assert [one["value"]["value"] for one in told["means"]] == [0.7, 0.7]
     again = run("evaluate", "mean", "out/report.json")
-    assert again.exit_code == 2  # a page of means holds no results
+    assert again.exit_code == 2  # a page of means contains no single results
 
 
 def test_nothing_to_average(run: Run, tmp_path: Path) -> None:

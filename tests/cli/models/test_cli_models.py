@@ -93,7 +93,7 @@ def test_a_path_that_is_not_there(run: Run, name: str) -> None:
 
 @pytest.fixture
 def small_vit(tmp_path: Path) -> Path:
-    """A model that the other forms have words for."""
+    """A model that the other formats can describe."""
     from diptych.inputs import PreprocessConfig
     from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
     from diptych.model.initialise import build

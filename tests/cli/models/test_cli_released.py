@@ -1,4 +1,4 @@
-"""Released ONNX folders on the command line: shown, verified, classified with, indexed and searched."""
+"""Released ONNX folders on the command line: show, verify, classify, index and search."""
 
 from __future__ import annotations
 

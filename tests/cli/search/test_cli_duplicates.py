@@ -1,4 +1,4 @@
-"""`diptych duplicates` and `diptych similar`, as a person at a terminal has them."""
+"""`diptych duplicates` and `diptych similar`, as a user runs them in a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Run = Callable[..., Result]
 
 
 def photo(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
-    """A picture with structure, of which a small copy can be known."""
+    """A picture with enough structure to recognise a small copy of it."""
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def photo(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
 
 @pytest.fixture
 def indexed(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Originals, copies and a part, indexed into the catalogue that is used when none is named."""
+    """Originals, copies and a crop, indexed into the default catalogue."""
     monkeypatch.setenv("DIPTYCH_CATALOG", str(tmp_path / "catalog"))
     folder = tmp_path / "a folder"
     (folder / "copies").mkdir(parents=True)
@@ -137,7 +137,7 @@ def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
 def test_an_undo_list_knows_its_catalogue(
     run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The printed command is pasted elsewhere, when another catalogue is the default one."""
+    """The printed command works elsewhere, where another catalogue is the default one."""
     own = os.environ["DIPTYCH_CATALOG"]
     monkeypatch.delenv("DIPTYCH_CATALOG")
     done = run("duplicates", "--trash", "auto", "--json", "--catalog", os.path.relpath(own, tmp_path))
@@ -218,7 +218,7 @@ def test_the_page(run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.M
     html = (tmp_path / "page.html").read_text()
     assert not re.search(r"(src|href)=\"?https?:", html)
     assert "3 groups of 6 files in " in html
-    assert [len(page) for page in pages(html)] == [1, 1, 1]  # tiers do not share a page
+    assert [len(page) for page in pages(html)] == [1, 1, 1]  # different tiers are on different pages
     assert "<framed>" not in html
     members = pages(html)[2][0]["members"]
     assert isinstance(members, list)

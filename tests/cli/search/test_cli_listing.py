@@ -1,4 +1,4 @@
-"""`diptych search` without a query, and the filters that every command of a collection takes."""
+"""`diptych search` without a query, and the filters shared by all commands of a collection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def indexed(run: Run, tiny: Path, album: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Three pictures of three days in the catalogue that is used when none is named; one has a tag."""
+    """Three pictures of three days in the default catalogue; one has a tag."""
     monkeypatch.setenv("DIPTYCH_CATALOG", str(tmp_path / "catalog"))
     for n, name in enumerate(("a.jpg", "b.png", "inner/c.webp")):
         os.utime(album / name, (n * 86400 + 43200,) * 2)
@@ -37,7 +37,7 @@ def paths(done: Result) -> list[str]:
 
 
 def test_a_list_needs_no_model(run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.cli.shared.catalogs.encoder_for", None)  # asked for, it would fail
+    monkeypatch.setattr("diptych.cli.shared.catalogs.encoder_for", None)  # loading this model would fail
     assert paths(run("search", "--paths")) == ["c.webp", "b.png", "a.jpg"]
     assert paths(run("search", "--paths", "--sort", "name")) == ["a.jpg", "b.png", "c.webp"]
     pages = [paths(run("search", "--paths", "-k", 2, "--page", page)) for page in (1, 2)]
@@ -45,7 +45,7 @@ def test_a_list_needs_no_model(run: Run, indexed: Path, monkeypatch: pytest.Monk
     table = run("search", "--name", "png", "--all")
     rank, day, path = table.stdout.split()
     assert (rank, day) == ("1", "1970-01-02")
-    assert path.endswith("/album/b.png")  # a long path loses its head, to fit in 80 columns
+    assert path.endswith("/album/b.png")  # a long path is cut at its beginning, to fit in 80 columns
     assert "2 of 3 pictures, newest first (--page N shows more)" in run("search", "-k", 2).stderr
     told = json.loads(run("search", "--tag", "sea", "--json").stdout)
     assert (told["query"], told["total"], told["searched"]) == ([], 1, 3)

@@ -1,4 +1,4 @@
-"""`diptych map`: a page that holds the map, works alone, and is written whole."""
+"""`diptych map`: a self-contained page with the map, written atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def indexed(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Twenty pictures, one of them with a name that would end a script."""
+    """Twenty pictures; the name of one contains the end tag of a script."""
     folder = tmp_path / "album"
     for number in range(19):
         paint(folder / ("one" if number % 2 else "two") / f"{number}.png", number)
@@ -31,7 +31,7 @@ def indexed(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 class Page(HTMLParser):
-    """What a page consists of: tags opened and closed, addresses, what its scripts hold."""
+    """The contents of a page: opened and closed tags, addresses, data of its scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files that are there already: what Diptych wrote is written over, other files only with --force."""
+"""Existing output files: those written by Diptych are overwritten, others only with --force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTES = "<h1>My own page</h1>"
 
 @pytest.fixture
 def indexed(run: Run, tiny: Path, album: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The album, and one more picture, in the catalogue that is used when none is named."""
+    """The album and one more picture in the default catalogue."""
     monkeypatch.setenv("DIPTYCH_CATALOG", str(tmp_path / "catalog"))
     (album / "d.png").write_bytes((album / "b.png").read_bytes() + b"more")
     assert run("index", album, "-m", tiny).exit_code == 0
@@ -56,7 +56,7 @@ def test_commands(run: Run, indexed: Path, command: tuple[str, ...], file: str) 
     assert path.read_text() == NOTES
     assert run(*command, "--force").exit_code == 0
     os.utime(path, (1, 1))
-    assert run(*command).exit_code == 0  # its own page
+    assert run(*command).exit_code == 0  # the page that it wrote before
     assert path.stat().st_mtime > 1
 
 

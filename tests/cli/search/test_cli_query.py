@@ -1,4 +1,4 @@
-"""A query on the command line: operators with and without quotes, words that look like options."""
+"""Queries on the command line: operators with and without quotes, words that look like options."""
 
 from __future__ import annotations
 

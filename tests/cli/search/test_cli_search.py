@@ -1,4 +1,4 @@
-"""`diptych index` and `diptych search`: from a folder to answers, as a person at a terminal has them."""
+"""`diptych index` and `diptych search`: from a folder to results, as a user runs them in a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def indexed(run: Run, tiny: Path, album: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The album, indexed with a tiny model into the catalogue that is used when none is named."""
+    """The album, indexed with a tiny model into the default catalogue."""
     monkeypatch.setenv("DIPTYCH_CATALOG", str(tmp_path / "catalog"))
     done = run("index", album, "-m", tiny)
     assert done.exit_code == 0, done.stderr
@@ -148,7 +148,7 @@ def test_a_contact_sheet_and_marked_pictures(run: Run, indexed: Path, tmp_path: 
     assert done.exit_code == 0, done.stderr
     page = Links()
     page.feed(Path("sheet.html").read_text("utf-8"))
-    assert page.images == 8  # each with its map
+    assert page.images == 8  # each result with its map
     assert all(link.startswith("file:///") for link in page.links)
     assert "<b>odd" not in Path("sheet.html").read_text("utf-8")
     maps = [load_image(path) for path in Path("maps").iterdir()]
@@ -208,7 +208,7 @@ def test_taking_out_and_leaving_in(run: Run, indexed: Path) -> None:
         "1 file removed from the catalogue; 2 pictures left"
         in run("index", "--forget", indexed / "b.png").stdout
     )
-    assert "nothing new" in run("index").stdout  # until it is named
+    assert "nothing new" in run("index").stdout  # until it is named again
     assert "1 embedded" in run("index", indexed / "b.png").stdout
     shutil.rmtree(indexed)
     indexed.mkdir()
@@ -234,7 +234,7 @@ def test_the_file_that_passes_the_filter_is_shown(run: Run, indexed: Path) -> No
 def test_slips_are_told_before_the_model_is_loaded(
     run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych.cli.shared.catalogs.encoder_for", None)  # asked for, it would fail
+    monkeypatch.setattr("diptych.cli.shared.catalogs.encoder_for", None)  # loading this model would fail
     for words, message in (
         (("",), "the query is empty"),
         ((indexed / "no.jpg",), "there is no such picture"),
@@ -280,7 +280,7 @@ def test_watching(tiny: Path, album: Path, tmp_path: Path) -> None:
     seen = threading.Event()
 
     def write() -> None:
-        """Again and again: the system's watch may not have begun when "watching" is printed."""
+        """Write repeatedly: the system's watch may not have started when "watching" is printed."""
         for seed in itertools.count(100):
             paint(tmp_path / "d.png", seed)
             (album / "later").mkdir(exist_ok=True)
@@ -298,7 +298,7 @@ def test_watching(tiny: Path, album: Path, tmp_path: Path) -> None:
         seen.set()
         writing.join()
         shutil.rmtree(album / "later")
-        assert any("1 removed" in line for line in lines)  # once it has seen the last writing
+        assert any("1 removed" in line for line in lines)  # after it has seen the last write
     finally:
         process.send_signal(signal.SIGINT)
         seen.set()

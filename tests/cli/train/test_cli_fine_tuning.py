@@ -1,4 +1,4 @@
-"""`diptych train --from`: a model goes on gently; what it could do is measured before and after."""
+"""`diptych train --from`: fine-tuning defaults, and measurements before and after."""
 
 from __future__ import annotations
 

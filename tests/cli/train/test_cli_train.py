@@ -1,4 +1,4 @@
-"""`diptych train`: on somebody's own pairs without a recipe, by a recipe, stopped and resumed."""
+"""`diptych train`: on pairs without a recipe, by a recipe, stopped and resumed."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_an_unknown_logger_is_said_before_anything_is_read(run: Run) -> None:
 
 
 def test_torchrun_leaves_every_option_to_the_command() -> None:
-    # Its parser takes beginnings of its own options for them, wherever they stand: --log, --start.
+    # torchrun's parser accepts prefixes of its own options anywhere on the line: --log, --start.
     import typer
     from torch.distributed.run import get_args_parser
 
@@ -201,7 +201,7 @@ def test_two_processes_by_torchrun_train_and_measure(tmp_path: Path) -> None:
     command += ["--set", "parallel=fsdp", "--hold-out", "0.3", "--chunk", "auto", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)  # one process speaks
+    told = json.loads(done.stdout)  # only one process prints
     assert told["finished"] is True
     assert Path(f"runs/mine/samples/step-{told['step']:06}.png").is_file()
 
@@ -209,7 +209,7 @@ def test_two_processes_by_torchrun_train_and_measure(tmp_path: Path) -> None:
 def test_a_constant_run_is_ended_by_a_cooldown(run: Run) -> None:
     level = ("--schedule", "constant", "--set", "warmup=1", "--hold-out", "0")
     assert run("train", *OWN, *level).exit_code == 0
-    # Behind what OWN says: the last of two counts.
+    # Options after OWN: the last value counts.
     late = run("train", *OWN, *level, "--epochs-cooldown", "1", "--resume")
     assert late.exit_code == 2
     assert "expected epochs=3 or more" in " ".join(late.stderr.split())
