@@ -18,7 +18,7 @@ WINOGROUND = [
     ("red", "blue", "red", "blue", "Object", ""),  # right in all three scores
     ("red", "blue", "blue", "red", "Object", "Series"),  # wrong in all three scores
     ("red", "blue", "red blue", "blue red", "Relation", ""),  # the same words: a tie is wrong
-    # Text only. Cosines of the pictures with "red": 0.94, -0.85, with a text of no colour: 0.58, 0.28.
+    # Text score only. Cosines of the pictures with "red": 0.94, -0.85; with a colourless text: 0.58, 0.28.
     ((178, 76, 76), (0, 255, 255), "red", "nothing", "Relation", ""),
     # Image score only. Cosines of the pictures with caption 0: 0.91, 0.65; with caption 1: -0.37, 0.45.
     ("red", (127, 127, 127), "red white black", "green blue", "Relation", "Series"),
@@ -144,7 +144,7 @@ SUGAR_CREPE_SCORES = {
     "swap_att": 2 / 3,
     "swap_obj": 1.0,
 }
-SUGAR_CREPE_MEANS = {"SugarCrepe's replace": 1 / 2, "SugarCrepe's swap": 5 / 6}  # one file of add is no mean
+SUGAR_CREPE_MEANS = {"SugarCrepe's replace": 1 / 2, "SugarCrepe's swap": 5 / 6}  # no mean of one "add" file
 
 
 def write_sugar_crepe(folder: Path, *, form: str = "folder") -> Path:

@@ -1,4 +1,4 @@
-"""A hub of our own on this machine, for the hub's own client: what `hf_hub_download` asks of it, no more."""
+"""A fake Hugging Face hub on this machine: the requests of `hf_hub_download`, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Serves `files` ("org/repo/name" -> bytes) as the hub does, and keeps what it was asked for."""
+    """Serve `files` ("org/repo/name" -> bytes) like the hub, and record the requests."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
-        self.lies: dict[str, str] = {}  # a wrong SHA-256 for a file
-        self.broken: set[str] = set()  # the connection breaks in the middle, once
+        self.lies: dict[str, str] = {}  # files with a wrong SHA-256
+        self.broken: set[str] = set()  # files whose connection breaks once in the middle
         self.asked: list[tuple[str, str, str | None]] = []
 
     @property
@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT does when the client is imported."""
+    """Have the same effect as HF_ENDPOINT when the client is imported."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -94,7 +94,7 @@ def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    """A hub that the client talks to, its cache in the folder."""
+    """A running hub that the client uses, with its cache in the folder."""
     server = FakeHub()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,4 +1,4 @@
-"""Processes for tests that begin at once: forked from a server that has imported the libraries already.
+"""Quickly started processes for tests: forked from a server that has already imported the libraries.
 
 A process of its own takes seconds to import torch, and the tests of training start dozens of them.
 """
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-# What the server imports. Optimizers import torch._dynamo, and a run tokenizers, where they are first used.
+# Imports of the server. Optimizers import torch._dynamo, and runs import tokenizers, at their first use.
 LIBRARIES = ["tests.training.processes", "pytest", "tokenizers", "torch._dynamo"]
 
 
 class Forked:
-    """A process that calls `module:function` with some texts; as much of `subprocess.Popen` as tests need.
+    """A process that calls `module:function` with some texts; the part of `subprocess.Popen` that tests need.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class Forked:
         self._errors = errors
         context = multiprocessing.get_context("forkserver")
         with pytest.MonkeyPatch.context() as patch:
-            # The server takes both when it starts, which is when the first process does.
-            patch.setenv("OMP_NUM_THREADS", "1")  # no threads, which a fork would not take along
+            # The server gets both settings at its start, which is when the first process starts.
+            patch.setenv("OMP_NUM_THREADS", "1")  # no threads, which do not survive a fork
             patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
             context.set_forkserver_preload(LIBRARIES)
             variables = {**os.environ, **environment}
@@ -47,11 +47,11 @@ class Forked:
             self._process.start()
 
     def poll(self) -> int | None:
-        """The exit status, or None while it runs."""
+        """Return the exit status, or None while the process runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float) -> int:
-        """Wait for its end; the exit status."""
+        """Wait for the end of the process and return its exit status."""
         self._process.join(timeout)
         assert self._process.exitcode is not None, f"{self._process.name} hangs"
         return self._process.exitcode
@@ -61,20 +61,20 @@ class Forked:
         self._process.kill()
 
     def errors(self) -> str:
-        """What it has written to its standard error."""
+        """Return the text that the process has written to its standard error."""
         return self._errors.read_text(errors="replace")
 
 
 def _run(work: str, texts: tuple[str, ...], errors: Path, environment: dict[str, str]) -> None:
-    """In the new process: be as one that a command has started, and call the function."""
+    """In the new process: set up the environment of a command, and call the function."""
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     # Processes that this one spawns would import pytest as their main module.
     sys.modules["__main__"] = types.ModuleType("__main__")
-    # The server's child would leave by os._exit; a program comes to the interpreter's end, where threads that
-    # are left over can abort it, and so shall this one.
+    # The server's child would leave by os._exit. A normal program reaches the interpreter's shutdown, where
+    # leftover threads can abort it, so this process does the same.
     forkserver.os = types.SimpleNamespace(**{**vars(os), "_exit": sys.exit})  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("error")

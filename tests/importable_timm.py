@@ -8,9 +8,9 @@ import torch
 
 
 def import_timm() -> torch.library.Library | None:
-    """Import timm; what comes back must be kept as long as timm is used.
+    """Import timm; the returned objects must be kept as long as timm is used.
 
-    A CPU build of torch lacks two operators that torchvision's wheel asks for, so they are declared.
+    A CPU build of torch lacks two operators that torchvision's wheel requires, so they are declared here.
     """
     library = None
     try:

@@ -1,4 +1,4 @@
-"""Small data sets in the layouts they are published in: idx, CIFAR's batches, shards, Parquet."""
+"""Small data sets in their published layouts: idx, CIFAR's batches, shards, Parquet."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Pixels = NDArray[np.uint8]
 
 
 def noise(count: int, *shape: int, seed: int = 0) -> Pixels:
-    """Pictures of noise, (count, *shape)."""
+    """Noise pictures, (count, *shape)."""
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def idx_bytes(array: Pixels) -> bytes:
-    """An idx file of bytes."""
+    """The bytes of an idx file."""
     sizes = b"".join(side.to_bytes(4, "big") for side in array.shape)
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
@@ -30,7 +30,7 @@ def idx_bytes(array: Pixels) -> bytes:
 def write_idx(
     folder: Path, part: str, pictures: Pixels, labels: Sequence[int], *, prefix: str = "", gz: bool = False
 ) -> Path:
-    """A pair of files as MNIST has them; gives the file of pictures."""
+    """Write a pair of files like MNIST's; returns the file of pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for name, array in (("images-idx3", pictures), ("labels-idx1", np.array(labels, dtype=np.uint8))):
@@ -41,7 +41,7 @@ def write_idx(
 
 
 def python2_batch(values: Mapping[str, Any]) -> bytes:
-    """A pickle as Python 2 wrote CIFAR's: keys and bytes as byte strings, `data` as numpy.core's array."""
+    """A CIFAR batch as pickled by Python 2: keys and data as byte strings, `data` as numpy.core's array."""
 
     def text(letters: bytes) -> bytes:
         if len(letters) < 256:
@@ -67,7 +67,7 @@ def python2_batch(values: Mapping[str, Any]) -> bytes:
 
 
 def write_cifar10(folder: Path, pixels: Pixels, labels: list[int], protocol: int = 0) -> Path:
-    """The folder of CIFAR-10's batches; two in the training part. Protocol 0: as Python 2 wrote them."""
+    """Write the folder of CIFAR-10; two training batches. Protocol 0 is that of Python 2."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, values: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def write_shards(
     kind: str = "",
     part: str = "test",
 ) -> Path:
-    """A folder as CLIP_benchmark writes it."""
+    """Write a folder in the layout of CLIP_benchmark."""
     (folder / part).mkdir(parents=True, exist_ok=True)
     (folder / part / "nshards.txt").write_text(f"{len(shards)}\n")
     for number, files in enumerate(shards):

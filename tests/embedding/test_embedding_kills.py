@@ -1,4 +1,4 @@
-"""SIGKILL at random instants, here and on a Ray cluster: the folder ends as if nothing had happened."""
+"""Embedding runs killed by SIGKILL, locally and on Ray: the resumed run gives the same folder."""
 
 from __future__ import annotations
 

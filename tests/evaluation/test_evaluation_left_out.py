@@ -1,4 +1,4 @@
-"""What a data set left out is in the result of every protocol, beside what could not be read."""
+"""Every protocol reports pictures that the data set left out, beside those that could not be read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_protocol_names_it(name: str, tmp_path: Path) -> None:
     (tmp_path / "p.tar").write_bytes(tar_bytes(files))
     data = replace(load_labelled(tmp_path / "p.tar"), skipped=((KEY, REASON),))
     settings = {"store": FeatureStore(tmp_path / "cache"), "allow_overlap": True}
-    for _ in range(2):  # computed, then taken from the store
+    for _ in range(2):  # computed, then read from the cache
         found = PROTOCOLS[name](FeatureToy(), data, settings)
         assert (KEY, REASON) in {(one.key, one.reason) for one in found.failures}
 

@@ -1,4 +1,4 @@
-"""The suite: each step that a folder allows, measured once, taken up again only where it is the same."""
+"""The evaluation suite: plans, results reused for equal inputs only, reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOWERS = ("daisy", "dandelion", "roses")
 
 
 def pack(path: Path, each: int, start: int = 0) -> None:
-    """Flowers of one colour a kind; a little lighter each time, so that no two files are the same."""
+    """Flowers, one colour per class, of slightly different brightness, so that all files differ."""
     files = {}
     for kind, colour in zip(FLOWERS, ("red", "green", "blue"), strict=True):
         for number in range(start, start + each):
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     pack(folder / "tfflowers-test.tar", 3)
     pack(folder / "tfflowers-train.tar", 6, start=10)
     domains = {
-        f"pacs/{domain}/{kind}/{n}.png": picture_bytes(colour) + f"{domain} {n}".encode()  # no two the same
+        f"pacs/{domain}/{kind}/{n}.png": picture_bytes(colour) + f"{domain} {n}".encode()  # all different
         for domain in ("photo", "sketch")
         for kind, colour in (("dog", "red"), ("horse", "blue"))
         for n in range(2)
@@ -85,13 +85,13 @@ def test_all_of_it_is_measured_and_shown(root: Path) -> None:
         ("tfflowers", "kNN", "acc1"),
         ("flickr8k", "retrieval", "text R@1"),
     } <= set(named)
-    assert named.count(("tfflowers", "zero-shot", "acc1")) == 1  # though the probes' step measured it too
+    assert named.count(("tfflowers", "zero-shot", "acc1")) == 1  # although the probe step computed it too
     titles = [section.title for section in report.sections]
     assert titles[0] == "All figures"
     assert any("corruption" in title.lower() for title in titles)
     results = json.loads(report.to_json())["results"]
     probe = next(one for one in results if one["task"] == "linear_probe")
-    assert probe["metrics"]["acc1"] == 1.0  # colours are easy to tell
+    assert probe["metrics"]["acc1"] == 1.0  # colours are easy to classify
     assert {one["task"] for one in results} >= {
         "zeroshot_classification",
         "few_shot",
@@ -101,7 +101,7 @@ def test_all_of_it_is_measured_and_shown(root: Path) -> None:
 
 
 def test_probes_have_the_papers_metric_of_a_data_set(tmp_path: Path) -> None:
-    """Hateful Memes counts in the paper's mean by its area under the ROC curve, also of probes."""
+    """Hateful Memes counts by its area under the ROC curve, for probes too."""
     pack(tmp_path / "tfflowers-test.tar", 3)
     for part, start in (("test", 0), ("train", 20)):
         files = {
@@ -189,7 +189,7 @@ def test_pictures_replaced_by_others_of_their_size_are_measured_again(root: Path
 
 
 def test_results_on_shared_pictures_are_not_taken_up_without_leave(root: Path, tmp_path: Path) -> None:
-    pack(root / "tfflowers-train.tar", 6)  # has all pictures of the test part
+    pack(root / "tfflowers-train.tar", 6)  # contains all pictures of the test part
     step, kept = (
         plan(root, SuiteOptions(only=("tfflowers",), parts=("probes",), shots=(1,), seeds=1))[0],
         tmp_path / "r",

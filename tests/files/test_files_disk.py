@@ -1,4 +1,4 @@
-"""File names made from any text: inside their folder, allowed everywhere, no two the same."""
+"""File names made from arbitrary text: inside their folder, valid on every file system, and unique."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_name_from_data_never_leads_out_of_its_folder(name: str) -> None:
             assert joined.is_relative_to(home)
             assert joined != home
             assert ".." not in joined.parts
-            assert (home / name).is_relative_to(home)  # as the system itself joins the two
+            assert (home / name).is_relative_to(home)  # joined as the operating system does it
 
 
 @pytest.mark.parametrize("name", ["a.png", "val/a.png", "./a.png", "a..b", "..a", "a b"])

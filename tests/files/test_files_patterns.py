@@ -1,3 +1,5 @@
+"""File patterns: brace ranges, lists and globs, errors, and no access to network or shell."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""A pickle stepped through: plain values come back as they were, and whatever names code is refused."""
+"""The pickle reader: plain values are restored, and pickles that name code are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUES = st.recursive(
 
 
 class Plain(PickleReader):
-    """Protocol 4 and long texts besides; one name, which may be called and of which objects may be made."""
+    """A reader of protocol 4 and long texts that knows one name, for a function and for a class."""
 
     literal_instructions = PickleReader.literal_instructions | {"BINUNICODE8"}
     optional_instructions = frozenset({"STACK_GLOBAL", "MEMOIZE", "FRAME"})
@@ -72,13 +72,13 @@ def test_other_ways_of_calling_are_refused(name: str) -> None:
     ("steps", "told"),
     [
         (b"ctoys\nThing\n)R.", None),
-        (b"ctoys\nThing\n)\x81.", "an object of toys.Thing"),  # calls and objects are told apart
+        (b"ctoys\nThing\n)\x81.", "an object of toys.Thing"),  # calls and objects are distinguished
         (b"cposix\nsystem\n)R.", "holds posix.system"),
         (b"ctoys\nThing\n)R}b.", "the state a dict for a list"),
         (b"K\x01)R.", "a call of 1"),
         (b"K\x01)\x81.", "an object of 1"),
         (b"K\x01Q.", "the storage 1"),
-        (b"}(K\x01K\x02u.", "items a list for a dict"),  # a key that is no text
+        (b"}(K\x01K\x02u.", "items a list for a dict"),  # a key that is not a string
         (b"}(X\x01\x00\x00\x00au.", "items a list for a dict"),  # a key without a value
         (b"](K\x01e.", None),
         (b"}(K\x01e.", "items for a dict"),

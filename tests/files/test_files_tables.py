@@ -1,4 +1,4 @@
-"""The one reader of tables: the same rows in every format, and the same words about what is wrong."""
+"""The table reader: the same rows and the same error messages in every format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_format_gives_the_same_rows_and_messages(tmp_path: Path, name: str
 def test_damage_is_an_error_that_names_the_table(tmp_path: Path, name: str) -> None:
     path = write_table(tmp_path / name)
     data = path.read_bytes()
-    is_text = name in ("t.csv", "t.tsv")  # a cut one is still a table
+    is_text = name in ("t.csv", "t.tsv")  # a truncated file is still a valid table
     path.write_bytes(b"\xff\x00\x81\x01" if is_text else data[:-3])
     with pytest.raises(DataError, match=name):
         list(read_rows(path, COLUMNS, "training"))
@@ -62,7 +62,7 @@ def test_separators_are_guessed_from_the_header(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b;c|d\n")
     assert column_names(path, "training") == ["a", "b;c|d"]
-    with open_text_table(path, expected=["c|d"]) as table:  # which only the semicolon gives
+    with open_text_table(path, expected=["c|d"]) as table:  # a column that only ";" gives
         assert table.columns == ["a,b", "c|d"]
     path.write_text("sep=|\na,b,c|d\n1,2|3\n4\n")
     assert list(read_rows(path, ["d"], "training")) == [("3",), ()]

@@ -1,4 +1,4 @@
-"""Texts of users in every encoding that programs write; files found under a name in another normal form."""
+"""Text files of users in all common encodings, and file names in another Unicode normal form."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_is_no_utf8_is_windows_1252_and_the_file_is_named(tmp_path: Path) -
 
 
 def test_one_wrong_byte_does_not_spoil_the_rest() -> None:
-    """A table that two programs wrote: its UTF-8 stays what it is."""
+    """A table written by two programs: the valid UTF-8 in it is unchanged."""
     with pytest.warns(TextEncodingWarning):
         assert decode_text("猫, café, ".encode() + b"caf\xe9", "t.csv") == "猫, café, café"
 
@@ -80,7 +80,7 @@ def test_what_is_no_text_is_refused_by_name(data: bytes) -> None:
 
 
 def test_a_text_cut_in_the_middle_of_a_letter_is_still_utf8() -> None:
-    """Captions are read up to a limit, which may part a letter."""
+    """Captions are read up to a limit, which may split a character."""
     data = ("é" * 100).encode()[:-1]
     assert decode_text(data, "a.txt", cut=True) == "é" * 99
     assert captions_of_text(data, cut=True) == ("é" * 99,)
@@ -108,7 +108,7 @@ def test_any_bytes_are_a_text_or_refused(data: bytes) -> None:
         text = decode_text(data, "a.txt")
     except DataError:
         return
-    text.encode()  # no half of a character
+    text.encode()  # no lone surrogates
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -121,7 +121,7 @@ def test_any_bytes_are_a_text_or_refused(data: bytes) -> None:
     st.integers(0, 8),
 )
 def test_lines_say_where_they_lie(lines: list[str], end: str, mark: tuple[str, str], skip: int) -> None:
-    """Reading from the place of any line gives that line and those after it."""
+    """Reading from the offset of any line gives that line and all later ones."""
     name, codec = mark
     bom = {"": b"", "utf-8-sig": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE}.get(
         name, codecs.BOM_UTF32_BE
@@ -141,7 +141,7 @@ def test_lines_say_where_they_lie(lines: list[str], end: str, mark: tuple[str, s
 def test_lines_end_in_any_of_three_ways() -> None:
     assert lines_of("a dog\ra cat\ra red car\r") == ["a dog", "a cat", "a red car"]
     assert [line for line, _ in text_lines(io.BytesIO(b"ab\rc"), "t.txt")] == ["ab\r", "c"]
-    assert lines_of("a\u2028b\x85c\n") == ["a\u2028b\x85c"]  # what str.splitlines would cut
+    assert lines_of("a\u2028b\x85c\n") == ["a\u2028b\x85c"]  # separators at which str.splitlines would split
 
 
 def test_a_text_of_no_bytes_is_utf8() -> None:
@@ -162,7 +162,7 @@ NFD = unicodedata.normalize("NFD", "Müller Ångström")
 def test_normal_forms_and_case() -> None:
     assert composed(NFD) == "Müller Ångström" != NFD
     assert caseless(NFD) == caseless("MÜLLER ÅNGSTRÖM")
-    assert caseless("ᾳ") == caseless(unicodedata.normalize("NFD", "ᾼ"))  # folds to two letters
+    assert caseless("ᾳ") == caseless(unicodedata.normalize("NFD", "ᾼ"))  # case folding gives two letters
 
 
 @pytest.mark.parametrize(("stored", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])

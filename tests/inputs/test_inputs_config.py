@@ -1,4 +1,4 @@
-"""Configs go to JSON and back, and refuse what does not fit by name."""
+"""Configs of tokenizers and preprocessing: JSON round trip, and invalid values refused by name."""
 
 from __future__ import annotations
 

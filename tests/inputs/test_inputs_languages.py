@@ -1,4 +1,4 @@
-"""Texts in languages a model does not know: told of, and nothing said of English, names and single words."""
+"""Language detection: warnings for languages a model does not know; none for English, names, single words."""
 
 from __future__ import annotations
 

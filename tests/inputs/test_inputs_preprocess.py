@@ -1,4 +1,4 @@
-"""The evaluation transform against the recorded one, and on shapes nobody recorded."""
+"""The evaluation transform: equal to recorded outputs, and correct for unusual sizes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_recorded_pictures_agree(shared: Any) -> None:
     judged = 0
     for key in recorded:
         name, _, form = key.partition("@")
-        # The reference resizes these two before converting their colours; "on-white" is what is right.
+        # The reference resizes these two before colour conversion; "on-white" is the correct one.
         if name in ("palette.png", "alpha.png") and not form.endswith("on-white"):
             continue
         config = SQUASH if "squash" in form else PreprocessConfig(size=int(form.split("-")[0]))
         ours = preprocess(load_image(shared / "parity/pictures" / name), config)
         assert ours.dtype == np.float32
         difference = np.abs(ours - recorded[key].astype(np.float32)) * np.array(config.std)[:, None, None]
-        # The larger ones are recorded in half precision: 0.001 at the ends of the scale.
+        # Larger pictures are recorded in half precision: 0.001 at the ends of the scale.
         assert difference.max() < (1e-6 if config.size == 32 else 5e-4), key
         judged += 1
     assert judged == 22
@@ -82,7 +82,7 @@ def test_any_shape_gives_the_square(width: int, height: int, size: int, interpol
 
 
 def test_the_strip_and_the_whole_way_agree() -> None:
-    strip = noise(2100, 30)  # 70 to 1, resized to 2,240 x 32: the crop alone is computed
+    strip = noise(2100, 30)  # 70 to 1, resized to 2,240 x 32: only the crop is computed
     whole = strip.resize((2240, 32), Image.Resampling.BICUBIC).crop((1104, 0, 1136, 32))
     config = PreprocessConfig(size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     expected = np.asarray(whole, dtype=np.float32).transpose(2, 0, 1) / 255

@@ -1,4 +1,4 @@
-"""Token ids against the recording and against a plain byte-pair encoder written here."""
+"""Tokenizers: token ids equal the recorded ones and those of a simple byte-pair encoder in this file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from diptych.inputs.tokenizer import fix_text
 
 SMALL = TokenizerConfig(vocab_size=1024, context_length=16)
 ASCII = st.text(st.characters(max_codepoint=127), max_size=40)
-# Letters of several scripts, marks, entities and mojibake: what the cleaning steps are about.
+# Several scripts, combining marks, entities and mojibake, which exercise all cleaning steps.
 MIXED = st.lists(
     st.sampled_from(
         (
@@ -81,7 +81,7 @@ def reference_table(merges: int) -> tuple[dict[str, int], dict[tuple[str, str], 
 
 
 def reference_words(text: str) -> list[str]:
-    """CLIP's pattern by hand, for texts whose characters Python's own tables class alike."""
+    """CLIP's pattern written by hand, for characters whose class is the same in Python's tables."""
     words, i = [], 0
     while i < len(text):
         tail = text[i:].replace("\u017f", "s").lower()
@@ -155,11 +155,11 @@ def test_a_smaller_vocabulary_uses_the_first_merges(text: str) -> None:
 @settings(max_examples=300)
 @given(st.one_of(ASCII, MIXED, st.text(max_size=20)))
 def test_the_short_way_around_ftfy_changes_nothing(text: str) -> None:
-    # Line ends may stay as they are: they are white space one way or the other.
+    # Line ends may stay unchanged: they are white space in both cases.
     assert fix_text(text).split() == html.unescape(html.unescape(ftfy.fix_text(text))).split()
 
 
-@example("ŒÀ")  # in lower case it looks like a mangled psi
+@example("ŒÀ")  # in lower case it looks like a broken psi
 @given(st.text(st.characters(max_codepoint=0x2FF, categories=("L", "N", "P", "Zs")), max_size=30))
 def test_decoded_text_has_the_same_ids(text: str) -> None:
     tokenizer = load_tokenizer(TokenizerConfig(context_length=4096))
@@ -203,7 +203,7 @@ def test_long_texts_are_cut_with_one_warning_that_counts_them() -> None:
     assert rows[0][-1] == rows[2][-1] == 1023
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(tokenizer.encode(["x " * 14])[0]) == 16  # as long as allowed
+        assert len(tokenizer.encode(["x " * 14])[0]) == 16  # the maximal length
 
 
 def test_long_texts_are_refused_on_request() -> None:
@@ -229,7 +229,7 @@ def test_what_is_no_text_is_refused_by_its_place(bad: object) -> None:
 
 def test_decode_stops_at_the_end_and_refuses_foreign_ids() -> None:
     tokenizer = load_tokenizer()
-    assert tokenizer.decode(tokenizer(["a dog!"])[0].tolist()) == "a dog !"  # 0 pads and is also a "!"
+    assert tokenizer.decode(tokenizer(["a dog!"])[0].tolist()) == "a dog !"  # 0 is padding and also "!"
     assert tokenizer.decode([]) == ""
     assert tokenizer.decode([0, 320]) == "!a"
     with pytest.raises(TextError, match="49408 is outside the vocabulary of 49408"):
@@ -269,7 +269,7 @@ def test_threads_share_a_tokenizer_while_its_memory_is_emptied(monkeypatch: pyte
 
 @pytest.fixture
 def sentencepiece_like(tmp_path: Path) -> Path:
-    """A tokenizer.json with an end token and no start, as SigLIP's is, made here."""
+    """A tokenizer.json with an end token and without a start token, like that of SigLIP."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     words = ["<pad>", "</s>", "<unk>", "a", "photo", "of", "cat", "s", "under", "score", "Cat", "<", "/", ">"]
@@ -302,7 +302,7 @@ def test_a_tokenizer_file_keeps_what_its_config_keeps(sentencepiece_like: Path) 
     tokenizer = load_tokenizer(config, sentencepiece_like)
     assert tokenizer.encode(["Cat"]) == [[10, 1]]
     assert tokenizer.encode(["a </s> a"])[0].count(1) == 1
-    assert tokenizer.encode(["a \ud800 a"]) == [[3, 2, 3, 1]]  # half of a surrogate pair is no character
+    assert tokenizer.encode(["a \ud800 a"]) == [[3, 2, 3, 1]]  # a lone surrogate is not a character
 
 
 def test_a_tokenizer_file_that_is_not_there_or_broken_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What seems to be one picture, looked at more closely: a word has changed, or there are more pages."""
+"""Detailed comparison of near-identical pictures: a changed word, or additional pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAME = Verdict("picture", "saved again", 1.0)
 
 
 def screenshot(said: str, size: tuple[int, int] = (1920, 1080)) -> Image.Image:
-    """A conversation, the last line of which is said by the caller."""
+    """A chat screenshot; the caller gives its last line."""
     image = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, 0, 300, size[1]), fill=(230, 233, 240))

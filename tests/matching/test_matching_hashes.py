@@ -1,4 +1,4 @@
-"""Hashes stay when a picture is encoded anew and part when it is another; pairs are brute force's."""
+"""Perceptual hashes: stable under re-encoding, different for other pictures; pairs equal brute force."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HASHES = [difference_hash, perceptual_hash]
 
 
 def scene(seed: int, size: tuple[int, int] = (360, 240)) -> Image.Image:
-    """Blurred colours with edges in them, as photographs have."""
+    """Blurred colours with edges, as in photographs."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8))
     picture = small.resize(size, Image.Resampling.BICUBIC)
@@ -66,7 +66,7 @@ def test_the_first_bits_are_those_of_the_top_left() -> None:
 
 
 def test_perceptual_hash_against_the_definition() -> None:
-    """The transform written out, with scipy, on the same small grey picture."""
+    """The transform from its definition, with scipy, on the same small grey picture."""
     from scipy.fft import dctn
 
     for seed in range(5):

@@ -1,4 +1,4 @@
-"""TIFF, BMP, PSD and PCX written by hand, in every layout that their standards have."""
+"""Writers for TIFF, BMP, PSD and PCX in every layout that the standards allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Samples = np.ndarray  # (H, W, S)
 
 
 def packed_bits(rows: np.ndarray, bits: int) -> bytes:
-    """Rows of samples of so many bits, (H, N), the highest bit first, each row padded to bytes."""
+    """Pack samples (H, N) of this number of bits, highest bit first, each row padded to bytes."""
     shifts = np.arange(bits - 1, -1, -1)
     single = (rows[..., None].astype(np.uint64) >> shifts.astype(np.uint64)) & np.uint64(1)
     return np.packbits(single.reshape(len(rows), -1).astype(np.uint8), axis=1).tobytes()
@@ -30,7 +30,7 @@ def stored(block: Samples, bits: int, order: str) -> bytes:
 
 
 def packbits(data: bytes) -> bytes:
-    """Literals only, which is allowed."""
+    """PackBits with literals only, which is valid."""
     parts = (data[at : at + 128] for at in range(0, len(data), 128))
     return b"".join(bytes([len(part) - 1]) + part for part in parts)
 
@@ -54,7 +54,7 @@ def tiff(
     format: int = 1,
     tags: dict[int, tuple[int, list[int]]] | None = None,
 ) -> bytes:
-    """A TIFF of these samples, which have the type of the depth."""
+    """A TIFF of these samples, whose type has the bit depth."""
     height, width, count = samples.shape
     planes = [samples[..., i : i + 1] for i in range(count)] if planar else [samples]
     across, down = tile or (width, rows)
@@ -135,7 +135,7 @@ def bmp(
     tail: bytes = b"",
     colours: int = 0,
 ) -> bytes:
-    """A BMP of these rows, from the top; they are padded to four bytes and turned over here."""
+    """A BMP of these rows from top to bottom; they are padded to four bytes and reversed here."""
     width, height = size
     lines = [row + bytes(-len(row) % 4) for row in rows] if compression not in (1, 2) else rows
     pixels = b"".join(lines if top_down or compression in (1, 2) else reversed(lines))
@@ -163,7 +163,7 @@ def bmp(
 
 
 def psd(planes: np.ndarray, mode: int, *, depth: int = 8, runs: bool = False, colours: bytes = b"") -> bytes:
-    """A PSD whose merged picture has these planes, (C, H, W), and no layers."""
+    """A PSD without layers whose merged picture has these planes, (C, H, W)."""
     count, height, width = planes.shape
     head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", count, height, width, depth, mode)
     head += struct.pack(">I", len(colours)) + colours + bytes(8)
@@ -175,13 +175,13 @@ def psd(planes: np.ndarray, mode: int, *, depth: int = 8, runs: bool = False, co
 
 
 def pcx_bits(bits: np.ndarray, palette: tuple[tuple[int, ...], tuple[int, ...]], version: int = 5) -> bytes:
-    """A PCX of one bit, (H, W) of 0 and 1, with two colours in its header."""
+    """A 1-bit PCX, (H, W) of 0 and 1, with two colours in its header."""
     height, width = bits.shape
     stride = (width + 7) // 8 + ((width + 7) // 8) % 2
     head = struct.pack("<BBBBHHHHHH", 10, version, 1, 1, 0, 0, width - 1, height - 1, 72, 72)
     head += bytes(value for colour in palette for value in colour).ljust(48, b"\0")
     head += struct.pack("<BBHH", 0, 1, stride, 1)
     rows = b"".join(row.ljust(stride, b"\0") for row in (packed_bits(line[None], 1) for line in bits))
-    # Bytes from c0 on would be counts of runs.
+    # Bytes from 0xC0 on would be run counts.
     runs = b"".join(bytes([0xC1, value]) if value >= 0xC0 else bytes([value]) for value in rows)
     return head.ljust(128, b"\0") + runs

@@ -1,4 +1,4 @@
-"""Few-shot curves against fits by hand, where pictures run out, and the report."""
+"""Few-shot curves: compared with manual fits, classes with too few pictures, and the report."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_what_is_no_curve(
 
 
 def leveled(curve: Result, level: float) -> Result:
-    """A zero-shot result of that accuracy."""
+    """A zero-shot result with this accuracy."""
     return dataclasses.replace(
         curve,
         metrics={"acc1": level},
@@ -147,7 +147,7 @@ def leveled(curve: Result, level: float) -> Result:
 
 
 def made_up(curve: Result, accuracies: dict[int, float]) -> Result:
-    """A curve of these accuracies, of one draw each."""
+    """A curve with these accuracies, one draw per point."""
     points = [
         {**curve.details["points"][0], "shots": k, "acc1": value, "least": value, "most": value}
         | {"draws": [{**curve.details["points"][0]["draws"][0], "acc1": value}]}
@@ -209,7 +209,7 @@ def test_several_data_sets_have_a_mean(curve: Result) -> None:
     rows = report.tables["mean"].rows
     assert [row[0] for row in rows] == ["zero-shot", "1", "4"]
     assert [row[1] for row in rows] == pytest.approx([0.6, 0.5, 0.7])
-    # Between (1, 0.5) and (4, 0.7), the level 0.6 lies half way: 4 ** 0.5.
+    # Between (1, 0.5) and (4, 0.7) the level 0.6 is half way on the logarithmic scale: 4 ** 0.5.
     assert "equals 2.0 labelled pictures" in report.sections[0].text[0]
     worth = [row[2] for row in report.tables["data-efficiency"].rows]
     assert worth == ["1.4", "2.8"]

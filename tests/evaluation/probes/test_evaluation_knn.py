@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force, with ties, and the protocol end to end."""
+"""Nearest-neighbour classification: compared with brute force, ties, and the whole protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.toys import COLOURS, ToyEncoder
 
 
 def brute(rows: np.ndarray, labels: np.ndarray, query: np.ndarray, classes: int, k: int) -> np.ndarray:
-    """Mean votes over all orders of the rows, each order taking the first k of a stable sort."""
+    """Mean votes over all orders of the rows; each order takes the first k of a stable sort."""
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = np.round(unit @ (query / np.linalg.norm(query)), 5)
     found = np.zeros(classes)
@@ -63,7 +63,7 @@ def test_without_ties_it_is_a_sort() -> None:
 
 def test_blocks_and_the_order_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
-    rows = rng.integers(-1, 2, (60, 3)).astype(np.float32)  # many equal, some all zero
+    rows = rng.integers(-1, 2, (60, 3)).astype(np.float32)  # many equal rows, some of them zero
     labels, asked = rng.integers(0, 4, 60), rng.integers(-1, 2, (20, 3)).astype(np.float32)
     whole, order = votes(rows, labels, asked, 4, 7), rng.permutation(60)
     assert votes(rows[order], labels[order], asked, 4, 7) == pytest.approx(whole)
@@ -95,7 +95,7 @@ def test_the_protocol_by_hand(tmp_path: Path) -> None:
     counts = np.stack([np.bincount(row, minlength=3) for row in nearest])
     truth = np.array([train.class_names.index(test.class_names[label]) for label in test.labels])
     best = counts == counts.max(1, keepdims=True)
-    hits = best[np.arange(len(truth)), truth] / best.sum(1)  # classes with equally many votes share
+    hits = best[np.arange(len(truth)), truth] / best.sum(1)  # classes with equal numbers of votes share
     assert found.metrics["acc1"] == pytest.approx(hits.mean())
     assert found.outcomes["acc1"] == pytest.approx(hits.tolist())
     assert (found.task, found.n, found.classes, found.details["k"]) == ("knn", 21, 3, 5)
@@ -116,7 +116,7 @@ def test_more_neighbours_than_training_pictures_are_said(
     text = " ".join(probe_report(found).sections[0].text)
     assert ("100 neighbours were requested, but there are only 24 training pictures" in text) == (k > 24)
     assert ("every picture gets the same answer" in text) == (k > 24 and temperature is None)
-    if temperature is None:  # the commonest class of the training pictures is the answer everywhere
+    if temperature is None:  # every answer is the most frequent class of the training pictures
         assert found.per_class == {"red": 1.0, "blue": 0.0}
 
 

@@ -1,4 +1,4 @@
-"""The minimiser: against minima known by hand, SciPy's, and what it is to do where there is none."""
+"""L-BFGS minimiser: known minima, comparison with SciPy, and functions without a minimum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diptych.evaluation.probes.lbfgs import minimise
 
 
 def valley(place: np.ndarray) -> tuple[float, np.ndarray]:
-    """Rosenbrock's, lowest at (1, 1, ...)."""
+    """Rosenbrock's function, with its minimum at (1, 1, ...)."""
     return float(rosen(place)), rosen_der(place)
 
 
@@ -97,6 +97,6 @@ def test_features_of_very_different_sizes_are_learnt(size: float) -> None:
     assert found.iterations > 5
     assert right >= theirs.score(rows - rows.mean(0), labels) - 0.02
     if size == 1e6:
-        return  # beyond what float32 tells apart, in which a search computes
+        return  # beyond the precision of float32, in which the search computes
     searched = logistic.search(rows[:200], labels[:200], rows[200:], labels[200:])
     assert max(one.accuracy for one in searched.tried) > 0.8

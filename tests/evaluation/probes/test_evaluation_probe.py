@@ -1,4 +1,4 @@
-"""Linear probes against scikit-learn by hand, and what stands in their way."""
+"""Linear probes: compared with scikit-learn, class matching, errors, and the report."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rows_of(dataset: ImageDataset) -> np.ndarray:
 
 
 def by_hand(rows: np.ndarray, labels: np.ndarray, c: float) -> LogisticRegression:
-    """As anyone would write it, with the tolerance of the gradient of the sum."""
+    """The reference fit with scikit-learn, with the tolerance on the gradient of the sum."""
     model = LogisticRegression(C=c, max_iter=1000, tol=1e-4 / len(rows))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -316,7 +316,7 @@ def test_zero_shot_is_compared_picture_by_picture(result: Result) -> None:
         learnt, metrics={**result.metrics, "acc1": 16 / 36}, outcomes={"acc1": [0.0] * 8 + right[8:]}
     )
     text = " ".join(probe_report(learnt, level).sections[0].text)
-    assert "is better than zero-shot, 0.444." in text  # 8 won and none lost; it lies in the interval
+    assert "is better than zero-shot, 0.444." in text  # 8 won, none lost; it lies in the interval
     other = dataclasses.replace(level, outcomes={"acc1": [1.0] * 3 + [0.0] * 20 + [1.0] * 13})
     assert "is not shown to differ from zero-shot, 0.444." in " ".join(
         probe_report(learnt, other).sections[0].text
@@ -347,6 +347,6 @@ def test_fewer_pictures_than_features_give_the_weights_that_scikit_learn_gives(c
     truth = np.arange(40) % classes
     asked = rng.normal(5, 1, (40, 70)) + rng.normal(0, 0.5, (classes, 70))[truth]
     for one in logistic.search(rows, labels, asked, truth).tried:
-        if one.c <= 10:  # beyond, two fits of separable rows need not end at the same weights
+        if one.c <= 10:  # two fits of separable rows need not reach the same weights
             hand = LogisticRegression(C=one.c, max_iter=1000, tol=1e-10).fit(rows, labels)
             assert abs(one.accuracy - hand.score(asked, truth)) <= 1 / 40

@@ -1,4 +1,4 @@
-"""Search of a regularisation strength, splits and data efficiency: pure functions, worked by hand."""
+"""Search of the regularisation strength, splits, and data efficiency: pure functions, checked by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diptych.evaluation.probes.data_efficiency import EquivalentShots, equal_sho
 from diptych.evaluation.probes.regularisation_search import COARSE, GRID, search_grid
 from diptych.evaluation.probes.splits import draw_shots, split_validation
 
-# ------------------------------------------------------------------------------------------------ best
+# ---------------------------------------------------------------------------------------------- search
 
 
 def test_the_grid_is_the_papers() -> None:
@@ -43,7 +43,7 @@ def test_the_peak_of_any_curve_with_one_is_found_in_fifteen_fits(best: int, rise
     assert found.position == best
     assert len(asked) == len(set(asked)) <= 15
     assert all(0 <= place <= 96 for place in asked)
-    assert asked[:7] == [0, 16, 32, 48, 64, 80, 96]  # in order: a fit may begin where the last one ended
+    assert asked[:7] == [0, 16, 32, 48, 64, 80, 96]  # in this order a fit can start from the last solution
     assert list(found.scores) == sorted(asked)
 
 
@@ -69,7 +69,7 @@ def test_steps_that_do_not_fit(size: int, coarse: int) -> None:
         search_grid(lambda place: 0.0, size, coarse)
 
 
-# ----------------------------------------------------------------------------------------------- draws
+# --------------------------------------------------------------------------- splits and few-shot draws
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 

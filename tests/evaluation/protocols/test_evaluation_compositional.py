@@ -1,4 +1,4 @@
-"""Compositional benchmarks measured: scores worked out by hand, categories, means, caches, comparisons."""
+"""Evaluation of compositional benchmarks: scores by hand, categories, means, caches, comparisons."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tests.toys import ToyEncoder
 
 
 class Blind(ToyEncoder):
-    """An encoder that gives every text the same row."""
+    """An encoder that gives all texts the same row."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return super().encode_texts(["nothing"] * len(texts))
 
 
 def measured(folder: Path, encoder: ToyEncoder | None = None, **settings: object) -> dict[str, Result]:
-    """Results by name of task."""
+    """Results by name of the task."""
     return {
         result.dataset: result
         for one in load_compositional(folder)
@@ -92,7 +92,7 @@ def test_aro(tmp_path: Path) -> None:
     counted = {one["category"]: (one["n"], one["counted"]) for one in relation.details["categories"]}
     assert counted == {"next to": (3, False), "on": (2, True), "under": (1, True)}
     low, high = relation.intervals["acc"]
-    assert high - low > 0.7  # six cases of one picture are not six independent ones
+    assert high - low > 0.7  # six cases of one picture are not independent
 
 
 def test_aro_without_a_counted_category_has_no_mean(tmp_path: Path) -> None:
@@ -135,10 +135,10 @@ def test_two_pictures_by_the_equations_of_the_paper(
     images: list[list[float]], texts: list[list[float]]
 ) -> None:
     first, second = np.array(images, np.float32), np.array(texts, np.float32)
-    s = (first @ second.T).astype(np.float64)  # s[i, c], picture i and caption c
+    s = (first @ second.T).astype(np.float64)  # s[i, c]: picture i and caption c
     close = [abs(a - b) for a, b in itertools.combinations(s.ravel().tolist(), 2)]
     if any(gap <= 1e-5 for gap in close):
-        return  # ties have a test of their own
+        return  # another test covers ties
     text = s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0]
     image = s[0, 0] > s[1, 0] and s[1, 1] > s[0, 1]
     hits = {name: bool(one[0]) for name, one in case_hits([first], [second]).items()}
@@ -146,7 +146,7 @@ def test_two_pictures_by_the_equations_of_the_paper(
 
 
 def test_chance_is_what_random_scores_get() -> None:
-    # Products of random rows are not independent: the rows of the captions pick out drawn scores.
+    # Products of random rows are not independent, so the caption rows select independently drawn scores.
     scores = np.random.default_rng(0).normal(size=(20_000, 2, 2)).astype(np.float32)
     hits = case_hits(list(scores), [np.eye(2, dtype=np.float32)] * len(scores))
     means = {name: float(one.mean()) for name, one in hits.items()}
@@ -231,7 +231,7 @@ def test_the_report_has_categories_and_means(tmp_path: Path) -> None:
 
 
 def test_two_results_are_compared_case_by_case(tmp_path: Path) -> None:
-    """The mean over relations is compared by the cases that count in it, and by nothing else."""
+    """The mean over relations is compared only by the cases that count towards it."""
     write_aro(tmp_path)
     sizes = {"on": 40, "under": 4, "next to": 60}
     right = {"on": 40, "under": 0, "next to": 0}

@@ -1,4 +1,4 @@
-"""Kept rows: taken only for the same model and the very same pictures, and the same as fresh ones."""
+"""Cached embeddings: used only for the same model and identical pictures, and equal to fresh ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.toys import ToyEncoder, picture_bytes, tar_bytes
 
 
 class Wide(ToyEncoder):
-    """A toy with features before the projection: twice the row and one more column."""
+    """A toy encoder with features before the projection: the row twice, and one more column."""
 
     def image_features(self, images: Sequence[Image]) -> NDArray[np.float32]:
         return np.pad(2 * self.encode_images(images), ((0, 0), (0, 1)), constant_values=7)
@@ -54,7 +54,7 @@ def test_another_model_another_picture_another_decoding_are_not_taken(tmp_path: 
     embed_dataset(fast, load_labelled(path), store=store, exact=False)
     assert (asked(other), asked(fast)) == (2, 2)
     before = path.stat().st_size
-    pack(path, "blue")  # the same names, the same sizes
+    pack(path, "blue")  # the same names and sizes
     assert path.stat().st_size == before
     changed = ToyEncoder()
     embed_dataset(changed, load_labelled(path), store=store)

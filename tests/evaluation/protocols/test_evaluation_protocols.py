@@ -1,4 +1,4 @@
-"""Both protocols end to end on generated pictures, and the result they write."""
+"""The zero-shot and retrieval protocols on generated pictures, and the result files that they write."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("red", "green", "blue")
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Three classes; of the four red pictures one is green, of the two blue ones one is broken."""
+    """Three classes; one of four red pictures is green, and one of two blue pictures is broken."""
     files = {f"pack/red/{i}.png": picture_bytes("green" if i == 3 else "red") for i in range(4)}
     files |= {"pack/green/0.png": picture_bytes("green")}
     files |= {"pack/blue/0.png": picture_bytes("blue"), "pack/blue/1.png": b"broken"}
@@ -35,7 +35,7 @@ def labelled(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def captioned(tmp_path: Path) -> Path:
-    """Three pictures with 2, 1 and 1 captions; the caption of the last says red."""
+    """Three pictures with 2, 1 and 1 captions; the last caption says red."""
     captions = {
         "0": ("red", ["red thing", "something red"]),
         "1": ("green", ["green"]),
@@ -58,7 +58,7 @@ def test_zero_shot_by_hand(labelled: Path) -> None:
     result = evaluate_zero_shot(
         ToyEncoder(), load_labelled(labelled), progress=steps.append, model="toy", command="x"
     )
-    # Read: 3 of 4 red, 1 of 1 green, 1 of 1 blue.
+    # Correct: 3 of 4 red, 1 of 1 green, 1 of 1 blue.
     assert result.metrics == {
         "acc1": pytest.approx(5 / 6),
         "mean_per_class_recall": pytest.approx((3 / 4 + 1 + 1) / 3),
@@ -106,11 +106,11 @@ def test_acc5_with_more_than_five_classes(tmp_path: Path) -> None:
 
 def test_retrieval_by_hand(captioned: Path) -> None:
     result = evaluate_retrieval(ToyEncoder(), load_captioned(captioned), ks=(1, 2))
-    # Captions -> pictures: red, red, green find theirs; "red one" finds the red picture first, and its own
-    # blue one ties with green for the second place.
+    # Captions -> pictures: red, red and green are correct; "red one" ranks the red picture first, and its
+    # own blue picture ties with green for the second place.
     assert result.metrics["image_retrieval_recall@1"] == pytest.approx(3 / 4)
     assert result.metrics["image_retrieval_recall@2"] == pytest.approx((3 + 0.5) / 4)
-    # Pictures -> captions: red has its two before "red one" only by lot: 2 of the 3 tied are right.
+    # Pictures -> captions: red ties its two captions with "red one": 2 of the 3 tied are right.
     # Blue: its own caption ties with all others.
     assert result.metrics["text_retrieval_recall@1"] == pytest.approx((2 / 3 + 1 + 1 / 4) / 3)
     assert result.metrics["text_retrieval_recall@2"] == pytest.approx((1 + 1 + 2 / 4) / 3)
@@ -138,7 +138,7 @@ def test_a_broken_picture_takes_its_captions_along(tmp_path: Path) -> None:
     result = evaluate_retrieval(ToyEncoder(), load_captioned([path, copy, path]), ks=(1,))
     assert result.n == 4
     assert [one.key for one in result.failures] == ["0.png", "0.png"]
-    assert result.metrics["image_retrieval_recall@1"] == 0.5  # every picture is there twice, and the two tie
+    assert result.metrics["image_retrieval_recall@1"] == 0.5  # every picture occurs twice, and the two tie
 
 
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:

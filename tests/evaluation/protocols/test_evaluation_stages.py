@@ -1,4 +1,4 @@
-"""Every long step of a measurement opens its progress before it begins, and counts what it says it will."""
+"""Progress of measurements: every long step opens its bar before it begins, and counts to its total."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.toys import picture_bytes, tar_bytes
 
 
 class Recorder:
-    """A stage that writes down what was opened, and what the encoder had done by then."""
+    """Record the opened stages, their counts, and the encoder's calls before each of them."""
 
     def __init__(self, encoder: FeatureToy) -> None:
         self.encoder = encoder
@@ -43,7 +43,7 @@ class Recorder:
 
 
 def packed(path: Path, light: int = 0) -> Path:
-    """Four pictures each of red and of blue, no two alike."""
+    """Four red and four blue pictures, all different."""
     shades = {"red": lambda n: (255, light + n, 0), "blue": lambda n: (0, light + n, 255)}
     files = {f"p/{name}/{n}.png": picture_bytes(shade(n)) for name, shade in shades.items() for n in range(4)}
     path.write_bytes(tar_bytes(files))
@@ -72,7 +72,7 @@ def test_prompts_are_a_stage_in_batches(
     found = evaluate_zero_shot(encoder, data, templates="imagenet7", stage=stage)
     assert stage.totals == {"p: prompts": 14}
     assert stage.counts == {"p: prompts": 14}
-    assert stage.calls_before["p: prompts"] == []  # opened before the first of them is encoded
+    assert stage.calls_before["p: prompts"] == []  # opened before the first prompt is encoded
     assert [count for kind, count in encoder.calls if kind == "texts"] == [3, 3, 3, 3, 2]
     whole = evaluate_zero_shot(FeatureToy(), data, templates="imagenet7")
     assert found.metrics == whole.metrics

@@ -1,4 +1,4 @@
-"""Means over collections of data sets: of what they are is always said, and no part stands for the whole."""
+"""Means over collections of data sets: the contents are always stated, incomplete ones never called whole."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def test_the_papers_metric_counts_and_samples_are_said() -> None:
     )
     paper, vtab = collection_means([result("cifar10", 0.8), pets])
     assert paper.value.value == pytest.approx(0.7)
-    assert paper.value.low is None  # that metric has no interval here
+    assert paper.value.low is None  # this metric has no interval here
     assert vtab.value.value == pytest.approx(0.5)
     assert paper.sampled == ("pets",)
     assert "Samples: pets." in paper.text
-    # Without the paper's metric a data set is missing: another figure does not take its place.
+    # Without the paper's metric the data set is missing: no other metric replaces it.
     assert [one.collection for one in collection_means([result("cifar10", 0.8), result("pets", 0.2)])] == [
         "VTAB+'s 35"
     ]

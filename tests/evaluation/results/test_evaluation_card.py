@@ -1,4 +1,4 @@
-"""Model cards and reports of results: every figure as it was measured, weak ones named, nothing of others."""
+"""Model cards and reports of results: all measured metrics, weak results named, other models refused."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_protocol_asks_the_encoder_what_it_costs() -> None:
 
 
 def test_many_results_are_not_better_than_chance_by_their_number() -> None:
-    one = result(0.3, 0.255, 0.35, dataset="d0")  # above chance, 0.25, at 0.05 and not at 0.05 / 20
+    one = result(0.3, 0.255, 0.35, dataset="d0")  # above chance, 0.25, at level 0.05 but not at 0.05 / 20
     assert results_report([one]).sections[0].text == []
     many = [result(0.3, 0.255, 0.35, dataset=f"d{i}") for i in range(20)]
     assert "Not shown to be better than chance in naming: d0, d1" in results_report(many).sections[0].text[0]

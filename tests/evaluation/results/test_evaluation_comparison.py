@@ -1,4 +1,4 @@
-"""Comparing results: exact tests against enumeration, no verdict out of noise, and planted changes found."""
+"""Comparison of results: exact tests, no verdicts from noise, and detection of planted changes."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_noise_gives_no_more_verdicts_than_its_level() -> None:
             [result(row.astype(float).tolist(), f"d{i}") for i, row in enumerate(other)],
         ).rows
         wrong += any(row.verdict != "not told apart" for row in rows)
-    assert wrong <= 20  # of 200 at 0.05; 20 or fewer has a probability of 0.999
+    assert wrong <= 20  # of 200 at 0.05; 20 or fewer have a probability of 0.999
 
 
 def test_the_verdict_follows_the_statistic_of_its_p() -> None:
-    # 100 small gains against 21 large losses: nearly every sign is a gain, and in sum it is nothing.
+    # 100 small gains against 21 large losses: most signs are gains, but the sum is about zero.
     before = [0.5] * 100 + [1.0] * 21
     after = [0.7] * 100 + [0.0] * 21
     row = compare([result(before)], [result(after)]).rows[0]
@@ -66,7 +66,7 @@ def test_the_verdict_follows_the_statistic_of_its_p() -> None:
     assert row.p > 0.5
     assert row.verdict == "not told apart"
     rng = np.random.default_rng(3)
-    for _ in range(60):  # skewed differences of any kind: the sign of a verdict is that of the change
+    for _ in range(60):  # for skewed differences of any kind the verdict has the sign of the change
         one = rng.choice([0.0, 0.2, 0.4, 1.0], 60)
         other = np.clip(one + rng.choice([-1.0, 0.2, 0.4], 60, p=[0.2, 0.4, 0.4]), 0, 1)
         row = compare([result(one.tolist())], [result(other.tolist())]).rows[0]
@@ -144,13 +144,13 @@ def test_mean_per_class_recall_is_paired_within_classes() -> None:
     labels = [0] * 100 + [1] * 40
     before, after = [1.0] * 100 + [0.0] * 40, [1.0] * 80 + [0.0] * 20 + [1.0] * 20 + [0.0] * 20
     rows = {row.metric: row for row in compare([by_class(before, labels)], [by_class(after, labels)]).rows}
-    assert rows["acc1"].change.value == pytest.approx(0.0)  # 20 lost of one class, 20 won of the other
+    assert rows["acc1"].change.value == pytest.approx(0.0)  # 20 lost in one class, 20 won in the other
     row = rows["mean_per_class_recall"]
     assert row.change.value == pytest.approx((-0.2 + 0.5) / 2)
     assert row.change.value == pytest.approx(row.second - row.first)
     assert row.change.effective == pytest.approx(4 / (1 / 100 + 1 / 40))
     assert (rows["acc1"].verdict, row.verdict) == ("not told apart", "better")
-    # Of classes of one size it is the accuracy, once is enough.
+    # With classes of equal size it equals the accuracy, so it is reported once.
     even = [0, 1] * 20
     assert len(compare([by_class([1.0] * 40, even)], [by_class([0.0] * 40, even)]).rows) == 1
     old = compare([replace(by_class(before, labels), labels=())], [by_class(after, labels)])

@@ -1,4 +1,4 @@
-"""Corruptions: pure functions of seed, kind, severity and key, for pictures of any size; the data set."""
+"""Image corruptions: pure functions of seed, kind, severity and key for any size; corrupted data sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIDE = 96
 
 
 def scene(number: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
-    """Coarse colours with an edge and a gradient: something that every corruption can harm."""
+    """Coarse colours with an edge and a gradient, which every corruption can change."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(20, 220, (6, 6, 3), dtype=np.uint8))
     fine = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).copy()
@@ -47,7 +47,7 @@ def test_the_same_arguments_give_the_same_picture(name: str) -> None:
     one = corrupt(picture, name, 3, seed=1, key="a")
     assert one.tobytes() == corrupt(picture, name, 3, seed=1, key="a").tobytes()
     assert (one.mode, one.size) == ("RGB", picture.size)
-    assert picture.tobytes() == before  # what was handed in is as it was
+    assert picture.tobytes() == before  # the input picture is unchanged
     assert one.tobytes() != before
     certain = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg"}
     chance = name not in certain | {"gaussian_blur", "saturate"}
@@ -65,16 +65,16 @@ def test_threads_and_order_change_nothing() -> None:
 
 @pytest.mark.parametrize("name", STANDARD)
 def test_severity_grows(name: str) -> None:
-    side = 224 if name == "glass_blur" else SIDE  # on small pictures strong glass is smooth, mild is grainy
+    side = 224 if name == "glass_blur" else SIDE  # on small pictures strong glass is smoother than mild
     pictures = [scene(n, (side, side)) for n in range(6)]
     far = [
         np.mean([distance(p, corrupt(p, name, s, key=str(n))) for n, p in enumerate(pictures)])
         for s in range(1, 6)
     ]
-    # As published: two severities of elastic bend the whole picture, three its small regions.
+    # As published: two severities of elastic deform the whole picture, three deform small regions.
     parts = [far[:2], far[2:]] if name == "elastic" else [far]
     for part in parts:
-        # Distances of strong blurs and of frost level off: a step may stand still, the way must go up.
+        # Strong blurs and frost saturate: a single step may be flat, but the whole series must increase.
         assert all(later > 0.95 * earlier for earlier, later in pairwise(part)), far
         assert part[-1] > 1.08 * part[0], far
     assert far[0] > 1.5
@@ -103,7 +103,7 @@ def test_a_very_long_strip_costs_no_memory(name: str) -> None:
 
 
 def test_lengths_go_with_the_side() -> None:
-    """A small picture is blurred as the large one is that it was made of; noise stays what it is."""
+    """Blur lengths scale with the side: blurring commutes with resizing; noise does not depend on size."""
     large = scene(1, (448, 448))
     small = large.resize((112, 112), Image.Resampling.BOX)
     for name in ("defocus_blur", "zoom_blur", "gaussian_blur"):
@@ -112,7 +112,7 @@ def test_lengths_go_with_the_side() -> None:
         assert distance(here, there) < 0.15 * distance(small, here)
     noises = [distance(p, corrupt(p, "gaussian_noise", 1)) for p in (large, small)]
     assert noises[0] == pytest.approx(noises[1], rel=0.03)
-    assert noises[0] == pytest.approx(0.08 * 255, rel=0.05)  # less what is cut off at black and white
+    assert noises[0] == pytest.approx(0.08 * 255, rel=0.05)  # reduced by clipping at black and white
 
 
 def test_what_can_be_worked_out_by_hand() -> None:
@@ -127,7 +127,7 @@ def test_what_can_be_worked_out_by_hand() -> None:
     salted = np.asarray(corrupt(white, "impulse_noise", 5))
     assert (salted == 0).mean() == pytest.approx(0.27 / 2, abs=0.01)
     red = corrupt(Image.new("RGB", (2, 2), (200, 100, 100)), "brightness", 2)
-    assert red.getpixel((0, 0)) == (251, 126, 126)  # hue and saturation stay
+    assert red.getpixel((0, 0)) == (251, 126, 126)  # hue and saturation are unchanged
 
 
 def test_fields_are_what_they_say() -> None:
@@ -166,7 +166,7 @@ def test_what_is_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
-    """Two classes of wide and high pictures, one of which is broken."""
+    """Two classes of wide and tall pictures, one of which is broken."""
     files = {}
     for number in range(6):
         buffer = io.BytesIO()
@@ -192,7 +192,7 @@ def test_a_view_yields_squares_that_are_corrupted(pack: Path) -> None:
     assert list(found) == list(base.keys)
     assert "not a picture" in str(found.pop("pack/red/broken.png"))
     sizes = {key: one[0] for key, one in found.items()}  # type: ignore[index]
-    assert set(sizes.values()) == {(32, 32), (30, 30)}  # a smaller one is not enlarged
+    assert set(sizes.values()) == {(32, 32), (30, 30)}  # smaller pictures are not enlarged
     key = "pack/red/1.png"
     by_hand = scene(1, (60, 40)).resize((32, 32), Image.Resampling.BICUBIC, box=(10, 0, 50, 40))
     assert found[key] == ((32, 32), corrupt(by_hand, "gaussian_noise", 2, seed=3, key=key).tobytes())
@@ -208,7 +208,7 @@ def test_order_threads_and_company_change_nothing(pack: Path, monkeypatch: pytes
     seen, views = corruptions_of(base, names=["fog", "glass_blur"], severities=[4], side=24)
     assert pixels(views[1]) == whole
     assert seen._kept.known
-    assert pixels(views[1]) == whole  # from memory now
+    assert pixels(views[1]) == whole  # from the cache now
     monkeypatch.setattr(view, "KEPT_BYTES", 24 * 24 * 3 * 2)
     seen, views = corruptions_of(base, names=["glass_blur"], severities=[4], side=24)
     assert pixels(views[0]) == whole

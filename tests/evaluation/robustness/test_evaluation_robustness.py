@@ -1,4 +1,4 @@
-"""Groups of shifts, the line of ordinary models, and what lies beyond it."""
+"""Robustness to distribution shifts: groups of shifts, the line of ordinary models, effective robustness."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = ("blue", "green", "red")
 
 
 class Brightest:
-    """Names a picture by its brightest channel, and is wrong on purpose for dark pictures."""
+    """A classifier by the brightest channel, which is wrong for pictures darker than `least`."""
 
     identity, input_size = "brightest", 8
 
@@ -49,7 +49,7 @@ class Brightest:
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
-    """Photographs in full colour, sketches in dark colour, of three classes; a sketch is broken."""
+    """Photographs in full colour and sketches in dark colour of three classes; one sketch is broken."""
     files = {}
     for domain, light in (("photo", 255), ("sketch", 90)):
         for name in NAMES:
@@ -69,7 +69,7 @@ def group(pack: Path) -> ShiftGroup:
 
 
 def standing(model: str, reference: float, shifted: float, n: int = 1000) -> ShiftResults:
-    """A model with these accuracies."""
+    """Results of a model with these accuracies."""
 
     def result(name: str, right: float) -> Result:
         good = round(right * n)
@@ -112,7 +112,7 @@ def test_logits_by_hand() -> None:
 
 
 def test_the_line_by_hand() -> None:
-    # Logits of the references: -1, 0, 1; of the shifts: -2, -1.5, 0. Slope 1, intercept -3.5 / 3.
+    # Logits of the reference: -1, 0, 1; of the shift: -2, -1.5, 0. Slope 1, intercept -3.5 / 3.
     reference = [1 / (1 + math.exp(-x)) for x in (-1, 0, 1)]
     shifted = [1 / (1 + math.exp(-y)) for y in (-2, -1.5, 0)]
     line = fit_line(reference, shifted, 10**6)
@@ -132,7 +132,7 @@ def test_a_model_on_the_line_has_no_effective_robustness() -> None:
         reference, shifted = 1 / (1 + math.exp(-place)), 1 / (1 + math.exp(-(0.7 * place - 0.9)))
         assert line.predict(reference, 10**6).item() == pytest.approx(shifted, abs=1e-9)
     assert line.residual < 1e-9
-    assert np.ptp(predicted_draws(np.full(50, 0.8), line, 10**6)) < 1e-9  # no doubt in the line
+    assert np.ptp(predicted_draws(np.full(50, 0.8), line, 10**6)) < 1e-9  # the line has no uncertainty
 
 
 def test_what_makes_no_line() -> None:
@@ -186,7 +186,7 @@ def test_a_planted_robust_model_is_found_and_an_ordinary_one_is_not() -> None:
 
 
 def test_verdicts_are_corrected_for_the_number_of_models() -> None:
-    """Ten ordinary models and one a little above: among many models that is chance, alone it is not."""
+    """Ten ordinary models and one slightly above: significant alone, but not among many models."""
     x = np.linspace(-0.5, 2, 7)
     ordinary = [
         standing(f"o{n}", 1 / (1 + math.exp(-a)), 1 / (1 + math.exp(-(0.8 * a - 1)))) for n, a in enumerate(x)
@@ -208,7 +208,7 @@ def test_verdicts_are_corrected_for_the_number_of_models() -> None:
 
 
 def test_differences_between_models_are_on_the_same_pictures() -> None:
-    """Two models that are right on the same pictures but for a few: the difference is surer than either."""
+    """Two models that agree on most pictures: their difference is more certain than either accuracy."""
     one, other = standing("a", 0.6, 0.50), standing("b", 0.6, 0.49)
     found = compare_robustness(PLAIN, [one, other])
     assert found.baseline == "a"
@@ -256,7 +256,7 @@ def test_accuracy_drops_where_it_was_planted(group: ShiftGroup) -> None:
     poor = measure_shifts(Brightest(least=200), group, model="poor")
     assert good.accuracies().tolist() == [[1.0], [1.0]]
     assert poor.accuracies()[0, 0] == 1.0
-    assert poor.accuracies()[1, 0] == pytest.approx(1 / 3)  # equal scores: chance
+    assert poor.accuracies()[1, 0] == pytest.approx(1 / 3)  # equal scores: chance level
     assert sum(steps) == 25
     shift = good.shifts[0]
     assert (shift.dataset, shift.n, shift.chance["acc1"]) == ("pack/sketch", 12, pytest.approx(1 / 3))
@@ -307,7 +307,7 @@ def test_a_shift_of_fewer_classes_is_compared_among_these(pack: Path) -> None:
     group = ShiftGroup(photo, [sketch], shared_classes=True)
 
     class Blue(Brightest):
-        """Calls every dark picture blue, and else red what is green."""
+        """A classifier that answers blue for dark pictures, and red for green ones."""
 
         def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
             rows = super().__call__(images)
@@ -318,10 +318,10 @@ def test_a_shift_of_fewer_classes_is_compared_among_these(pack: Path) -> None:
 
     found = measure_shifts(Blue(), group)
     narrowed = found.reference_of(found.shifts[0])
-    # Among three classes green photographs are called red; among red and green too, blue ones do not count.
+    # Among three classes, green photographs are called red; among red and green too, without the blue ones.
     assert (found.reference.metrics["acc1"], found.reference.n) == (pytest.approx(2 / 3), 12)
     assert (narrowed.metrics["acc1"], narrowed.n, narrowed.chance["acc1"]) == (0.5, 8, 0.5)
-    # Blue is no answer there: red is right, green is called red.
+    # Blue is not a possible answer: red is correct, green is called red.
     assert (found.shifts[0].metrics["acc1"], found.shifts[0].n) == (0.5, 8)
     assert found.accuracies().tolist() == [[0.5], [0.5]]
     table = robustness_report(compare_robustness(group, [found])).tables["shifts"]
@@ -357,7 +357,7 @@ def test_corruptions_are_averaged_picture_by_picture(pack: Path, tmp_path: Path)
     assert digital == pytest.approx(cells[4:].mean())
     assert whole == pytest.approx(cells.mean())
     assert cells.min() < 1
-    # Drawn together: the clean accuracy of a draw is that of the same pictures.
+    # Bootstrap draws are paired: the clean accuracy of a draw uses the same pictures.
     draws = found.bootstrap_accuracies(50)
     assert draws.shape == (50, 2, 6)
     assert (draws[:, 0] == draws[:, 0, :1]).all()

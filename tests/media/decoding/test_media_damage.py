@@ -1,4 +1,4 @@
-"""A picture is refused for its pixels, never for its metadata; missing last bytes cost what they hold."""
+"""Damaged pictures: faulty metadata is ignored; pictures without their last bytes are still decoded."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_metadata_refuses_no_png(extra: bytes, place: Any) -> None:
 
 
 def unpacked_by(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
-    """Bytes unpacked meanwhile, by this package or by Pillow; of damaged streams the most allowed."""
+    """Measure the decompressed bytes, by this package and by Pillow; damaged streams count as the limit."""
     total, make = 0, zlib.decompressobj
 
     class Counting:
@@ -158,11 +158,11 @@ def unpacked_by(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_left_out_of_a_png_is_counted_as_unpacked(
     extra: bytes, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A few kilobytes can hold many chunks of 16 MB."""
+    """A few kilobytes can contain many chunks of 16 MB each."""
     monkeypatch.setattr(png, "_ALL_TEXTS", 2**24)  # a quarter of the real limits
     monkeypatch.setattr(blocks, "_MOST_UNPACKED", 2**24)
     data = in_front(encoded(Image.new("RGB", (32, 32), GREEN)), extra * 100)
-    for read in (load_image, read_details):  # Pillow unpacks what is kept once more
+    for read in (load_image, read_details):  # Pillow decompresses the retained chunks again
         with_all = unpacked_by(lambda read=read: read(data), monkeypatch)  # type: ignore[misc]
         assert with_all <= times * 2**22 + 2**16, read
 
@@ -181,7 +181,7 @@ def test_a_png_without_its_last_bytes(interlace: bool) -> None:
     picture = scene(64, 64)
     whole = interlaced(picture) if interlace else encoded(picture)
     expected = picture.tobytes()
-    for cut in (1, 4, 12, 14, 16, 20):  # the end chunk, the checksums of pixels and of their stream
+    for cut in (1, 4, 12, 14, 16, 20):  # the end chunk, the checksums of the pixel chunk and stream
         assert load_image(whole[:-cut]).tobytes() == expected, cut
     assert load_image(whole[:-30] + b"\0" * 4).size == (64, 64)
     for cut in (int(len(whole) * share) for share in (0.1, 0.5, 0.9)):
@@ -190,7 +190,7 @@ def test_a_png_without_its_last_bytes(interlace: bool) -> None:
 
 
 def interlaced(picture: Image.Image) -> bytes:
-    """Adam7, which Pillow does not write."""
+    """Adam7 interlacing, which Pillow cannot write."""
     pixels, rows = np.asarray(picture), b""
     for left, top, across, down in (
         *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
@@ -211,13 +211,13 @@ def interlaced(picture: Image.Image) -> bytes:
 def test_threads_that_begin_together_change_a_library_once(
     module: Any, name: str, state: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second set of libtiff's handlers would be freed while libtiff points to it."""
+    """A second set of libtiff handlers would be freed while libtiff still points to it."""
     calls: list[int] = []
     inside = threading.Event()
 
     def install() -> object:
         calls.append(1)
-        inside.wait(0.05)  # the others come as far as they can meanwhile
+        inside.wait(0.05)  # meanwhile the other threads advance as far as they can
         return object()
 
     monkeypatch.setattr(module, state[0], threading.Event() if state[1] is None else state[1])

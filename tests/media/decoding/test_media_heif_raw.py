@@ -1,4 +1,4 @@
-"""HEIC and camera RAW: upright, with what the header tells, previews before developing."""
+"""HEIC and camera RAW: orientation, metadata, and embedded previews in place of developing."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from diptych.errors import ImageError, MissingExtraError
 from diptych.media import Limits, load_image, read_details
 from tests.media.raw_files import dng
 
-# 64 x 32, black with a white top left quarter, stored lying on its side as a phone does it: the box "irot"
-# turns it, and an EXIF of orientation 6 says the same again. pillow_heif 1.8.1, quality 50.
+# 64 x 32, black with a white top left quarter, stored rotated as phones do: the box "irot" rotates it,
+# and the EXIF orientation 6 describes the same rotation again. pillow_heif 1.8.1, quality 50.
 PHONE = base64.b64decode(
     "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAchtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAA"
     "AAAAADRpbG9jAAAAAERAAAIAAQAAAAAB7AABAAAAAAAAAFUAAgAAAAACQQABAAAAAAAAAH4AAAA4aWluZgAAAAAAAgAAABVp"
@@ -83,7 +83,7 @@ def test_heic_is_refused_by_size_before_decoding(monkeypatch: pytest.MonkeyPatch
 
 
 def test_either_library_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that only decodes first; a stand-in for the other, which is no dependency."""
+    """The library that only decodes comes first; a fake replaces the other, which is no dependency."""
     used = []
 
     def opened(file: Any, name: str) -> Any:
@@ -122,7 +122,7 @@ def saved(folder: Path, data: bytes) -> Path:
 
 
 def preview(size: tuple[int, int], orientation: int | None = None) -> bytes:
-    """White on the left, grey on the right: nothing the sensor saw."""
+    """White on the left, grey on the right: different from the sensor's picture."""
     image = Image.new("RGB", size, "grey")
     image.paste("white", (0, 0, size[0] // 2, size[1]))
     exif, file = Image.Exif(), io.BytesIO()
@@ -130,7 +130,7 @@ def preview(size: tuple[int, int], orientation: int | None = None) -> bytes:
         exif[0x0112] = orientation
     image.save(file, "JPEG", quality=95, exif=exif)
     data = file.getvalue()
-    return data[:2] + data[20:] if orientation else data  # with EXIF first, as cameras write it, no JFIF
+    return data[:2] + data[20:] if orientation else data  # with EXIF first, as cameras write it, without JFIF
 
 
 def bright_side(image: Image.Image) -> str:
@@ -174,10 +174,10 @@ def test_previews_that_are_too_small_or_broken_are_passed_over(tmp_path: Path) -
     path = saved(tmp_path, dng((640, 480), preview=preview((320, 240))))
     assert bright_side(load_image(path, target=120)) == "left"
     assert load_image(path, target=120).size == (320, 240)
-    assert load_image(path, target=121).size == (640, 480)  # developed: half of it would be too small, too
+    assert load_image(path, target=121).size == (640, 480)  # developed: half size is too small too
     assert load_image(path, target=100).size == (320, 240)
     quarter(load_image(path, target=121))
-    quarter(load_image(path))  # exact
+    quarter(load_image(path))  # exact mode
     whole = preview((320, 240))
     broken = saved(tmp_path, dng((640, 480), preview=whole).replace(whole, whole[:2] + bytes(len(whole) - 2)))
     quarter(load_image(broken, target=100))

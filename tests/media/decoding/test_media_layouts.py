@@ -1,7 +1,7 @@
-"""Every layout of TIFF, BMP, PSD, PCX and AVIF: the drawn picture comes out, or the decoder is named.
+"""All layouts of TIFF, BMP, PSD, PCX and AVIF: the original pixels, or an error that names the decoder.
 
-Where ImageMagick is installed, it reads the same files and shows the same pixels within rounding. In
-continuous integration (`CI` is set) it must be there.
+If ImageMagick is installed, it must show the same pixels for the same files within rounding. In continuous
+integration (`CI` is set) it must be installed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diptych.media import load_image
 from diptych.media.decoding.layouts import tiff_strips
 from tests.media.layout_writers import DEFLATE, PACKBITS, SHORT, bmp, packed_bits, pcx_bits, psd, tiff
 
-WIDTH, HEIGHT = 43, 26  # no multiple of anything
+WIDTH, HEIGHT = 43, 26  # not a multiple of any block size
 _LEVELS = np.add.outer(np.arange(HEIGHT) * 5, np.arange(WIDTH) * 2)[..., None] + np.array([0, 25, -40])
 RGB = np.clip(_LEVELS, 0, 255).astype(np.uint8)  # (H, W, 3)
 GREY = RGB[..., :1]  # (H, W, 1)
@@ -44,7 +44,7 @@ def multiplied(colours: np.ndarray) -> np.ndarray:
 
 
 def deep(levels: np.ndarray, bits: int, format: int = 1) -> np.ndarray:
-    """Levels of 8 bits in another depth; below 8 bits the highest ones are kept."""
+    """Convert 8-bit levels to another depth; below 8 bits the highest bits are kept."""
     if format == 3:
         return (levels / 255).astype(f"f{bits // 8}")
     if bits <= 8:
@@ -55,7 +55,7 @@ def deep(levels: np.ndarray, bits: int, format: int = 1) -> np.ndarray:
 
 
 def shallow(levels: np.ndarray, bits: int) -> np.ndarray:
-    """What is left of levels with so few bits."""
+    """The levels that remain with this number of bits."""
     return (levels >> (8 - bits)).astype(int) * 255 // (2**bits - 1) if bits < 8 else levels
 
 
@@ -190,7 +190,7 @@ def test_the_drawn_picture_comes_out(name: str) -> None:
 
 @lru_cache
 def imagemagick() -> str:
-    """The program; what is called `convert` may be another one."""
+    """The ImageMagick program; another program may also be called `convert`."""
     for name in ("magick", "convert-im6.q16", "convert", "/usr/bin/convert"):
         path = shutil.which(name)
         if path is not None:
@@ -200,8 +200,8 @@ def imagemagick() -> str:
     return ""
 
 
-# What ImageMagick 6 shows in a way of its own: 24 bits and masks of 4 bits with other values, grey whose
-# white is zero inverted at 1, 8 and 16 bits only, grey with transparency in separate planes without it.
+# Cases that ImageMagick 6 shows differently: 24 bits and masks of 4 bits; grey whose white is zero, which
+# it inverts at 1, 8 and 16 bits only; grey with transparency in separate planes, whose alpha it drops.
 UNLIKE = ("rgb24-", "16-f00", *(f"grey{bits}-0" for bits in (2, 4, 6, 10, 12, 14, 32)))
 UNLIKE += tuple(f"{kind}1-{bits}-True" for kind in ("alpha", "soft") for bits in (8, 16, 32))
 

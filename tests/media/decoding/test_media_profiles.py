@@ -1,4 +1,4 @@
-"""Colours as every viewer shows them: converted to sRGB by the profile in the file, or by its numbers."""
+"""Colour management: pictures are converted to sRGB by their ICC profile or by colour values of the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diptych.media.decoding.profiles import to_srgb
 from tests.media.layout_writers import bmp, psd
 from tests.media.profiles import P3, PROPHOTO, grey_profile, ink_profile, rgb_profile, srgb_profile
 
-COLOUR = (200, 60, 40)  # in sRGB, and what it is in the other spaces:
+COLOUR = (200, 60, 40)  # in sRGB, and below the same colour in other spaces:
 IN_P3, IN_PROPHOTO = (185, 71, 50), (136, 70, 39)
 
 
@@ -65,7 +65,7 @@ def test_every_format_with_a_profile_is_converted(
 
 
 def test_profiles_that_pillow_does_not_tell() -> None:
-    """Of JPEG 2000 in a box of its header, of BMP behind the pixels, of PSD among its resources."""
+    """In JPEG 2000 it is a box of the header, in BMP it follows the pixels, in PSD it is a resource."""
     picture, profile = Image.new("RGB", (16, 16), IN_P3), rgb_profile(P3)
     jp2 = encoded(picture, "JPEG2000")
     at = jp2.index(b"colr") - 4
@@ -113,7 +113,7 @@ def test_photoshop_s_large_and_deep_files_keep_profile_and_metadata(depth: int, 
     assert near(colour_of(data), COLOUR)
     details = read_details(data)
     assert (details.camera, details.keywords, details.rating) == ("Hasselblad", ("lion",), 4)
-    assert not large or read_details(data[:27]).width == 16  # cut off in front of all sections
+    assert not large or read_details(data[:27]).width == 16  # truncated before all sections
 
 
 def test_palettes_transparency_and_pictures_in_memory_are_converted() -> None:
@@ -122,7 +122,7 @@ def test_palettes_transparency_and_pictures_in_memory_are_converted() -> None:
     assert near(colour_of(encoded(palette, icc_profile=profile)), COLOUR)
     half = Image.new("RGBA", (16, 16), (*IN_P3, 128))
     half.putpixel((0, 0), (0, 0, 0, 255))
-    # Converted first, then laid over white: white is white in both spaces.
+    # Converted first, then composited over white: white is white in both spaces.
     over = tuple(round(255 + (value - 255) * 128 / 255) for value in COLOUR)
     assert near(colour_of(encoded(half, icc_profile=profile)), over)
     mine = Image.new("RGB", (16, 16), IN_P3)
@@ -205,7 +205,7 @@ def test_gamma_and_colour_numbers_hold_for_greys_too(mode: str, stored: Any) -> 
 def test_png_colour_numbers_outrank_all() -> None:
     p3 = encoded(Image.new("RGB", (16, 16), IN_P3))
     assert near(colour_of(with_chunk(p3, b"cICP", bytes([12, 13, 0, 1]))), COLOUR)
-    for numbers in ([1, 13, 0, 1], [9, 16, 0, 1], [200, 13, 0, 1]):  # sRGB; PQ, no one rendering; none
+    for numbers in ([1, 13, 0, 1], [9, 16, 0, 1], [200, 13, 0, 1]):  # sRGB; PQ, without one rendering; none
         assert near(colour_of(with_chunk(p3, b"cICP", bytes(numbers))), IN_P3, 0)
 
 
@@ -218,7 +218,7 @@ def test_damaged_profiles_never_refuse_a_picture(at: int, data: bytes) -> None:
 
 
 class Colours:
-    """An encoder that keeps what it was given."""
+    """An encoder that stores the pictures that it receives."""
 
     identity, dim, input_size, logit_scale, logit_bias = "colours", 1, 8, 1.0, 0.0
 

@@ -1,4 +1,4 @@
-"""Pictures inside archives: the same members whatever the kind, and every bomb and break refused by name."""
+"""Pictures in archives: the same members in every kind; damaged archives and zip bombs refused by name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FILES = {
     "./here.jpg": b"here",
 }
 PICTURES = ["b/2.jpg", "1.PNG", "0.a.jpg", "c.jpg", "../../up.jpg", "/etc/root.jpg", "./here.jpg"]
-TIME = 1_600_000_000  # an even second: zip has no odd ones
+TIME = 1_600_000_000  # an even second: zip cannot store odd ones
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
@@ -77,7 +77,7 @@ MAKERS = {
     "a.zip": zip_of,
     "a.cbz": lambda files: zip_of(files, zipfile.ZIP_STORED),
     "b.zip": lambda files: zip_of(files, zipfile.ZIP_LZMA),
-    "c.zip": lambda files: b"#!/bin/sh\n" + zip_of(files),  # one that unpacks itself
+    "c.zip": lambda files: b"#!/bin/sh\n" + zip_of(files),  # a self-extracting archive
     "tar named.zip": tar_of,
 }
 kinds = pytest.mark.parametrize("kind", list(MAKERS))
@@ -183,7 +183,7 @@ def test_limits_hold_before_anything_is_unpacked(tmp_path: Path, kind: str) -> N
 
 
 def test_a_zip_that_lies_about_sizes(tmp_path: Path) -> None:
-    """2 MB of zeros that call themselves 10 bytes: no more than those come out, and their sum is wrong."""
+    """2 MB of zeros declared as 10 bytes: only 10 bytes are read, and the checksum is wrong."""
     path = tmp_path / "liar.zip"
     whole = zip_of({"a.jpg": bytes(2**21)})
     path.write_bytes(whole.replace(struct.pack("<I", 2**21), struct.pack("<I", 10)))
@@ -196,7 +196,7 @@ def test_members_that_share_their_bytes_are_a_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb.zip"
     whole = bytearray(zip_of({"a.jpg": NOISE, "b.jpg": NOISE}))
     second = whole.rindex(b"PK\1\2")
-    whole[second + 42 : second + 46] = struct.pack("<I", 40)  # begins inside the first
+    whole[second + 42 : second + 46] = struct.pack("<I", 40)  # starts inside the first member
     path.write_bytes(whole)
     with pytest.raises(ImageError, match=r"bomb\.zip: a bomb: b\.jpg overlaps"):
         list_archive(path)
@@ -223,16 +223,16 @@ def header(kind: bytes, size: int, name: str = "a.jpg") -> bytes:
 
 
 def sparse_map(blocks: int) -> bytes:
-    """A member in GNU's old sparse format whose map goes on in so many blocks after its header."""
+    """A member in GNU's old sparse format whose map continues in `blocks` blocks after the header."""
     block = bytearray(header(tarfile.GNUTYPE_SPARSE, 0))
-    block[482] = 1  # it goes on
+    block[482] = 1  # the map continues
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block) + (b"00000000001\0" * 42 + b"\1" + bytes(7)) * blocks
 
 
 def globals_of(number: int) -> bytes:
-    """A header that holds for all that follow, and a file."""
+    """A global header that applies to all following members, and a file."""
     text = b"%d %05d=" % (2**18, number)
     text += b"x" * (2**18 - len(text) - 1) + b"\n"
     return header(tarfile.XGLTYPE, 2**18) + text + tarfile.TarInfo(f"{number}.jpg").tobuf()
@@ -255,7 +255,7 @@ LONG = {
 @pytest.mark.parametrize("kind", list(LONG))
 @pytest.mark.parametrize("first", [True, False])
 def test_headers_without_end_are_not_read(tmp_path: Path, name: str, kind: str, first: bool) -> None:
-    """tarfile reads whole what precedes a header, and a thousand times its size packs into a `.tar.gz`."""
+    """tarfile reads extended headers completely, and a `.tar.gz` can compress them a thousandfold."""
     whole = (b"" if first else tarfile.TarInfo("0.jpg").tobuf()) + LONG[kind]()
     whole += tarfile.TarInfo("a.jpg").tobuf() + bytes(1024)
     (tmp_path / name).write_bytes(gzip.compress(whole, 1) if name.endswith("gz") else whole)
@@ -319,7 +319,7 @@ def test_a_zip_that_changed_is_read_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [-1, -512, -1024])
 def test_a_tar_that_leads_back_ends(tmp_path: Path, size: int) -> None:
-    """A negative size points a reader at the header it comes from, for ever (CVE-2025-8194)."""
+    """A negative size makes a reader return to the same header for ever (CVE-2025-8194)."""
     info = tarfile.TarInfo("a.jpg")
     block = bytearray(info.tobuf())
     block[124:136] = b"\xff" * 10 + struct.pack(">h", size)
@@ -371,7 +371,7 @@ def test_damage_raises_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
 ) -> None:
     whole = bytearray(SAMPLES[kind])
-    top = min(len(whole), 2600)  # the rest of a tar is zeros
+    top = min(len(whole), 2600)  # the rest of the tar is zeros
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, top - 1))] = data.draw(st.integers(0, 255))
     del whole[data.draw(st.integers(top // 2, len(whole))) :]

@@ -1,4 +1,4 @@
-"""Captions beside a picture: whatever stands there, what comes out is text that can be written down."""
+"""Captions in sidecar files: any content gives text that can be stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from diptych.media.folders.captions import captions_of_fields, captions_of_text, parse_json
 
-ANY = st.text(st.characters(exclude_categories=())) | st.just("\ud800 dog")  # halves of pairs among it
+ANY = st.text(st.characters(exclude_categories=())) | st.just("\ud800 dog")  # lone surrogates included
 JSON = st.dictionaries(ANY, st.recursive(ANY | st.none() | st.floats(), st.lists, max_leaves=9))
 
 
@@ -28,13 +28,13 @@ def test_half_of_a_pair_is_replaced_and_whole_ones_stay() -> None:
     assert (found["url"], found["\ufffd"]) == ("http://x/\ufffd", {"n": 3})
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
 def test_what_is_no_object_has_no_fields() -> None:
     for data in (b"", b"[1]", b"{", b"\xff", b"[" * 10_000, b'{"a": ' * 700 + b"1" + b"}" * 700):
         assert isinstance(parse_json(data), dict)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
 @given(st.binary())
 def test_any_text_can_be_written(data: bytes) -> None:
     for caption in captions_of_text(data):

@@ -1,4 +1,4 @@
-"""Which files folders, patterns and names stand for."""
+"""Resolving folders, patterns and names to picture files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files belong to one picture, by their names alone."""
+"""Which files belong to one picture (captions, sidecars), decided by their names."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_normal_forms_of_one_name_are_one_key() -> None:
 
 @given(st.lists(st.from_regex(r"[ab]{1,2}(\.[ab0]{1,2}){0,2}\.(jpg|png|txt|TXT|json|npy)", fullmatch=True)))
 def test_no_helper_is_given_to_another_ones_picture(names: list[str]) -> None:
-    """A picture with helpers of its own key has those; and nobody else has them."""
+    """Helpers of a picture with its own key belong to that picture only."""
     files = Companions(names)
     pictures = {name for name in names if name.endswith(("jpg", "png"))}
     owned = {split_key(name)[0] for name in pictures}
@@ -73,14 +73,14 @@ def test_beside_a_file(tmp_path: Path) -> None:
 def test_a_folder_is_listed_once_when_nothing_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the work for n pictures would grow with n squared."""
+    """Without this, the work for n pictures would be quadratic."""
     listed: list[str] = []
     real = keys._list_folder
     monkeypatch.setattr(keys, "_list_folder", lambda *asked: listed.append(asked[0]) or real(*asked))
     for number in range(40):
         (tmp_path / f"{number}.jpg").touch()
         (tmp_path / f"{number}.txt").touch()
-    for seconds in (10**9, 10**10):  # long ago; by a clock that is ahead
+    for seconds in (10**9, 10**10):  # long ago; in the future by a wrong clock
         os.utime(tmp_path, (seconds, seconds))
         for number in range(40):
             assert companions(tmp_path / f"{number}.jpg") == {".txt": tmp_path / f"{number}.txt"}

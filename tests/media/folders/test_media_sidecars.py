@@ -1,4 +1,4 @@
-"""Sidecars read: which belong to which picture, and what XMP and Google Takeout's JSON say."""
+"""Sidecars: which belong to which picture, and the contents of XMP and of Google Takeout's JSON."""
 
 from __future__ import annotations
 

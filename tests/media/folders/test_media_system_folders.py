@@ -1,4 +1,4 @@
-"""Folders that file servers and systems keep for themselves: no walk over pictures enters them by itself."""
+"""Private folders of file servers and operating systems: skipped by walks unless they are named."""
 
 from __future__ import annotations
 
