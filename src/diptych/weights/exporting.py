@@ -1,14 +1,18 @@
-"""Helpers of the writers for other projects' formats: tokenizer files, and what those cannot express."""
+"""Helpers of the writers for other projects' formats: their folders, and what those cannot express."""
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from diptych.files.disk import saving, write_bytes
 from diptych.inputs.config import CLIP_VOCAB_SIZE, TokenizerConfig
 from diptych.model.config import ResNetConfig
-from diptych.weights.spec import Checkpoint
+from diptych.weights.native import save_safetensors
+from diptych.weights.spec import Checkpoint, State
 
 
 def warn_of_tokenizer(tokenizer: TokenizerConfig, project: str, *cleans: str) -> None:
@@ -39,14 +43,25 @@ def warn_of_tokenizer(tokenizer: TokenizerConfig, project: str, *cleans: str) ->
         )
 
 
-def copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
-    """Copy the tokenizer's file as `tokenizer.json`, if the model has one."""
-    source = checkpoint.tokenizer_file
-    target = folder / "tokenizer.json"
-    if source is None or not source.is_file() or source.resolve() == target.resolve():
-        return
-    with saving(target):
-        write_bytes(target, source.read_bytes())
+def write_model_folder(
+    checkpoint: Checkpoint, folder: Path, weights: tuple[str, State], configs: Mapping[str, Any]
+) -> None:
+    """Write the weights, the tokenizer's file if the model has one, and the configs.
+
+    Parameters
+    ----------
+    weights : (str, mapping of str to Tensor)
+        File name, and the weights under the other project's names.
+    configs : mapping of str to JSON values
+        By file name; the one that makes the folder a model comes last.
+    """
+    save_safetensors(folder / weights[0], weights[1])
+    source, target = checkpoint.tokenizer_file, folder / "tokenizer.json"
+    if source is not None and source.is_file() and source.resolve() != target.resolve():
+        with saving(target):
+            write_bytes(target, source.read_bytes())
+    for name, config in configs.items():
+        write_bytes(folder / name, json.dumps(config, indent=2).encode())
 
 
 def unsupported_resnet_feature(tower: ResNetConfig) -> str | None:

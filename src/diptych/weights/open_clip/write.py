@@ -7,16 +7,13 @@ smaller one gives the same embeddings there, but its texts have to be tokenized 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import WeightsError
-from diptych.files.disk import write_bytes
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
-from diptych.weights.exporting import copy_tokenizer, unsupported_resnet_feature, warn_of_tokenizer
-from diptych.weights.native import save_safetensors
+from diptych.weights.exporting import unsupported_resnet_feature, warn_of_tokenizer, write_model_folder
 from diptych.weights.open_clip.read import CONFIG_FILE, HEADS, POOLERS, WEIGHTS_FILES, read_config
 from diptych.weights.open_clip.timm_vit import to_timm, write_trunk, write_vit
 from diptych.weights.spec import Checkpoint, State
@@ -40,13 +37,11 @@ def to_open_clip(checkpoint: Checkpoint, folder: Path) -> None:
     SaveError
         No space, or no permission; no incomplete file is left.
     """
-    folder = Path(folder)
     spec = checkpoint.spec
     config = write_config(spec.architecture, spec.preprocess, spec.tokenizer, name=spec.name)
     warn_of_tokenizer(spec.tokenizer, "open_clip", *_cleans(spec.tokenizer))
-    save_safetensors(folder / WEIGHTS_FILES[0], rename_for_open_clip(spec.architecture, checkpoint.state))
-    copy_tokenizer(checkpoint, folder)
-    write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+    state = rename_for_open_clip(spec.architecture, checkpoint.state)
+    write_model_folder(checkpoint, Path(folder), (WEIGHTS_FILES[0], state), {CONFIG_FILE: config})
 
 
 def rename_for_open_clip(architecture: CLIPConfig, state: State) -> State:

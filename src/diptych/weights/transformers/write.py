@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import WeightsError
-from diptych.files.disk import write_bytes
 from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig
 from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
-from diptych.weights.exporting import copy_tokenizer, unsupported_resnet_feature, warn_of_tokenizer
-from diptych.weights.native import save_safetensors
+from diptych.weights.exporting import unsupported_resnet_feature, warn_of_tokenizer, write_model_folder
 from diptych.weights.spec import Checkpoint
 from diptych.weights.transformers.names import to_transformers_names
 from diptych.weights.transformers.read import (
@@ -54,23 +51,20 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     SaveError
         No space, or no permission; no incomplete file is left.
     """
-    folder = Path(folder)
-    architecture = checkpoint.spec.architecture
+    architecture, tokenizer = checkpoint.spec.architecture, checkpoint.spec.tokenizer
     siglip = is_siglip(architecture)
     config = write_config(architecture)
-    tokenizer = checkpoint.spec.tokenizer
     gemma = siglip and tokenizer.kind == "file" and tokenizer.clean == "lower"
     clean = "none" if is_metaclip2(architecture.text) else "lower"
     warn_of_tokenizer(tokenizer, "transformers", "canonicalize" if siglip and not gemma else clean)
-    names = to_transformers_names(checkpoint.state, siglip=siglip)
-    save_safetensors(folder / WEIGHTS_FILES[0], names)
-    copy_tokenizer(checkpoint, folder)
+    state = to_transformers_names(checkpoint.state, siglip=siglip)
+    configs: dict[str, Any] = {
+        PREPROCESS_FILES[0]: write_preprocess(checkpoint.spec.preprocess, siglip=siglip)
+    }
     if gemma:
-        tokenizer_config = {**_GEMMA, "model_max_length": tokenizer.context_length}
-        write_bytes(folder / TOKENIZER_CONFIG, json.dumps(tokenizer_config, indent=2).encode())
-    transform = write_preprocess(checkpoint.spec.preprocess, siglip=siglip)
-    write_bytes(folder / PREPROCESS_FILES[0], json.dumps(transform, indent=2).encode())
-    write_bytes(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+        configs[TOKENIZER_CONFIG] = {**_GEMMA, "model_max_length": tokenizer.context_length}
+    configs[CONFIG_FILE] = config
+    write_model_folder(checkpoint, Path(folder), (WEIGHTS_FILES[0], state), configs)
 
 
 def write_config(architecture: CLIPConfig) -> dict[str, Any]:
