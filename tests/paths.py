@@ -1,4 +1,4 @@
-"""Where the repository and the package lie, for processes that tests start."""
+"""Paths of the repository and the package, for processes that tests start."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def python_path() -> str:
-    """PYTHONPATH with which another process imports the package under test and the helpers of `tests`."""
+    """The PYTHONPATH with which another process imports the package under test and the test helpers."""
     return os.pathsep.join([str(Path(diptych.__file__).parents[1]), str(ROOT)])

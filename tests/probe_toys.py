@@ -1,4 +1,4 @@
-"""Labelled pictures of noisy colours, and an encoder with features before its projection."""
+"""Labelled pictures of noisy colours, and a toy encoder with features before its projection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.toys import COLOURS, ToyEncoder, picture_bytes, tar_bytes
 
 
 class FeatureToy(ToyEncoder):
-    """Features are means of the three colours and their products, all positive, as a tower's are."""
+    """Features are means of the three colours and their products, all positive as those of a real tower."""
 
     def image_features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         self.calls.append(("features", len(images)))
@@ -26,13 +26,13 @@ class FeatureToy(ToyEncoder):
 def noisy(
     folder: Path, name: str, counts: Mapping[str, int], *, seed: int, noise: float = 90.0
 ) -> ImageDataset:
-    """So many pictures of each colour, with Gaussian noise on the colour."""
+    """Pictures of each colour, with Gaussian noise on the colour."""
     rng = np.random.default_rng(seed)
     files = {}
     for colour, count in counts.items():
         for number in range(count):
             shade = np.clip(np.array(COLOURS[colour]) + rng.normal(0, noise, 3), 0, 255).astype(int)
-            # Bytes behind a PNG's end: colours repeat by chance, and no picture is to be another's copy.
+            # Bytes after the end of the PNG make all files different, although colours may repeat by chance.
             data = picture_bytes(tuple(shade.tolist()), (4, 4)) + f"{name} {colour} {number}".encode()
             files[f"{name}/{colour}/{number:03}.png"] = data
     path = folder / f"{name}.tar"

@@ -1,7 +1,7 @@
-"""The house rules that a machine can hold: floors, circles, where torch may be, lengths, the drawn tree.
+"""Architecture rules: layers, import cycles, use of torch, lengths of files, and the tree in the docs.
 
-Each rule is a function from a folder to a list of complaints, and is tried first on a small made-up house
-that breaks it: a rule that cannot complain holds nothing.
+Each rule is a function from a folder to a list of complaints. It is tried first on a small made-up package
+that breaks it, because a rule that never complains checks nothing.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 TORCH_ROOMS = {"model", "weights", "training", "backends"}
 UNPICKLING = {"torch.load", "torch.jit.load", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 FILE_CEILING = 400
-FOLDER_CEILING = 14  # files in a folder, its __init__.py among them
+FOLDER_CEILING = 14  # files in a folder, including __init__.py
 FUNCTION_CEILING = 60
 
 
-# ---------------------------------------------------------------------------------------------- reading
+# --------------------------------------------------------------------------------- imports of a package
 
 
 def modules(source: Path) -> dict[str, Path]:
-    """Every module of the package by its dotted name, a package by the name of its folder."""
+    """Every module of the package by its dotted name; packages by the name of their folder."""
     found = {}
     for path in sorted(source.rglob("*.py")):
         parts = path.relative_to(source).with_suffix("").parts
@@ -74,14 +74,14 @@ def imports(name: str, path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def room_of(module: str) -> str:
-    """`diptych.media.image` -> `media`; "" for the face itself and for other packages."""
+    """`diptych.media.image` -> `media`; "" for the top-level package and for other packages."""
     parts = module.split(".")
     room = parts[1] if parts[0] == PACKAGE and len(parts) > 1 else ""
     return "cli" if room == "__main__" else room  # `python -m diptych` is the command line
 
 
 def resolved(source: Path) -> Iterator[tuple[str, int, str]]:
-    """(importing module, line, imported module) with `from x import y` followed to the file of y, if any."""
+    """(importing module, line, imported module), with `from x import y` resolved to the file of y, if any."""
     known = modules(source)
     for name, path in known.items():
         for line, module, taken in imports(name, path):
@@ -93,7 +93,7 @@ def resolved(source: Path) -> Iterator[tuple[str, int, str]]:
 
 
 def unpickling_complaints(source: Path) -> list[str]:
-    """Calls that execute what a file says, or did so in some release of torch."""
+    """Calls that execute code from a file, or did so in some release of torch."""
     return [
         f"{path}:{node.lineno} calls {ast.unparse(node.func)}: read the file as data (weights.pickled)"
         for path in sorted(source.rglob("*.py"))
@@ -103,7 +103,7 @@ def unpickling_complaints(source: Path) -> list[str]:
 
 
 def floor_complaints(source: Path) -> list[str]:
-    """Imports that go up, sideways, or into the face; rooms that stand on no floor."""
+    """Imports of higher layers, of neighbours or of the top-level package; rooms without a layer."""
     complaints = []
     for name in modules(source):
         if room_of(name) and room_of(name) not in FLOOR_OF:
@@ -120,11 +120,11 @@ def floor_complaints(source: Path) -> list[str]:
 
 
 def circle_complaints(source: Path) -> list[str]:
-    """Circles among the files of one room, and among the sub-rooms of one room.
+    """Import cycles among the files of a room, and among its sub-rooms.
 
-    Files may be free of circles and sub-rooms not: `store/a.py` imports `search/b.py`, and `search/c.py`
-    imports `store/d.py`. So the graph is drawn once for files and once for each folder, whose nodes are the
-    files and folders directly inside it.
+    Sub-rooms may form a cycle although files do not: `store/a.py` imports `search/b.py`, and `search/c.py`
+    imports `store/d.py`. So there is one graph of files, and one for each folder, whose nodes are the files
+    and folders directly inside it.
     """
     known = modules(source)
     edges = [
@@ -145,7 +145,7 @@ def circle_complaints(source: Path) -> list[str]:
 
 
 def circles(edges: list[tuple[str, str]]) -> list[str]:
-    """Every circle of a graph that a depth-first search meets, as "a -> b -> a"."""
+    """All cycles that a depth-first search meets, as "a -> b -> a"."""
     graph: dict[str, set[str]] = {}
     for name, target in edges:
         graph.setdefault(name, set()).add(target)
@@ -166,7 +166,7 @@ def circles(edges: list[tuple[str, str]]) -> list[str]:
 
 
 def folder_complaints(source: Path) -> list[str]:
-    """Folders with more files than a reader takes in."""
+    """Folders with more files than the limit."""
     folders = [source, *(path for path in source.rglob("*") if path.is_dir())]
     return [
         f"{folder}: {count} files, over {FOLDER_CEILING}"
@@ -176,7 +176,7 @@ def folder_complaints(source: Path) -> list[str]:
 
 
 def torch_complaints(source: Path) -> list[str]:
-    """Torch above the waist: only the rooms that compute with it may import it."""
+    """Imports of torch in rooms that must not use it."""
     return [
         f"{name}:{line} imports {module}; torch belongs to {', '.join(sorted(TORCH_ROOMS))}"
         for name, line, module in resolved(source)
@@ -185,7 +185,7 @@ def torch_complaints(source: Path) -> list[str]:
 
 
 def length_complaints(folder: Path) -> list[str]:
-    """Files and functions over their ceiling; a docstring is not counted into a function's length."""
+    """Files and functions longer than the limits; docstrings do not count towards functions."""
     complaints = []
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
@@ -199,7 +199,7 @@ def length_complaints(folder: Path) -> list[str]:
 
 
 def docstring_complaints(source: Path) -> list[str]:
-    """Modules that do not open by saying what they are for."""
+    """Modules without a docstring."""
     return [
         f"{path}: no docstring"
         for path in modules(source).values()
@@ -212,7 +212,7 @@ WAITS = {"run", "check_output", "check_call", "communicate", "wait", "join", "re
 
 
 def clock_complaints(tests: Path) -> list[str]:
-    """Tests that look at a clock, sleep, or give up after a time of their own: a busy machine fails them."""
+    """Tests that read a clock, sleep, or set their own time limit: they fail on a busy machine."""
     return [
         f"{path}:{node.lineno} {complaint}"
         for path in sorted(tests.rglob("*.py"))
@@ -223,7 +223,7 @@ def clock_complaints(tests: Path) -> list[str]:
 
 
 def _looks_at_clock(node: ast.AST) -> str:
-    """The complaint about one node of the syntax tree, "" where there is none."""
+    """The complaint about one node of the syntax tree, or ""."""
     if isinstance(node, ast.ImportFrom) and node.module == "time":
         return "imports from time: use waiting.py"
     if not isinstance(node, ast.Call):
@@ -246,13 +246,13 @@ def _looks_at_clock(node: ast.AST) -> str:
     )
 
 
-# ---------------------------------------------------------------------------------------- the drawn tree
+# ---------------------------------------------------------------------------------- the tree in the docs
 
 TREE = "docs/architecture.md"
 
 
 def tree_in(text: str) -> dict[str, str]:
-    """Path -> comment, from the first indented or fenced listing whose first line is `src/diptych/`."""
+    """Path -> comment, from the first indented or fenced listing that begins with `src/diptych/`."""
     start = re.search(r"^src/diptych/", text, re.MULTILINE)
     if start is None:
         return {}
@@ -270,7 +270,7 @@ def tree_in(text: str) -> dict[str, str]:
 
 
 def tree_complaints(root: Path) -> list[str]:
-    """Folders and top-level files without a line in the drawn tree, lines without a file or a comment."""
+    """Folders and top-level files that are missing in the tree, and lines without a file or a comment."""
     tree = tree_in((root / TREE).read_text(encoding="utf-8"))
     if not tree:
         return [f"{TREE} has no tree: a listing whose first line is src/diptych/"]
@@ -286,7 +286,7 @@ def tree_complaints(root: Path) -> list[str]:
     return complaints
 
 
-# ------------------------------------------------------------------------------- the rules on our house
+# ---------------------------------------------------------------------------- the rules on this package
 
 
 def test_imports_go_to_lower_floors_only() -> None:
@@ -302,11 +302,11 @@ def test_torch_stays_below_the_waist() -> None:
 
 
 def test_no_file_is_unpickled() -> None:
-    # Ray hands a worker what the same program pickled a moment before: no file.
+    # Ray gives a worker what the same program has pickled a moment before: this is not a file.
     complaints = unpickling_complaints(SOURCE)
     assert [line for line in complaints if "embedding/cluster.py" not in line] == []
     torch_floor = re.search(r'"torch>=(\d+)\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    # CVE-2026-24747: torch.distributed.checkpoint calls torch.load(weights_only=True) for models in pieces.
+    # CVE-2026-24747: torch.distributed.checkpoint calls torch.load(weights_only=True) for sharded models.
     assert torch_floor is not None
     assert (int(torch_floor[1]), int(torch_floor[2])) >= (2, 10)
 
@@ -333,7 +333,7 @@ def test_no_test_depends_on_how_busy_the_machine_is() -> None:
 
 
 def loaded_after(code: str) -> set[str]:
-    """Top-level modules a fresh interpreter holds after running the code."""
+    """Top-level modules that a fresh interpreter has loaded after running the code."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*{{m.split('.')[0] for m in sys.modules}})"],
         capture_output=True,
@@ -367,11 +367,11 @@ def test_torch_and_its_like_stay_unloaded(code: str) -> None:
     assert loaded_after(code) & heavy == set()
 
 
-# ------------------------------------------------------------------------- the rules on a made-up house
+# ----------------------------------------------------------------------- the rules on a made-up package
 
 
 def house(root: Path, files: dict[str, str]) -> Path:
-    """A package on disk from path -> text."""
+    """Write a package from path -> text."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

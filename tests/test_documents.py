@@ -1,4 +1,4 @@
-"""README, tutorials and the first pages of the docs run: every block under `<!-- run -->`, offline."""
+"""Code in the README, tutorials and first pages of the docs: all blocks marked `<!-- run -->` run offline."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DOCUMENTS = [
 
 
 def steps(text: str) -> list[str]:
-    """The marked blocks in order: commands without prompt and comment, and whole blocks of Python."""
+    """The marked blocks in order: commands without prompt and comments, and whole blocks of Python."""
     found = []
     for language, block in BLOCK.findall(text):
         lines = block.splitlines() if language == "console" else []
@@ -49,7 +49,7 @@ STEPS = [(path.stem, step) for path in DOCUMENTS for step in steps(path.read_tex
 
 @pytest.fixture(scope="module")
 def desks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives every document a folder of its own, with the files that it speaks of."""
+    """A function that returns a separate folder for each document, with the files it mentions."""
     original = furnished(tmp_path_factory.mktemp("desk"))
 
     @functools.cache
@@ -60,11 +60,11 @@ def desks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def furnished(folder: Path) -> Path:
-    """Fill a folder with photographs of a library and with generated data sets."""
+    """Fill a folder with photographs from a library and with generated data sets."""
     skimage = pytest.importorskip("skimage")
     samples = Path(skimage.__file__).parent / "data"
     (folder / "Pictures").mkdir()
-    shutil.copy(samples / "chelsea.png", folder / "cat.jpg")  # the bytes decide, not the suffix
+    shutil.copy(samples / "chelsea.png", folder / "cat.jpg")  # the content decides, not the suffix
     for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
         shutil.copy(samples / name, folder / "Pictures")
     cat, coffee, rocket = (
@@ -85,7 +85,7 @@ def furnished(folder: Path) -> Path:
 
 
 def noise(folder: Path) -> None:
-    """Data sets of noise: flowers as the suite looks for them, faces with a table, labels and photos."""
+    """Noise data sets: flowers in a layout that the suite detects, faces with a table, labels and photos."""
     noisy_flowers(folder / "data")
     noisy_faces(folder / "faces")
     with tarfile.open(folder / "fairface-val.tar", "w") as tar:
@@ -109,8 +109,8 @@ def test_step_runs(
         exec(compile(step, document, "exec"), {})
         return
     command = step
-    # What needs a shell runs in one, and tries the installed command; the others run here, since each process
-    # takes seconds to load its libraries.
+    # Commands that need a shell run in one, with the installed command; the others run in this process, since
+    # each new process takes seconds to load its libraries.
     if set(command) & set("|<>&;$*"):
         monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=HANG)

@@ -1,4 +1,4 @@
-"""The tree of errors: what a caller may rely on catching."""
+"""The exception hierarchy: which base classes a caller may catch."""
 
 from __future__ import annotations
 

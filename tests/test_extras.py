@@ -1,4 +1,4 @@
-"""Optional dependencies: what is there is imported, what is missing is named with its extra."""
+"""Optional dependencies: installed ones are imported, missing ones are named with their extra."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_broken_package_is_no_missing_extra(tmp_path: Path, monkeypatch: pytes
 
 
 def test_every_extra_asked_for_exists() -> None:
-    """`extra="..."` anywhere in the source names an extra of pyproject.toml."""
+    """Every `extra="..."` in the source names an extra of pyproject.toml."""
     import re
 
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -1,4 +1,4 @@
-"""Processes of forked.py end as programs do: with their status, their words, the interpreter's own end."""
+"""Processes of forked.py end like normal programs: exit status, error output, interpreter shutdown."""
 
 from __future__ import annotations
 

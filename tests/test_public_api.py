@@ -1,4 +1,4 @@
-"""The face of the package: its names are there, lazy, documented, and told to type checkers."""
+"""The public API: its names exist, are imported lazily, are documented, and are visible to type checkers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_dir_lists_the_public_names_only() -> None:
 
 
 def test_names_stay_few_and_come_once() -> None:
-    """Room for what most programs begin with: load, classify, embed, measure, search, train."""
+    """The names that most programs start with: load, classify, embed, measure, search, train."""
     assert len(diptych.__all__) == len(set(diptych.__all__)) <= 16
 
 

@@ -1,4 +1,4 @@
-"""The ways through the code in docs/architecture.md: short, without a return, and described as they are."""
+"""Call paths described in docs/architecture.md: short, without a return to a room, and up to date."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A toy that fulfils `diptych.encoder.Encoder`: pictures by mean colour, texts by the colours they name.
+"""A toy implementation of `diptych.encoder.Encoder`: pictures by mean colour, texts by named colours.
 
-`ToyEncoder` is what every room above the waist is tested with: deterministic, instant, no weights. A text
-that names no colour lies where a grey picture lies. `picture`, `picture_bytes`,
-`tar_bytes` and `write_latin` make what it reads.
+`ToyEncoder` replaces a model in the tests of most rooms: deterministic, instant, without weights. A text
+that names no colour gets the vector of a grey picture. `picture`, `picture_bytes`, `tar_bytes` and
+`write_latin` create its inputs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ToyEncoder:
     input_size: int = 8
     logit_scale: float = 20.0
     logit_bias: float = 0.0
-    calls: list[tuple[str, int]] = field(default_factory=list)  # what was asked, how many at once
+    calls: list[tuple[str, int]] = field(default_factory=list)  # (kind, number of items) of each call
 
     def encode_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         self.calls.append(("images", len(images)))
@@ -62,7 +62,7 @@ def picture(colour: str | tuple[int, int, int], size: tuple[int, int] = (16, 12)
 
 
 def picture_bytes(colour: str | tuple[int, int, int], size: tuple[int, int] = (16, 12)) -> bytes:
-    """The same as a PNG file."""
+    """The same picture as a PNG file."""
     buffer = io.BytesIO()
     picture(colour, size).save(buffer, "PNG")
     return buffer.getvalue()
@@ -80,7 +80,7 @@ def tar_bytes(files: Mapping[str, bytes], mode: str = "w") -> bytes:
 
 
 def write_latin(path: Path, *texts: bytes) -> None:
-    """A Parquet table of these texts, "text", and of lists of one, "texts"; some may be no UTF-8."""
+    """Write a Parquet table of texts, "text", and of one-element lists, "texts"; some may not be UTF-8."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,10 +1,9 @@
-"""Four ways through the code, as a reader walks them: the calls from a command to the place of its result.
+"""Call paths through the code: the functions from a command to the place that computes its result.
 
     python -m tests.trips        prints the tables of docs/architecture.md
 
-A trip runs a real command under a profiler, and takes the functions of the package that are on the stack when
-the last function is called. Closures and generators count, comprehensions do not, since Python 3.12 inlines
-them.
+A real command runs under a profiler; its path is the stack of package functions when the last function is
+called. Closures and generators count; comprehensions do not, since Python 3.12 inlines them.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>"}
 
 @dataclass(frozen=True)
 class Trip:
-    """A command, and the functions where its trip begins and ends, as `module:qualified name`."""
+    """A command, and the functions where its path begins and ends, as `module:qualified name`."""
 
     title: str
     command: str
@@ -94,7 +93,7 @@ TRIPS = (
 
 
 def furnish(folder: Path) -> None:
-    """Write the files that the commands name: coloured pictures, a copy, pairs, and a catalogue."""
+    """Write the files that the commands use: coloured pictures, a copy, pairs, and a catalogue."""
     generator = np.random.default_rng(0)
     for number, colour in enumerate(("red", "green", "blue") * 8):
         noise = np.asarray(Image.new("RGB", (48, 48), colour)) ^ generator.integers(
@@ -112,7 +111,7 @@ def furnish(folder: Path) -> None:
 
 
 def walk(trip: Trip) -> list[str]:
-    """Run the command of a trip in the current folder; the functions on the way, both ends included."""
+    """Run the command in the current folder; return the functions on its path, both ends included."""
     trails: list[list[str]] = []
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
@@ -147,7 +146,7 @@ def _stack(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _name(frame: FrameType) -> str:
-    """`module:qualified name` of a function of the package, "" for everything else."""
+    """`module:qualified name` of a function of the package, "" for other functions."""
     path = Path(frame.f_code.co_filename)
     if not path.is_relative_to(SOURCE) or frame.f_code.co_name in COMPREHENSIONS:
         return ""
@@ -156,7 +155,7 @@ def _name(frame: FrameType) -> str:
 
 
 def summaries() -> dict[str, str]:
-    """`module:qualified name` -> first line of the docstring, for every function of the package."""
+    """`module:qualified name` -> first line of the docstring, for all functions of the package."""
     lines: dict[str, str] = {}
     for path in SOURCE.rglob("*.py"):
         module = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
@@ -174,7 +173,7 @@ def _collect(node: ast.AST, prefix: str, lines: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Print every trip as a table."""
+    """Print every path as a table."""
     with tempfile.TemporaryDirectory() as home, contextlib.chdir(home):
         furnish(Path(home))
         texts = summaries()

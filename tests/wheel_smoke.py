@@ -1,7 +1,7 @@
 """Install a wheel into an empty environment and run twelve commands: `python tests/wheel_smoke.py WHEEL`.
 
-The checkout is not on the path: what works here works for someone who ran `pip install`. Prints a line for
-each command and ends with status 1 if one fails.
+The checkout is not on the path, so the result is that of a user's `pip install`. Prints a line for each
+command and exits with status 1 if one fails.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COMMANDS = [
 
 
 def main(wheel: Path) -> int:
-    """Install, run, report; the exit status."""
+    """Install, run, report; return the exit status."""
     home = Path(tempfile.mkdtemp(prefix="wheel"))
     try:
         venv.create(home / "venv", with_pip=True)
@@ -55,7 +55,7 @@ for number, colour in enumerate(("blue", "red", "green")):
 
 
 def works(program: Path, command: str, home: Path) -> bool:
-    """Run one command; whether it ended well."""
+    """Run one command; return whether it succeeded."""
     done = subprocess.run(f"{program} {command}", shell=True, cwd=home, capture_output=True, text=True)
     print("ok    " if done.returncode == 0 else "FAILED", command)
     if done.returncode:

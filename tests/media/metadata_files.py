@@ -1,4 +1,4 @@
-"""Pictures with metadata in every place that a format has for it, made here byte by byte."""
+"""Test pictures with metadata in every location that a format allows, written byte by byte."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def png_with(*chunks: tuple[bytes, bytes], behind: bool = True) -> bytes:
 
 
 def with_segments(jpeg: bytes, *segments: tuple[int, bytes]) -> bytes:
-    """A JPEG with more segments, (marker, data), behind those that it has in front."""
+    """A JPEG with additional segments, (marker, data), after its first ones."""
     at = jpeg.index(b"\xff\xdb")
     made = b"".join(
         b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data for marker, data in segments
@@ -62,12 +62,12 @@ def with_segments(jpeg: bytes, *segments: tuple[int, bytes]) -> bytes:
 
 
 def resource(number: int, data: bytes) -> bytes:
-    """One of Photoshop's resources."""
+    """One image resource of Photoshop."""
     return struct.pack(">4sHHI", b"8BIM", number, 0, len(data)) + data + b"\0" * (len(data) % 2)
 
 
 def raw_profile(name: str, data: bytes) -> bytes:
-    """The text of a PNG's raw profile, as ImageMagick and exiftool write it."""
+    """The text of a raw profile in PNG, as ImageMagick and exiftool write it."""
     digits = data.hex()
     lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
     return "\n".join(["", name, f"{len(data):8}", *lines, ""]).encode()
@@ -80,19 +80,19 @@ def psd_with(resources: bytes) -> bytes:
 
 
 def box(kind: bytes, data: bytes) -> bytes:
-    """A box of JPEG 2000 and its like."""
+    """A box of JPEG 2000 and similar formats."""
     return struct.pack(">I", len(data) + 8) + kind + data
 
 
 def jp2_with(*boxes: bytes) -> bytes:
-    """A JPEG 2000 picture with boxes in front of the pixels."""
+    """A JPEG 2000 picture with boxes before the pixels."""
     jp2 = encoded("JPEG2000")
     at = jp2.index(b"jp2c") - 4
     return jp2[:at] + b"".join(boxes) + jp2[at:]
 
 
 def gif_with(extensions: bytes, *, behind: bool) -> bytes:
-    """A GIF with extensions in front of its frame, or behind it."""
+    """A GIF with extensions before its frame, or after it."""
     gif = encoded("GIF")
     at = len(gif) - 1 if behind else 13 + (3 << (gif[10] & 7) + 1 if gif[10] & 0x80 else 0)
     return gif[:at] + extensions + gif[at:]

@@ -1,10 +1,10 @@
-"""The odd files that real folders hold, made here, each with what is to be expected of it.
+"""Unusual files as real folders contain them, generated with the expected result of each.
 
     expected = make_odd_files(tmp_path)
     expected["orientation-6.jpg"].size  # (320, 240)
 
-What a system cannot have (pipes on Windows, names that are no UTF-8 on macOS, files root may not read) is
-left out of folder and dictionary alike.
+Files that a system cannot have (pipes on Windows, names that are not UTF-8 on macOS, files that root may not
+read) are missing from the folder and from the dictionary.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ import numpy as np
 from PIL import Image
 
 SIZE = (320, 240)
-_STORE = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation -> the transposition that stores it so
+_STORE = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation -> transposition with which it is stored
 _FOLDER_NAME = "deep" * 45
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What is to become of a file.
+    """The expected result for a file.
 
     Attributes
     ----------
     size : (int, int), optional
-        Of the upright picture; None where it is refused.
+        Size of the upright picture; None if the file is refused.
     refused : str
-        A pattern of what the refusal says.
+        A pattern of the error message.
     found : bool
-        Whether a search of the folder lists it.
+        Whether a search of the folder lists the file.
     same : str
-        Files of one word here hold one picture.
+        Files with the same word contain the same picture.
     """
 
     size: tuple[int, int] | None = SIZE
@@ -50,7 +50,7 @@ class Expected:
 
 
 def make_odd_files(folder: Path) -> dict[str, Expected]:
-    """Fill a folder; the names are relative to it, with forward slashes, as `os.fsdecode` gives them."""
+    """Fill a folder; the keys are paths relative to it, with forward slashes, as `os.fsdecode` gives them."""
     made: dict[str, Expected] = {}
     for name, data, expected in [*_orientations(), *_modes(), *_broken(), *_names()]:
         path = folder / name
@@ -62,7 +62,7 @@ def make_odd_files(folder: Path) -> dict[str, Expected]:
 
 
 def scene(size: tuple[int, int] = SIZE) -> Image.Image:
-    """Smooth colours, another in every corner."""
+    """Smooth colours with a different colour in every corner."""
     corners = np.array([[[220, 30, 30], [30, 200, 60]], [[40, 60, 210], [240, 220, 90]]], np.uint8)
     return Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC)
 
@@ -114,7 +114,7 @@ def _broken() -> Made:
     yield "empty.jpg", b"", Expected(None, r"empty \(0 bytes\)")
     huge = Expected(None, "60,000 x 60,000")
     yield "huge.png", _png_of_size(png, 60_000), huge
-    frame = jpeg.index(b"\xff\xc0") + 5  # behind marker, length and precision
+    frame = jpeg.index(b"\xff\xc0") + 5  # after marker, length and precision
     yield "huge.jpg", jpeg[:frame] + struct.pack(">HH", 60_000, 60_000) + jpeg[frame + 4 :], huge
 
 
@@ -136,7 +136,7 @@ def _names() -> Made:
 
 
 def _links(folder: Path) -> dict[str, Expected]:
-    """Links in circles, links to nowhere, and folders that hold themselves."""
+    """Circular links, dangling links, and folders that contain themselves."""
     made: dict[str, Expected] = {}
     for name, to, expected in (
         ("circle-a.jpg", "circle-b.jpg", Expected(None, "symbolic links|no such file")),
@@ -155,12 +155,12 @@ def _links(folder: Path) -> dict[str, Expected]:
 
 
 def _special(folder: Path) -> dict[str, Expected]:
-    """A pipe, and a file its owner may not read."""
+    """A pipe, and a file that its owner may not read."""
     made = {}
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe.jpg")
         made["pipe.jpg"] = Expected(None, "not a plain file")
-    if hasattr(os, "geteuid") and os.geteuid() != 0:  # root reads everything
+    if hasattr(os, "geteuid") and os.geteuid() != 0:  # root can read everything
         (folder / "unreadable.png").write_bytes(_encoded(scene()))
         (folder / "unreadable.png").chmod(0)
         made["unreadable.png"] = Expected(None, "Permission denied")
@@ -168,7 +168,7 @@ def _special(folder: Path) -> dict[str, Expected]:
 
 
 def _deep(folder: Path) -> dict[str, Expected]:
-    """A path nearly as long as the system allows, made step by step, since it could not be named at once."""
+    """A path nearly as long as the system allows, created in steps because it is too long for one call."""
     if not hasattr(os, "pathconf") or os.mkdir not in os.supports_dir_fd:
         return {}
     room = os.pathconf(folder, "PC_PATH_MAX") - len(os.fsencode(folder.resolve())) - 20
@@ -192,6 +192,6 @@ def _encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def _png_of_size(png: bytes, side: int) -> bytes:
-    """The same file, whose header claims another size."""
+    """The same file with another size in its header."""
     header = b"IHDR" + struct.pack(">II", side, side) + png[24:29]
     return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]

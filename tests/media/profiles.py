@@ -1,4 +1,4 @@
-"""ICC profiles made by hand, for pictures whose colours are not sRGB's."""
+"""ICC profiles written by hand, for pictures in colour spaces other than sRGB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ImageCms
 
 D50 = (0.9642, 1.0, 0.8249)
-# Columns of red, green and blue in the connection space, as the published profiles have them.
+# Columns of red, green and blue in the connection space, as in the published profiles.
 P3 = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
 PROPHOTO = ((0.7977, 0.2880, 0.0), (0.1352, 0.7119, 0.0), (0.0313, 0.0001, 0.8249))
 
@@ -49,7 +49,7 @@ def grey_profile(gamma: float) -> bytes:
 
 
 def ink_profile() -> bytes:
-    """Inks of which only black can be seen."""
+    """A profile for inks in which only black is visible."""
     ramp = bytes(range(256))
     lut = (
         b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))

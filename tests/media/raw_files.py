@@ -1,4 +1,4 @@
-"""Camera RAW files made by hand: a DNG of one bright corner, with a preview of one's choice inside."""
+"""Camera RAW files written by hand: a DNG with one bright corner and a given preview."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _FORMATS = {BYTE: "B", SHORT: "H", LONG: "I"}
 
 
 def dng(size: tuple[int, int] = (64, 48), *, orientation: int = 1, preview: bytes = b"") -> bytes:
-    """A DNG whose sensor saw black, and white in the top left quarter of the *upright* picture.
+    """A DNG whose sensor data is black, with white in the top left quarter of the *upright* picture.
 
     Parameters
     ----------
     size : (int, int)
         Width and height of the sensor.
     orientation : int
-        EXIF's, 1, 3, 6 or 8.
+        The EXIF orientation: 1, 3, 6 or 8.
     preview : bytes
         A JPEG.
     """
     width, height = size
     seen = np.full((height, width), 200, np.uint16)
     left = slice(0, width // 2) if orientation in (1, 6) else slice(width - width // 2, width)
-    if orientation in (6, 8):  # the upright top left is the sensor's bottom left, or top right
+    if orientation in (6, 8):  # the upright top left is the sensor's bottom left or top right
         upper = slice(height - height // 2, height) if orientation == 6 else slice(0, height // 2)
     else:
         upper = slice(0, height // 2) if orientation == 1 else slice(height - height // 2, height)
@@ -61,7 +61,7 @@ def dng(size: tuple[int, int] = (64, 48), *, orientation: int = 1, preview: byte
 
 def _file(folders: list[dict[int, tuple[int, Any]]], strips: list[tuple[int, bytes]]) -> bytes:
     """A TIFF: the first folder, the others as its children, then the strips; addresses are filled in."""
-    for _ in range(2):  # once to learn where everything falls, once to say so
+    for _ in range(2):  # first to learn the offsets, then to write them
         data, starts = bytearray(b"II*\0" + struct.pack("<I", 8)), []
         for folder in folders:
             starts.append(len(data))

@@ -1,4 +1,4 @@
-"""What a header tells: times, places, cameras, words; and that no damage to it ever raises. All made here."""
+"""Header details: times, locations, cameras, captions, keywords; damaged headers raise nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_size_is_the_loaded_pictures(orientation: int, kind: str) -> None:
     details = read_details(data)
     assert (details.width, details.height) == load_image(data).size
     assert details.format == kind
-    if kind != "AVIF":  # which encodes what it is given, turned or not, by the version of its library
+    if kind != "AVIF":  # the library's version decides whether it turns the picture
         assert (details.width, details.height) == ((48, 20) if orientation < 5 else (20, 48))
 
 
@@ -263,7 +263,7 @@ def bomb(encoding: str) -> bytes:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32-be"])
 def test_entities_are_not_expanded(encoding: str) -> None:
-    """A small one, which a parser left alone would expand, a file's, and one that grows a billionfold."""
+    """A small entity that a default parser would expand, an external file, and an exponential one."""
     text = XMP.format("<dc:description>&a;</dc:description>").partition("\n")[2]
     small, file = '<!DOCTYPE z [<!ENTITY a "haha">]>', '<!DOCTYPE z [<!ENTITY a SYSTEM "file:///etc/hosts">]>'
     assert ElementTree.fromstring(small + text) is not None

@@ -1,4 +1,4 @@
-"""Whether a file holds more than the picture that is loaded from it."""
+"""Detection of files with several pictures: animations, pages, and auxiliary images that do not count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any picture stands upright in RGB; anything else is an ImageError that names it. All pictures made here."""
+"""Loading pictures: upright and in RGB, or an ImageError that names the file."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def corner(orientation: int, kind: str = "PNG", size: tuple[int, int] = (40, 20)) -> bytes:
-    """A black picture, white in its top left corner once it stands upright, stored in an orientation."""
+    """A black picture with a white top left corner when upright, stored with an orientation."""
     upright = Image.new("RGB", size, "black")
     upright.paste("white", (0, 0, size[0] // 2, size[1] // 2))
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose values that store it so
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose values that give the stored picture
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -69,7 +69,7 @@ def test_a_picture_is_not_turned_twice() -> None:
     assert not once.info
     handed = Image.open(io.BytesIO(corner(6, "JPEG")))
     assert load_image(handed).size == (40, 20)
-    assert handed.size == (20, 40)  # the caller's picture is left as it was
+    assert handed.size == (20, 40)  # the caller's picture is unchanged
 
 
 def test_an_rgb_picture_comes_back_as_another() -> None:
@@ -119,7 +119,7 @@ def test_sixteen_bits_keep_their_high_byte() -> None:
 def test_float_pictures_are_scaled_or_clipped() -> None:
     share = Image.fromarray(np.array([[0, 0.2, 1, np.nan]], dtype=np.float32))
     assert np.asarray(to_rgb(share))[0, :, 0].tolist() == [0, 51, 255, 0]
-    over = Image.fromarray(np.array([[0, 0.2, 0.9, 1.02]], dtype=np.float32))  # a highlight, or ringing
+    over = Image.fromarray(np.array([[0, 0.2, 0.9, 1.02]], dtype=np.float32))  # a highlight, or an overshoot
     assert np.asarray(load_image(over))[0, :, 0].tolist() == [0, 51, 230, 255]
     stars = Image.fromarray(np.array([[0, 0, 0, 254]], dtype=np.float32))
     assert np.asarray(load_image(stars))[0, :, 0].tolist() == [0, 0, 0, 254]
@@ -222,7 +222,7 @@ def test_devices_are_not_read() -> None:
 
 @lru_cache
 def huge_png() -> bytes:
-    """20,000 x 20,000 black pixels, one bit each: 50 kB that decode to 1.2 GB."""
+    """20,000 x 20,000 black pixels of one bit: 50 kB that decode to 1.2 GB."""
     return encoded(Image.new("1", (20_000, 20_000)))
 
 
@@ -263,7 +263,7 @@ def test_pillows_own_settings_are_left_alone() -> None:
 def test_remarks_of_pillow_do_not_reach_the_user() -> None:
     damaged = bytearray(corner(6, "JPEG"))
     where = damaged.index(b"Exif\0\0") + 14
-    damaged[where : where + 2] = b"\xff\xff"  # so many entries the block does not hold
+    damaged[where : where + 2] = b"\xff\xff"  # the block does not contain this number of entries
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert load_image(bytes(damaged)).mode == "RGB"
@@ -280,7 +280,7 @@ def test_heic_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatc
 def test_raw_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "rawpy", None)
     path = tmp_path / "shot.NEF"
-    path.write_bytes(encoded(Image.new("RGB", (8, 8)), "TIFF"))  # a RAW file looks like TIFF
+    path.write_bytes(encoded(Image.new("RGB", (8, 8)), "TIFF"))  # RAW files begin like TIFF
     with pytest.raises(MissingExtraError, match=r"rawpy is needed to read camera RAW .*diptych\[media\]"):
         load_image(path)
 
@@ -300,7 +300,7 @@ def test_many_threads_at_once() -> None:
 
 
 def test_a_worker_that_starts_afresh_can_load() -> None:
-    """Nothing relies on a forked parent: Windows and macOS start workers from nothing."""
+    """Nothing depends on a forked parent: Windows and macOS spawn their workers."""
     code = "import sys; from diptych.media import load_image; print(load_image(sys.stdin.buffer).size)"
     done = subprocess.run([sys.executable, "-c", code], input=PNG, capture_output=True, check=True)
     assert done.stdout.split() == [b"(64,", b"64)"]

@@ -1,4 +1,4 @@
-"""Every odd file is found or passed over, loaded upright or refused by name, and never waited for."""
+"""Unusual files: listed or skipped, loaded upright or refused by name, and never blocking."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_each_is_loaded_or_refused(odd: tuple[Path, dict[str, Expected]], target
                 load_image(folder / name, target=target)
             message = str(caught.value)
             assert Path(name).name[:20].splitlines()[0] in message or "\\udc" in message
-            message.encode()  # can be written wherever messages go
+            message.encode()  # can be encoded in any message
         else:
             image = load_image(folder / name, target=target)
             shrunk = target is not None and image.size == (one.size[0] // 2, one.size[1] // 2)
@@ -69,7 +69,7 @@ def test_what_is_the_same_picture_has_the_same_pixels(odd: tuple[Path, dict[str,
 
 def test_headers_of_all(odd: tuple[Path, dict[str, Expected]]) -> None:
     folder, expected = odd
-    described = {"truncated.jpg", "truncated.png", "huge.jpg", "huge.png"}  # whose pixels are the trouble
+    described = {"truncated.jpg", "truncated.png", "huge.jpg", "huge.png"}  # faulty pixels, valid headers
     for name, one in expected.items():
         if one.size is None and name not in described:
             with pytest.raises(ImageError, match=one.refused):

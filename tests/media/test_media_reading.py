@@ -1,4 +1,4 @@
-"""Content decides, limits are the user's, libraries print nothing, other decoders are tried and named."""
+"""Reading pictures: type by content, limits set by the user, silent libraries, alternative decoders."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def noise(side: int = 64) -> Image.Image:
     return Image.effect_noise((side, side), 90).convert("RGB")
 
 
-# ------------------------------------------------------------------------------------ content, not names
+# --------------------------------------------------------------------------------------- type by content
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
@@ -104,7 +104,7 @@ def test_a_broken_later_picture_hides_no_first(kind: str) -> None:
 def test_pillows_own_limit_does_not_count(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     more: dict[str, Any] = {"save_all": True, "append_images": [noise()]} if kind in ("GIF", "MPO") else {}
     data = encoded(noise(), kind, **more)
-    for most in (10, 3000):  # an error there, and a warning
+    for most in (10, 3000):  # below this limit Pillow raises an error, or warns
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -166,7 +166,7 @@ def test_libtiff_prints_nothing_and_its_reason_is_told(capfd: pytest.CaptureFixt
     for worker in workers:
         worker.join()
     assert len(set(reasons)) == 1
-    assert "(libtiff)" in reasons[0]  # in its words: what they are depends on the bytes that were lost
+    assert "(libtiff)" in reasons[0]  # the words of libtiff depend on the lost bytes
     assert capfd.readouterr().err == ""
 
 
@@ -218,7 +218,7 @@ def test_the_command_line_prints_no_librarys_messages(tmp_path: Path) -> None:
 
 
 class FakeVips:
-    """As much of pyvips as is asked for."""
+    """The part of pyvips that is used here."""
 
     Error = ValueError
 
@@ -272,7 +272,7 @@ def test_what_a_decoder_says_against_a_file_is_told() -> None:
 
 
 def with_shown_part(avif: bytes, part: tuple[int, int, int, int], size: tuple[int, int]) -> bytes:
-    """Insert a box "clap" that shows the part (left, top, right, bottom)."""
+    """Insert a "clap" box that crops to (left, top, right, bottom)."""
     left, top, right, bottom = part
     across, down = right - left, bottom - top
     offsets = (2 * left + across - size[0], 2, 2 * top + down - size[1], 2)
@@ -291,8 +291,8 @@ def with_shown_part(avif: bytes, part: tuple[int, int, int, int], size: tuple[in
     while at < end:
         number, at = number + 1, at + struct.unpack_from(">I", data, at)[0]
     ipma = data.index(b"ipma") - 4
-    assert (data[ipma + 8], data[ipma + 11]) == (0, 0)  # numbers of items in two bytes, of properties in one
-    places = ipma + 18  # how many properties the first item has
+    assert (data[ipma + 8], data[ipma + 11]) == (0, 0)  # 16-bit item numbers and 8-bit property numbers
+    places = ipma + 18  # number of properties of the first item
     data[places] += 1
     data[places + 1 : places + 1] = bytes([0x80 | number + 1])
     grow(b"ipco", 40)

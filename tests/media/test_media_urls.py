@@ -1,4 +1,4 @@
-"""Fetching from a server of the test's own on this machine; no network is touched."""
+"""Fetching pictures by URL from a local server; the network is not used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BODY = b"picture bytes " * 1000
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path.startswith("/round/"):  # on and on, a tenth of a second each
+        if self.path.startswith("/round/"):  # endless, one chunk per tenth of a second
             pause(0.1)
             self.send_response(302)
             self.send_header("Location", f"/round/{int(self.path.removeprefix('/round/')) + 1}")

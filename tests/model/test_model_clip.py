@@ -1,4 +1,4 @@
-"""The two encoders: shapes, published sizes, precisions, and the reading of the end token."""
+"""The CLIP model: shapes, published sizes, precisions, pooling at the end token, gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def test_presets_have_the_published_number_of_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - set(TIMM_PRESETS)))
 def test_every_preset_runs_a_forward_pass(name: str) -> None:
     config = preset(name)
-    # The others on the meta device: the shapes, without 10 GB of weights.
+    # The other presets run on the meta device: shapes without 10 GB of weights.
     device = "cpu" if name in SMALL else "meta"
     model = build(config, device=device)
     if device == "cpu":
         for parameter in model.state_dict().values():
-            parameter.fill_(1e-4)  # quicker than drawing; only shapes and finiteness are asked for
+            parameter.fill_(1e-4)  # faster than random numbers; only shapes and finiteness are checked
     side = config.vision.image_size
     with torch.inference_mode():
         image = model.eval().encode_image(torch.ones(1, 3, side, side, device=device))
@@ -214,7 +214,7 @@ def test_every_parameter_gets_a_gradient(model: CLIP) -> None:
 
 def test_compiled_model_agrees(model: CLIP) -> None:
     x, tokens = pictures(model.config), texts(3)
-    # aot_eager traces as the default backend does, without calling a C++ compiler.
+    # aot_eager traces like the default backend, but does not call a C++ compiler.
     encode_image = torch.compile(model.encode_image, backend="aot_eager")
     encode_text = torch.compile(model.encode_text, backend="aot_eager")
     with torch.no_grad():
@@ -244,7 +244,7 @@ def test_the_start_follows_its_table() -> None:
     }.items():
         assert parameter.std().item() == pytest.approx(std, rel=0.02)
     resnet = build(SHAPES["resnet"], seed=0).visual
-    assert resnet.layer1[0].bn3.weight.abs().max() == 0  # a block starts as the identity
+    assert resnet.layer1[0].bn3.weight.abs().max() == 0  # at initialisation a block is the identity
 
 
 def test_patch_dropout_keeps_the_class_token_and_only_in_training() -> None:

@@ -1,4 +1,4 @@
-"""Prefix trees give the same embeddings as single texts."""
+"""Prefix trees of texts: the same embeddings and gradients as for separate texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text tower of RoBERTa's kind against a reference in plain NumPy, and what padding must not change."""
+"""The RoBERTa text tower: compared with a NumPy reference, and independent of padding."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model_of(**changes: Any) -> RobertaCLIP:
     dim = text.width if text.head == "none" else 8
     model = build(CLIPConfig(embed_dim=dim, vision=VISION, text=text), seed=0).double().eval()
     assert isinstance(model, RobertaCLIP)
-    with torch.no_grad():  # livelier than a fresh start, so that nothing is near zero
+    with torch.no_grad():  # larger than initial weights, so that no value is near zero
         for name, parameter in model.text.named_parameters():
             draw = torch.Generator().manual_seed(len(name))
             parameter += 0.3 * torch.randn(parameter.shape, generator=draw)
@@ -46,7 +46,7 @@ def model_of(**changes: Any) -> RobertaCLIP:
 
 
 def reference(state: Mapping[str, torch.Tensor], config: RobertaConfig, tokens: list[int]) -> np.ndarray:
-    """One text without padding, position by position as the papers have it."""
+    """The tower for one text without padding, written position by position as in the papers."""
     w = {name.removeprefix("text."): tensor.double().numpy() for name, tensor in state.items()}
 
     def linear(x: np.ndarray, name: str) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_what_is_padded_beyond_the_longest_text_is_not_computed() -> None:
 
 
 def test_a_padding_token_inside_a_text_is_passed_over() -> None:
-    """As in transformers: it is masked, and the places go on counting behind it."""
+    """As in transformers: the token is masked, and positions continue after it."""
     model = model_of()
     with torch.no_grad():
         inside = model.encode_text(torch.tensor([[0, 5, 1, 6, 2]]))
@@ -165,7 +165,7 @@ def test_configs_to_json_and_back() -> None:
     assert config.to_dict()["text"]["kind"] == "roberta"
     assert CLIPConfig.from_dict(config.to_dict()) == config
     plain = CLIPConfig(embed_dim=8, vision=VISION, text=TextConfig()).to_dict()
-    assert "kind" not in plain["text"]  # what earlier versions wrote, and read
+    assert "kind" not in plain["text"]  # keys that earlier versions wrote, and that are still read
     with pytest.raises(InputError, match="unknown text tower kind 'bert'"):
         CLIPConfig.from_dict({**plain, "text": {"kind": "bert"}})
     with pytest.raises(InputError, match="without a head"):
@@ -182,7 +182,7 @@ def test_a_start_from_a_seed_and_recomputed_gradients() -> None:
     for model in (one, two):
         model.logits(pictures, tokens).square().sum().backward()
     for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
-        if a.grad is None:  # the kinds of token are one row of a table
+        if a.grad is None:  # token types are one row of a table
             assert b.grad is None, name
         else:
             assert b.grad is not None

@@ -1,4 +1,4 @@
-"""The default recipe: it reads the packs for training and nothing else, without the left-out classes."""
+"""The default recipe: it reads only the training packs, without the excluded classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The efficiency study: equal data for all, pictures scored as told, curves as worked by hand."""
+"""The data efficiency study: equal data for all objectives, scores of each kind of model, curves by hand."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_pictures_are_scored_by_whatever_was_trained(measures: ModuleType, tmp_p
         assert measures.score(trained.eval(), sheet).shape == (4, 3)
     numbers = torch.from_numpy(hash_keys(names).view(np.int64).copy()).sort().values
     told = Classification(model, numbers).eval()
-    with torch.no_grad():  # sure of a dog whatever it sees
+    with torch.no_grad():  # predicts a dog for every picture
         told.head.weight.zero_()
         told.head.bias.copy_((numbers == int(hash_keys(["dog"]).view(np.int64)[0])).float())
     assert measures.score(told, sheet, names).argmax(1).tolist() == [1, 1, 1, 1]
@@ -88,7 +88,7 @@ def test_pictures_are_scored_by_whatever_was_trained(measures: ModuleType, tmp_p
 
 
 def test_what_is_common_to_all_pictures_is_taken_off(measures: ModuleType) -> None:
-    scores = np.log([[0.2, 0.04], [0.6, 0.02]])  # the first text is likelier for both
+    scores = np.log([[0.2, 0.04], [0.6, 0.02]])  # the first text is likelier for both pictures
     assert scores.argmax(1).tolist() == [0, 0]
     assert measures.even(scores).argmax(1).tolist() == [1, 0]
     assert np.exp(measures.even(scores)).mean(0) == pytest.approx([1.0, 1.0])

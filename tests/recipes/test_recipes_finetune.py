@@ -1,4 +1,4 @@
-"""The fine-tuning recipe: it learns from packs for training, measures on others, and its tables read well."""
+"""The fine-tuning recipe: disjoint packs for training and measuring, valid configs, readable tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The robustness recipe: small networks that learn labels, and a report with their line."""
+"""The robustness recipe: small supervised networks, and a report with the line through them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def pack(path: Path, each: int, seed: int) -> Path:
-    """Two classes of textures: stripes down and stripes across, with noise."""
+    """Two classes of textures: vertical and horizontal stripes with noise."""
     import io
 
     rng, files = np.random.default_rng(seed), {}
@@ -45,7 +45,7 @@ def pack(path: Path, each: int, seed: int) -> Path:
 def test_from_pictures_to_a_line(recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (recipe.BaselineSize(8, (1, 1, 1, 1), 1, 1.0), recipe.BaselineSize(8, (1, 1, 1, 1), 6, 1.0))
     monkeypatch.setitem(recipe.SIZES, "quick", sizes)
-    plain = recipe.config  # steps enough to learn something from so few pictures
+    plain = recipe.config  # enough steps for so few pictures
     monkeypatch.setattr(recipe, "config", lambda *a: dataclasses.replace(plain(*a), batch_size=16, warmup=2))
     few = functools.partial(recipe.corruptions_of, names=("brightness", "pixelate"))
     monkeypatch.setattr(recipe, "corruptions_of", few)

@@ -1,4 +1,4 @@
-"""Curves as pictures: both files whole, the same each time, and readable."""
+"""Plots of curves: SVG and PNG files, reproducible and labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report: every file whole, numbers as they came, and nothing on the page that could run."""
+"""Reports: complete files, exact numbers, and pages without executable content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLOTS = {
 
 
 class Page(HTMLParser):
-    """Which elements a page has, its texts, and the names it gives."""
+    """The elements of a page, its texts, and the ids that it defines."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ def test_the_name_of_a_plot_is_no_markup(tmp_path: Path) -> None:
     plots = {'x"><script>alert(1)</script>\\1': PLOTS["curve"], "x/../../../evil": PLOTS["bars"]}
     Report("T", [Section("One", plots=plots)], {}).save(tmp_path / "a" / "b")
     page = Page((tmp_path / "a" / "b" / "index.html").read_text("utf-8"))
-    assert page.tags.count("script") == 1  # the page's own
+    assert page.tags.count("script") == 1  # of the page itself
     assert len(set(page.ids)) == len(page.ids)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

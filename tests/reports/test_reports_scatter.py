@@ -1,4 +1,4 @@
-"""Points with intervals on logit-scaled axes."""
+"""Scatter plots with intervals on logit-scaled axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gaps between groups: sizes by hand, tests against exact ones, and how often chance is called a finding."""
+"""Gaps between groups: sizes by hand, agreement with exact tests, and the rate of false positives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TWO = np.repeat([0, 1], 50)
 
 
 def yes(*counts: int, size: int = 50) -> np.ndarray:
-    """So many of each group of `size`."""
+    """One row per group of `size`, with this number of positive values in each."""
     return np.concatenate([np.arange(size) < count for count in counts]).astype(float)
 
 
@@ -66,7 +66,7 @@ def test_chance_is_called_a_finding_as_often_as_stated(groups: int) -> None:
     values = {str(seed): rng.random(codes.size) < 0.2 for seed in range(400)}
     p = [one.p for one in disparities(values, names, codes, "toy", shuffles=199)]
     share = np.mean([one is not None and one <= 0.05 for one in p])
-    # Shares of small groups come in steps, so p is careful: below 0.05, but not never.
+    # Shares of small groups are discrete, so the test is conservative: below 0.05, but not zero.
     assert 0.005 < share < 0.085
 
 
@@ -112,7 +112,7 @@ def test_many_labels_do_not_make_a_finding() -> None:
         )  # fmt: skip
         assert found is not None
         wrong += min(one.p for one in found.uses) <= 0.1
-    assert wrong <= 10  # 40 at 0.1: 4 expected; of 60 uncorrected tests nearly all 40 would be
+    assert wrong <= 10  # 40 at 0.1: 4 expected; nearly all 40 without the correction for 60 tests
 
 
 def test_chi_squared_is_scipys() -> None:

@@ -1,4 +1,4 @@
-"""Intervals: against tables that others printed, and by their coverage of the truth in seeded simulations."""
+"""Confidence intervals: compared with published tables, and their coverage in seeded simulations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPEATS = 300
 
 
 def covered(estimates: list[Estimate], truth: float) -> float:
-    """Part of the intervals that hold the truth, and none may be empty."""
+    """The share of intervals that contain the true value; an interval of zero width fails."""
     pairs = [ends(one) for one in estimates]
     assert all(low < high for low, high in pairs)  # no interval without a width
     return float(np.mean([low - 1e-12 <= truth <= high + 1e-12 for low, high in pairs]))
@@ -48,7 +48,7 @@ def test_wilson_as_newcombe_printed_it(right: int, n: int, low: float, high: flo
 def test_coverage_of_accuracy_and_of_the_mean_per_class(p: float, n: int) -> None:
     rng = np.random.default_rng(0)
     draws = (rng.random((REPEATS, n)) < p).astype(float)
-    assert covered([proportion(row) for row in draws], p) >= 0.91  # 0.917 at n 10 and p 0.02: few steps
+    assert covered([proportion(row) for row in draws], p) >= 0.91  # 0.917 at n = 10 and p = 0.02: discrete
     balanced, uneven = np.arange(n) % 5, np.minimum((np.arange(n) * 40 // n) // 2, 4)
     for labels in (balanced, uneven):
         assert covered([mean_over_classes(row, labels) for row in draws], p) >= 0.91
@@ -66,7 +66,7 @@ def test_coverage_of_the_mean_per_class_where_classes_differ() -> None:
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.2])
 @pytest.mark.parametrize("draws", [3, 10])
 def test_coverage_of_means_over_draws(spread: float, draws: int) -> None:
-    """Draws differ as a whole, and each picture is as hard in all of them: a probit model."""
+    """A probit model: each draw has its own level, and each picture its own difficulty in all draws."""
     rng = np.random.default_rng(7)
     hard = rng.standard_normal((REPEATS, 1, 500))
     noise = rng.standard_normal((REPEATS, draws, 500))
@@ -76,14 +76,14 @@ def test_coverage_of_means_over_draws(spread: float, draws: int) -> None:
     alone = [bounded_mean(one.mean(0)) for one in hits]
     assert covered(list(map(over_draws, alone, hits.mean(2))), truth) >= 0.93
     if spread == 0.2:
-        assert covered(alone, truth) < 0.7  # the interval over pictures says nothing of other draws
+        assert covered(alone, truth) < 0.7  # the interval over pictures ignores other draws
 
 
 @pytest.mark.parametrize("p", [0.02, 0.5, 0.98, 1.0])
 @pytest.mark.parametrize("pictures", [10, 100])
 def test_coverage_of_recall_of_several_captions(p: float, pictures: int) -> None:
     rng = np.random.default_rng(2)
-    # Beta-binomial: captions of one picture go together.
+    # Beta-binomial: captions of one picture are correlated.
     chance = np.ones((REPEATS, pictures)) if p == 1 else rng.beta(2 * p, 2 * (1 - p), (REPEATS, pictures))
     hits = (rng.random((REPEATS, pictures, 5)) < chance[:, :, None]).astype(float)
     owner = np.repeat(np.arange(pictures), 5)
@@ -136,7 +136,7 @@ def test_rows_of_one_picture_are_not_counted_as_many() -> None:
     alone, grouped = proportion(hits), proportion(hits, owner)
     assert grouped.value == alone.value == 0.5
     assert grouped.high - grouped.low > 5 * (alone.high - alone.low)  # type: ignore[operator]
-    # Rows that make up for each other must not narrow the interval.
+    # Rows that cancel within a picture must not narrow the interval.
     assert str(proportion([1, 0] * 50, np.arange(100) // 2)) == str(proportion([1, 0] * 50))
     assert proportion([1.0] * 40, np.arange(40) // 4).low == pytest.approx(wilson(1.0, 10)[0])
 

@@ -1,4 +1,4 @@
-"""Metrics on tables worked by hand, ties included, and against a slow reading of their definitions."""
+"""Metrics: tables worked by hand, ties, and comparison with direct implementations of the definitions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_accuracy_by_hand() -> None:
 def test_per_class_by_hand() -> None:
     assert metrics.per_class_recall(TABLE, LABELS).tolist() == [1.0, 0.0, 0.0]
     assert metrics.mean_per_class_recall(TABLE, LABELS) == pytest.approx(1 / 3)
-    # A class without a row (cat) is left out of the mean, not counted as 0.
+    # A class without rows (cat) is left out of the mean; it does not count as 0.
     assert metrics.mean_per_class_recall(TABLE[[0, 2]], [0, 2]) == 0.5
 
 
@@ -55,7 +55,7 @@ def test_numbers_that_differ_by_rounding_tie_on_request() -> None:
 
 
 def test_recall_both_ways_by_hand() -> None:
-    # Two pictures; captions 0 and 1 belong to the first, 2 to the second.
+    # Two pictures; captions 0 and 1 belong to the first, caption 2 to the second.
     similarity = np.array([[0.1, 0.8, 0.9],
                            [0.2, 0.3, 0.1]])  # fmt: skip
     pictures, captions = [0, 1], [0, 0, 1]
@@ -67,7 +67,7 @@ def test_recall_both_ways_by_hand() -> None:
 
 
 def test_several_right_answers_in_one_tied_group() -> None:
-    # 2 right and 2 wrong with one score, 2 places: 1 - (2/4)(1/3)
+    # 2 right and 2 wrong with equal scores, 2 ranks: 1 - (2/4)(1/3)
     assert metrics.recall_at_k([[1, 1, 1, 1]], [0], [0, 0, 1, 2], 2) == pytest.approx(5 / 6)
 
 

@@ -1,4 +1,4 @@
-"""Average precision, eleven points and ROC areas: against tables worked by hand and scikit-learn."""
+"""Ranking metrics: average precision, 11-point precision and ROC area, by hand and against scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def test_average_precision_by_hand() -> None:
     # Right rows at ranks 1, 3, 6: precisions 1/1, 2/3, 3/6.
     targets = [1, 0, 1, 0, 0, 1]
     assert average_precision(range(6, 0, -1), targets) == pytest.approx((1 + 2 / 3 + 3 / 6) / 3)
-    assert average_precision([0, 0, 0, 0], [1, 0, 0, 1]) == 0.5  # no order: the share of right rows
+    assert average_precision([0, 0, 0, 0], [1, 0, 0, 1]) == 0.5  # all tied: the share of right rows
 
 
 def test_eleven_points_by_hand() -> None:
-    # Recalls reached: 1/3 (precision 1), 2/3 (2/3), 1 (1/2). Of 0, 0.1, ..., 1: four at most 1/3 (0 to 0.3),
-    # three more at most 2/3 (0.4, 0.5, 0.6), four beyond.
+    # Recalls reached: 1/3 (precision 1), 2/3 (2/3), 1 (1/2). Of 0, 0.1, ..., 1 four are at most 1/3 (0 to
+    # 0.3), three more at most 2/3 (0.4, 0.5, 0.6), four are above.
     expected = (4 * 1 + 3 * 2 / 3 + 4 * 1 / 2) / 11
     assert eleven_point_precision(range(6, 0, -1), [1, 0, 1, 0, 0, 1]) == pytest.approx(expected)
-    # A later, better precision counts for the recalls before it.
+    # A later, higher precision counts for the recalls before it.
     assert eleven_point_precision([4, 3, 2, 1], [0, 1, 1, 1]) == pytest.approx(3 / 4)
 
 
 def test_a_recall_of_three_tenths_is_reached() -> None:
-    # Ten right rows, seven of them last: 0.3 is reached at precision 1; in floats 3 * 0.1 > 3 / 10.
+    # Ten right rows, seven of them last: recall 0.3 is reached at precision 1; in floats 3 * 0.1 > 3 / 10.
     targets = [1] * 3 + [0] * 90 + [1] * 7
     expected = (4 * 1.0 + 7 * 10 / 100) / 11
     assert eleven_point_precision(range(100, 0, -1), targets) == pytest.approx(expected)
@@ -79,7 +79,7 @@ def test_order_of_rows_and_scale_do_not_matter(rows: list[tuple[int, int]], rand
         value = metric(scores, targets)
         assert metric(*other) == pytest.approx(value)
         assert 0 <= value <= 1
-    # An interpolated precision is never below the precision itself.
+    # An interpolated precision is never below the precision.
     assert eleven_point_precision(scores, targets) >= max(0.0, sum(targets) / len(targets) - 1e-12)
     assert roc_auc([-score for score in scores], targets) == pytest.approx(1 - roc_auc(scores, targets))
 

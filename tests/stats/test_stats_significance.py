@@ -1,4 +1,4 @@
-"""Tests and verdicts: exact tests against enumeration, and no verdict out of noise or out of few pictures."""
+"""Significance tests and verdicts: exact against enumeration; no verdict from noise or few pictures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_flips_of_signs_agree_with_all_of_them() -> None:
     signs = np.array(list(itertools.product((-1, 1), repeat=len(values))))
     exact = (abs(signs @ values) >= values.sum() - 1e-9).mean()
     assert sign_flip_p(values) == pytest.approx(exact, abs=0.005)
-    many = np.concatenate([values, np.linspace(1e-6, 1e-3, 300)])  # more sizes than are drawn at once
+    many = np.concatenate([values, np.linspace(1e-6, 1e-3, 300)])  # more items than are drawn at once
     assert sign_flip_p(many, flips=4000) == pytest.approx(exact, abs=0.02)
     assert sign_flip_p(np.zeros(5)) == 1.0
 
@@ -116,7 +116,7 @@ def test_words_beside_chance() -> None:
 
 
 def test_sums_that_equal_the_observed_one_count() -> None:
-    # Means of three draws are thirds, which rounding moves apart: 2 * 0.333333333 is not 0.666666667.
+    # Means of three draws are thirds, which rounding separates: 2 * 0.333333333 is not 0.666666667.
     for differences in ([1 / 3] * 9 + [-2 / 3] * 4, [2 / 3] * 6 + [-1 / 3] * 9):
         thirds = np.rint(np.array(differences) * 3).astype(int)
         sums = np.array(list(itertools.product([1, -1], repeat=len(thirds)))) @ thirds

@@ -91,7 +91,7 @@ def test_models_and_protocols_are_kept_apart() -> None:
     ]
     found = {(one.model, one.protocol, round(one.value.value, 6)) for one in collection_means(both)}
     assert found == {("a", "zero-shot", 0.1), ("b", "probe", 0.9)}
-    assert collection_means([result("cifar10", 0.9), result("tfflowers", 0.9)]) == []  # one is no mean
+    assert collection_means([result("cifar10", 0.9), result("tfflowers", 0.9)]) == []  # no mean of one result
 
 
 def test_a_report_of_results_has_them() -> None:

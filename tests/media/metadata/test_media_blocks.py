@@ -1,4 +1,4 @@
-"""Metadata in every place that a format has for it: found in all of them, and no damage to them raises."""
+"""Metadata blocks in every location that a format allows: all are read, and damaged ones raise nothing."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_xmp_over_several_segments() -> None:
     )
     long = XMP.format("<dc:description>" + "long " * 20_000 + "</dc:description>").encode()
     parts = []
-    for name in (guid, b"F" * 32):  # the rest of an older packet is not ours
+    for name in (guid, b"F" * 32):  # the remainder of an older packet is ignored
         text = long if name == guid else PACKET
         for at in range(0, len(text), 60_000):
             head = b"http://ns.adobe.com/xmp/extension/\0" + name + struct.pack(">II", len(text), at)
@@ -150,7 +150,7 @@ def test_xmp_over_several_segments() -> None:
 
 
 def test_thousands_of_packets_and_of_ids_are_each_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking for every id in every packet would take hours for a file of some megabytes."""
+    """Searching every id in every packet would take hours for a file of some megabytes."""
     searched = []
 
     class Counting:

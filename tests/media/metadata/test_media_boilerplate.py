@@ -1,4 +1,4 @@
-"""What cameras and programs write is no caption; what a person says is, whatever words are in it."""
+"""Boilerplate of cameras and programs is not a caption; text by people is, even with the same words."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOILERPLATE = (
     "Processed with MOLDIV",
     "Made with ezgif.com",
     "File written by Adobe Photoshop® 4.0",
-    "File written by Adobe Photoshop? 4.0",  # as Latin-1 programs lose the trademark sign
+    "File written by Adobe Photoshop? 4.0",  # programs that write Latin-1 lose the trademark sign
     "File written by Adobe Photoshop 5.0",
     "CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90",
     "LEAD Technologies Inc. V1.01",
@@ -331,7 +331,7 @@ def test_any_text_is_kept_or_left_out(text: str) -> None:
     "part", ["image", "a ", "1-", "gimp ", "digital ", "co ", "/a", "x.jpg ", "screenshot ", "_1", "\\a"]
 )
 def test_long_texts_take_no_time_to_speak_of(part: str) -> None:
-    """A pattern that tries every way to split a text would not come back from these."""
+    """Patterns with catastrophic backtracking would not return from these texts."""
     for length in (290, 300, 100_000):
         text = (part * length)[:length] + "!"
         assert strip_boilerplate(text) in ("", text)
@@ -363,7 +363,7 @@ HOSTILE = (
     ],
 )
 def test_no_text_is_matched_in_ever_more_ways(start: str) -> None:
-    """Words that could be read in two ways: with one more of them, the search would take twice as long."""
+    """If a text could be matched in two ways at each word, every further word would double the time."""
     for part in HOSTILE:
         text = start + part * ((300 - len(start) - 2) // len(part)) + " @"
         assert len(text) <= 300

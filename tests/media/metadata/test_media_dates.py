@@ -1,4 +1,4 @@
-"""Dates as cameras, scanners and converters write them, whole and in part, and the order of trust."""
+"""Dates as cameras, scanners and converters write them, complete or partial, and their priority."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MORNING = datetime(2013, 5, 7, 9, 3, 1)
 @pytest.mark.parametrize(
     ("text", "start", "precision"),
     [
-        # Blanks for zeros, other separators, zones, fractions.
+        # Blanks instead of zeros, other separators, time zones, fractions.
         ("2013: 5: 7  9:03: 1", MORNING, "time"),
         ("2013:5:7 9:3:1", MORNING, "time"),
         ("2013-05-07 09:03:01", MORNING, "time"),
@@ -46,7 +46,7 @@ MORNING = datetime(2013, 5, 7, 9, 3, 1)
         ("2013:05:07 09:03:60", MORNING.replace(second=59), "time"),
         ("2013:05:07 24:00:00", DAY, "time"),
         ("2013:05:07 24:15:30", DAY.replace(minute=15, second=30), "time"),
-        # Times that say nothing leave the day.
+        # Invalid times: the day remains.
         ("2013:05:07", DAY, "day"),
         ("20130507", DAY, "day"),
         ("2013:05:07   :  :  ", DAY, "day"),
@@ -54,7 +54,7 @@ MORNING = datetime(2013, 5, 7, 9, 3, 1)
         ("2013:05:07 25:00:00", DAY, "day"),
         ("2013-05-07+02:00", DAY, "day"),
         ("2013:05:07 noon", DAY, "day"),
-        # Parts.
+        # Partial dates.
         ("2013:05:00 00:00:00", datetime(2013, 5, 1), "month"),
         ("2013:05:   09:03:01", datetime(2013, 5, 1), "month"),
         ("2013:05:", datetime(2013, 5, 1), "month"),
@@ -65,7 +65,7 @@ MORNING = datetime(2013, 5, 7, 9, 3, 1)
         ("2013:  :     :  :  ", datetime(2013, 1, 1), "year"),
         ("20130000", datetime(2013, 1, 1), "year"),
         ("2013", datetime(2013, 1, 1), "year"),
-        # Names of months, and the one order that strokes leave no doubt about.
+        # Names of months, and the only unambiguous order of a date with slashes.
         ("Tue, 07 May 2013 09:03:01 +0200", MORNING, "time"),
         ("7 May 2013", DAY, "day"),
         ("Tue May  7 09:03:01 2013", MORNING, "time"),
@@ -127,10 +127,10 @@ def test_the_order_of_trust() -> None:
         "XMP xmp:ModifyDate", "PNG tIME",
     ]  # fmt: skip
     assert [source_rank(source) for source in order] == sorted({source_rank(source) for source in order})
-    assert source_rank("") < source_rank(SOURCES[0])  # an import's own
+    assert source_rank("") < source_rank(SOURCES[0])  # an import's own date
 
 
-# Every field of a JPEG and a PNG, the most trusted first: each is what is left when those before it are gone.
+# All fields of a JPEG and a PNG, highest priority first: each is used when those before it are missing.
 EXIF_BLOCK, MAIN = {0x9003: "2001:01:01 01:01:01"}, {0x0132: "2010:10:10 10:10:10"}
 
 

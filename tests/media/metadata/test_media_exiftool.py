@@ -1,6 +1,6 @@
-"""Metadata beside exiftool's, on files that have every field in every place of every format.
+"""Metadata compared with exiftool's, on files with every field in every location of every format.
 
-exiftool writes the fields and reads them again; what it reads is put into the documented order of trust here.
+exiftool writes the fields and reads them again; its values are ordered here by the documented priority.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PILLOW = {
     "avif": "AVIF",
 }
 KINDS = (*PILLOW, "psd")
-# Groups as exiftool names them with -G1, in the order of trust.
+# Group names of exiftool -G1, in order of priority.
 DATES = (
     *(
         "ExifIFD:DateTimeOriginal",
@@ -66,7 +66,7 @@ STARS = {0: 0, 1: 1, 25: 2, 50: 3, 75: 4, 99: 5}
 
 
 def fields(kind: str) -> list[tuple[str, ...]]:
-    """What is written into one file each: single fields of every kind, then several together."""
+    """The fields written into one file each: single fields of every kind, then combinations."""
     dates = [
         f"{name}=20{n:02}:0{1 + n % 9}:1{n % 9} 1{n % 9}:2{n % 9}:3{n % 9}" for n, name in enumerate(DATES)
     ]
@@ -81,7 +81,7 @@ def fields(kind: str) -> list[tuple[str, ...]]:
     stars = ["XMP-xmp:Rating=4", "XMP-xmp:Rating=-1", "IFD0:Rating=3", "IFD0:RatingPercent=75"]
     stars += ["XMP-microsoft:RatingPercent=50"]
     single = [*dates, *captions, *keywords, *paths, *cameras, *stars]
-    # From each date on, all that are trusted less: the first of them has to win.
+    # Each date together with all of lower priority: the first has to win.
     later = [tuple(dates[n:]) for n in range(len(dates))] if kind in ("jpg", "png") else []
     everything = (*dates, *captions, *keywords, *paths, *cameras, *stars[:1], *places[0], *places[1])
     many = ("XMP-dc:Subject=eins", "XMP-dc:Subject+=zwei", "IPTC:Keywords=zwei", "IPTC:Keywords+=drei")
@@ -90,7 +90,7 @@ def fields(kind: str) -> list[tuple[str, ...]]:
 
 @pytest.fixture(scope="module")
 def read_by_exiftool(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, Any]]:
-    """What exiftool reads of every file it wrote, in two runs: starting it takes longer than its work."""
+    """Read all written files with exiftool in two runs: its start takes longer than its work."""
     exiftool = shutil.which("exiftool")
     if exiftool is None:
         if os.environ.get("CI") and "exiftool" not in os.environ.get("DIPTYCH_MISSING_TOOLS", ""):
@@ -192,7 +192,7 @@ def listed(value: Any) -> list[str]:
 
 
 def compare(files: dict[Path, dict[str, Any]], wanted: Any, got: Any, *, least: int) -> None:
-    """Equal on all files; enough of them have something to compare."""
+    """Compare on all files, and require that enough of them have a value."""
     expected = {path.name: wanted(read) for path, read in files.items()}
     assert sum(1 for value in expected.values() if value not in (None, "", set())) >= least
     differing = {

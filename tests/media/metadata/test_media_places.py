@@ -1,4 +1,4 @@
-"""Places as EXIF and XMP write them, in numbers and in words."""
+"""Locations in EXIF and XMP: coordinates and place names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def described(fields: str) -> tuple[float | None, float | None]:
     ],
 )
 def test_places_in_xmp(fields: str) -> None:
-    if "-12,5" in fields:  # degrees and minutes, as far as anybody can tell
+    if "-12,5" in fields:  # degrees and minutes, the most likely reading
         assert described(fields) == pytest.approx((LATITUDE, -12 - 5 / 60))
     else:
         assert described(fields) == pytest.approx((LATITUDE, LONGITUDE))

@@ -1,4 +1,4 @@
-"""Keywords in XMP sidecars: put in, taken out, and everything else left as it was, byte by byte."""
+"""Keywords in XMP sidecars: added and removed, with everything else unchanged byte by byte."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ DEFAULT_PREFIX = (
 
 
 def subject(inside: str) -> str:
-    """A sidecar with this in its property of keywords."""
+    """A sidecar with this content in its keyword property."""
     return (
         f'<r:RDF xmlns:r="{RDF}"><r:Description><s:subject xmlns:s="{DC}">{inside}</s:subject>'
         "</r:Description></r:RDF>"
@@ -73,7 +73,7 @@ def tidy(texts: list[str]) -> list[str]:
 
 
 def others(data: bytes) -> list[tuple[str, str | None, tuple[tuple[str, str], ...]]]:
-    """Every element that has nothing to do with keywords."""
+    """All elements except the keywords."""
     root = ElementTree.fromstring(data.decode("utf-8-sig"))
     gone = {
         inner
@@ -98,7 +98,7 @@ def test_a_new_sidecar_holds_the_keywords_and_goes_with_them(wanted: list[str]) 
     assert keywords_in(made) == (tuple(tidy(wanted)), tuple(tidy(wanted)))
     read = map(
         clean, XmpFields([made]).texts("dc:subject")
-    )  # as an index reads it: without characters that show nothing
+    )  # as an index reads it: without invisible characters
     assert list(dict.fromkeys(filter(None, read))) == list(
         dict.fromkeys(filter(None, map(clean, tidy(wanted))))
     )
@@ -177,7 +177,7 @@ def test_no_bytes_do_anything_else(data: bytes) -> None:
 
 
 def test_a_text_of_many_lines_is_put_together_once() -> None:
-    """The parser hands lines on one by one: adding each to what there is would take hours for a large one."""
+    """The parser delivers single lines: joining them one by one would take hours for a large text."""
     text = subject("\n" * 400_000)
     pieces = [len(node.text_parts) for node in xmp._parsed(text.encode()).walk()]
     assert max(pieces) <= 400_000 / 1000
@@ -193,7 +193,7 @@ def test_many_keywords_go_and_come() -> None:
 
 
 def test_documents_within_documents_are_not_read() -> None:
-    """Each level would be read once for every level above it."""
+    """Without the limit each level would be read once for every level above it."""
     for depth in (0, 1, 500):
         fields = _nested(depth)
         assert fields.texts("dc:title") == ["title 0"]
