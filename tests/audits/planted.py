@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.audits.bias.people import PeopleDataset, load_people
-from diptych.audits.bias.vocabulary import BiasVocabulary, default_vocabulary, with_article
+from diptych.audits.bias.vocabulary import BiasVocabulary, default_vocabulary
+from diptych.inputs.articles import with_article
 from tests.toys import tar_bytes
 
 Person = Mapping[str, str]  # column -> value

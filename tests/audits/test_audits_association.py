@@ -215,7 +215,7 @@ def test_the_built_in_sets() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not valid JSON"),
+        ("{", "cannot be read as JSON"),
         ("[]", "expected an object with 'sets'"),
         ('{"sets": {}, "more": 1}', "expected an object with 'sets'"),
         ('{"sets": []}', "got a list, expected an object"),

@@ -199,7 +199,7 @@ def test_whatever_json_holds(tmp_path_factory, told) -> None:
     path = tmp_path_factory.getbasetemp() / "told.json"
     path.write_text(json.dumps(told), encoding="utf-8")
     with contextlib.suppress(DataError):
-        found = read_text_lists(path, "groups", "group -> classes")
+        found = read_text_lists(path, "group -> classes")
         assert found
         assert all(isinstance(one, str) for texts in found.values() for one in texts)
 

@@ -212,7 +212,7 @@ def test_any_bytes_are_a_table_or_an_error(content: bytes, name: str) -> None:
         rows = parse_table(content, name)
     except DataError:
         return
-    assert all(len(row) == rows.width for row in rows.cells)
+    assert all(len(row) == len(rows.header) for row in rows.cells)
 
 
 @given(st.lists(st.one_of(st.none(), st.text(min_size=1, max_size=3)), min_size=1))

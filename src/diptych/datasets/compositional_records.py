@@ -22,6 +22,7 @@ from diptych.datasets.formats.parquet import is_parquet
 from diptych.datasets.regions import Box
 from diptych.errors import DataError
 from diptych.files.tables import column_names, read_rows
+from diptych.files.text_files import read_json_file
 
 SUGAR_CREPE_FILES = (
     *("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj"),
@@ -174,10 +175,7 @@ def _number(fields: Mapping[str, Any], field: str) -> float:
 
 def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (name, item) of a JSON list or object."""
-    try:
-        content = json.loads(read_text(path, _MOST))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}; fetch it again") from error
+    content = read_json_file(path, _MOST)
     if not isinstance(content, dict | list):
         raise DataError(f"{path} is not a list or object of records: fetch it again")
     items = content.items() if isinstance(content, dict) else enumerate(content)

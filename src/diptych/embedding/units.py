@@ -43,7 +43,7 @@ class Unit:
     names : tuple of str
         Paths of the files.
     first, offset, rows : int
-        Rows of a table, see `tables.Chunk`. For files and archives `rows` is the number of images, used for
+        Rows of a table, see `Chunk`. For files and archives `rows` is the number of images, used for
         progress; 0 if counting would take long.
     image_column, text_column : str
         Columns of the table, "" for none.

@@ -9,12 +9,13 @@ UTF-8 and are not read with these functions.
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from diptych.errors import DataError
 
@@ -174,6 +175,20 @@ def read_text_file(path: Path, most: int = LARGEST_TEXT) -> str:
         The file is missing, larger than `most` bytes, or not a text.
     """
     return decode_text(read_text_bytes(path, most), path)
+
+
+def read_json_file(path: Path, most: int = LARGEST_TEXT) -> Any:
+    """Read and parse a JSON file in any encoding of a text.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read_text_file(path, most))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{_printable(path)} cannot be read as JSON: {error}") from error
 
 
 def read_text_bytes(path: Path, most: int = LARGEST_TEXT) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError, listed
-from diptych.files.text_files import read_text_file
+from diptych.files.text_files import read_json_file
 
 _LEAST = 2  # texts in a set: the standard deviation needs two
 
@@ -54,7 +54,8 @@ class AssociationTests:
 
 def default_tests() -> AssociationTests:
     """Built-in tests, from `data/associations.json`."""
-    return _tests((files("diptych.audits") / "data" / "associations.json").read_text("utf-8"), "built in")
+    text = (files("diptych.audits") / "data" / "associations.json").read_text("utf-8")
+    return _tests(json.loads(text), "built in")
 
 
 def read_tests(path: str | Path) -> AssociationTests:
@@ -68,18 +69,10 @@ def read_tests(path: str | Path) -> AssociationTests:
     DataError
         The file cannot be read, or a set does not have that form.
     """
-    try:
-        text = read_text_file(Path(path))
-    except DataError as error:
-        raise DataError(f"{path} cannot be read ({error}): expected JSON with association sets") from error
-    return _tests(text, str(path))
+    return _tests(read_json_file(Path(path)), str(path))
 
 
-def _tests(text: str, source: str) -> AssociationTests:
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{source} is not valid JSON: {error}") from error
+def _tests(given: Any, source: str) -> AssociationTests:
     fields = {"note", "sets", "pictures"}
     if not isinstance(given, dict) or not set(given) & {"sets", "pictures"} or set(given) - fields:
         raise DataError(f"{source}: expected an object with 'sets', 'pictures' or both")

@@ -35,28 +35,17 @@ class AttributeTable:
     broken: tuple[str, ...]
     source: str
 
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return len(self.header)
+    def positions(self, names: Sequence[str]) -> list[int]:
+        """Positions of columns; raises DataError if one does not exist."""
+        return column_positions(self.source, self.header, names)
 
-    def column(self, name: str) -> int:
-        """Index of a column; raises DataError if it does not exist."""
-        return column_positions(self.source, self.header, [name])[0]
-
-    def first(self, names: Sequence[str]) -> int:
-        """Index of the first of these columns that exists, ignoring case.
-
-        Raises
-        ------
-        DataError
-            None of them exists.
-        """
+    def file_position(self) -> int:
+        """Position of the first of `FILE_COLUMNS` that exists, ignoring case; DataError if there is none."""
         lower = [name.lower() for name in self.header]
-        for name in names:
+        for name in FILE_COLUMNS:
             if name in lower:
                 return lower.index(name)
-        usual = f"that names the pictures ({', '.join(names)})"
+        usual = f"that names the pictures ({', '.join(FILE_COLUMNS)})"
         raise missing_column(self.source, usual, self.header, "Say which one names them: file=..., --file")
 
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.audits.bias.attribute_table import FILE_COLUMNS, AttributeTable, parse_table
+from diptych.audits.bias.attribute_table import AttributeTable, parse_table
 from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import ArchiveMember, ImageEntry, Unread, scan
 from diptych.errors import DataError, listed
@@ -161,10 +161,9 @@ def load_people(
     entries = _pictures(source, members)
     folder, content, label = _table(source, inside, table)
     parsed = parse_table(content, label)
-    key = parsed.column(file) if file is not None else parsed.first(FILE_COLUMNS)
-    attributes = (
-        [parsed.column(name) for name in columns] if columns else [i for i in range(parsed.width) if i != key]
-    )
+    key = parsed.file_position() if file is None else parsed.positions([file])[0]
+    others = [position for position in range(len(parsed.header)) if position != key]
+    attributes = parsed.positions(columns) if columns else others
     if not attributes:
         raise DataError(
             f"{label} has only the column {parsed.header[key]!r}: expected columns of attributes, too"

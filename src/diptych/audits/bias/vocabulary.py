@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DataError, listed
-from diptych.files.text_files import read_text_file
+from diptych.files.text_files import read_json_file
+from diptych.inputs.articles import with_article
 
 _PARTS = ("templates", "race", "gender", "age", "harmful", "added", "labels")
 _COMMENT_KEYS = ("note", "source")  # keys of the file that are ignored
@@ -99,17 +100,6 @@ def value_phrase(words: Mapping[str, str], value: str) -> str:
     return words.get(value, value.replace("_", " "))
 
 
-def with_article(phrase: str) -> str:
-    """Prepend "a" or "an" to a phrase, by its first letter.
-
-    Examples
-    --------
-    >>> with_article("Indian man"), with_article("White woman")
-    ('an Indian man', 'a White woman')
-    """
-    return f"{'an' if phrase[:1].lower() in 'aeiou' else 'a'} {phrase}"
-
-
 @cache
 def default_vocabulary() -> BiasVocabulary:
     """Classes of FairFace and of the paper, from `data/faces.json`."""
@@ -125,12 +115,7 @@ def read_vocabulary(path: str | Path) -> BiasVocabulary:
     DataError
         The file cannot be read, is not a JSON object, or has a part that is unknown or has another form.
     """
-    try:
-        given = json.loads(read_text_file(Path(path)))
-    except ValueError as error:
-        raise DataError(
-            f"{path} cannot be read as JSON ({error}): expected parts {listed(_PARTS)}"
-        ) from error
+    given = read_json_file(Path(path))
     if not isinstance(given, dict):
         raise DataError(
             f"{path} holds a {type(given).__name__}: expected an object with parts {listed(_PARTS)}"

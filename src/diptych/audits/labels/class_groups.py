@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diptych.encoder import normalize
 from diptych.errors import DataError, InputError
 from diptych.files.disk import write_bytes
-from diptych.files.text_files import read_text_file
+from diptych.files.text_files import read_json_file
 
 
 def group_similar_classes(embeddings: NDArray[np.float32], count: int) -> list[list[int]]:
@@ -68,15 +68,12 @@ def load_groups(path: str | Path) -> dict[str, list[str]]:
     DataError
         The file cannot be read, or does not have that form.
     """
-    return read_text_lists(path, "groups", "group -> classes")
+    return read_text_lists(path, "group -> classes")
 
 
-def read_text_lists(path: str | Path, purpose: str, form: str) -> dict[str, list[str]]:
+def read_text_lists(path: str | Path, form: str) -> dict[str, list[str]]:
     """Read JSON with a list of texts under every name; DataError for anything else."""
-    try:
-        lists = json.loads(read_text_file(Path(path)))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the {purpose} file {path} cannot be read as JSON: {error}") from error
+    lists = read_json_file(Path(path))
     if not isinstance(lists, dict) or not lists:
         raise DataError(f"{path} holds {type(lists).__name__}: expected {form}, a list of texts each")
     for name, texts in lists.items():

@@ -14,6 +14,7 @@ import numpy as np
 
 from diptych.audits.labels.class_groups import read_text_lists
 from diptych.errors import DataError, counted
+from diptych.inputs.articles import with_article
 
 PLAIN = "a photo of a {}."
 SENTENCES = (
@@ -113,17 +114,6 @@ def plural(name: str) -> str:
     return name + ("es" if re.search(r"(s|x|z|ch|sh)$", name) else "s")
 
 
-def with_article(name: str) -> str:
-    """Prepend "a" or "an" to a name, by its first letter.
-
-    Examples
-    --------
-    >>> with_article("airplane"), with_article("truck")
-    ('an airplane', 'a truck')
-    """
-    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
-
-
 def with_wrong_article(name: str) -> str:
     """Prepend the wrong one of "a" and "an".
 
@@ -200,7 +190,7 @@ def neighbours(letter: str) -> str:
 
 def load_synonyms(path: str | Path) -> dict[str, list[str]]:
     """Read synonyms from a JSON file, {"dog": ["hound", "puppy"], ...}; DataError for anything else."""
-    return read_text_lists(path, "synonyms", "class -> other words for it")
+    return read_text_lists(path, "class -> other words for it")
 
 
 def _synonym_phrasings(names: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> list[Phrasing]:

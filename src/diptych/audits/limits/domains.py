@@ -13,7 +13,6 @@ from typing import Unpack
 import numpy as np
 
 from diptych.audits.base import Audit, accuracy_bars
-from diptych.audits.labels.phrasings import with_article
 from diptych.audits.prompt_scores import Floats, class_embeddings, top1_hits
 from diptych.datasets import ImageDataset
 from diptych.embedding.batches import Failed
@@ -21,6 +20,7 @@ from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
+from diptych.inputs.articles import with_article
 from diptych.reports import Cell, Estimate, Heatmap, Section, Table
 from diptych.stats.differences import difference
 from diptych.stats.disparity import disparities

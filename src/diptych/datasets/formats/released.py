@@ -7,7 +7,6 @@ the labels; ObjectNet has its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +22,7 @@ from diptych.datasets.formats.pixel_tables import csv_columns, csv_rows, open_hd
 from diptych.datasets.parts import choose
 from diptych.errors import DataError
 from diptych.extras import require
+from diptych.files.text_files import read_json_file
 from diptych.zeroshot import class_names
 
 Read: TypeAlias = Callable[[], Labelled]
@@ -254,17 +254,14 @@ def _in_imagenet(folder: Path, names: Sequence[str]) -> tuple[int, ...]:
         return ()
     lines = [line.strip() for line in read_text(files[0]).split("\n")]
     try:
-        numbers = {int(number): int(position) for position, number in json.loads(read_text(files[1])).items()}
+        numbers = {int(number): int(position) for position, number in read_json_file(files[1]).items()}
         return tuple(numbers[lines.index(name.split(";")[0].strip())] for name in names)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{folder}: its lists of ImageNet's classes do not match ({error})") from error
 
 
 def _json(path: Path) -> dict[str, str]:
-    try:
-        values = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
+    values = read_json_file(path)
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise DataError(f"{path} is not a mapping from names to names")
     return values

@@ -6,19 +6,9 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 
 from diptych.errors import DataError
+from diptych.inputs.articles import with_article
 
 DEFAULT_TEMPLATES = ("a photo of {a}.",)
-
-
-def with_article(name: str) -> str:
-    """Prefix a name with "a" or "an", by its first letter.
-
-    Examples
-    --------
-    >>> with_article("airplane"), with_article("dog")
-    ('an airplane', 'a dog')
-    """
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 class Templates:
