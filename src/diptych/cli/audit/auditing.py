@@ -9,7 +9,6 @@ import typer
 
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import EncoderOptions
-from diptych.cli.shared.reporting import print_report
 
 if TYPE_CHECKING:
     from diptych.audits import Audit
@@ -29,6 +28,6 @@ def run_audit(
     encoder, settings = common.encoder(), common.settings()
     with common.progress(description, None, unit="pictures") as advance:
         audit = measure(encoder, *data, **{**settings, "progress": advance, **more})
-    print_report(audit.report(), common.report, json=common.json, quiet=common.quiet)
+    common.print_report(audit.report())
     exit_on_failures([audit])
     return audit

@@ -63,8 +63,8 @@ def _lines(summary: CatalogSummary) -> list[str]:
     if summary.bytes is not None:
         lines.append(f"  on disk   {summary.bytes / 1e6:,.1f} MB")
     for space in summary.spaces:
-        gone = space.rows - space.vectors
-        unused = f", and {counted(gone, 'row')} no longer used" if gone else ""
+        unused_rows = space.rows - space.vectors
+        unused = f", and {counted(unused_rows, 'row')} no longer used" if unused_rows else ""
         label = "model   " if space.state == "active" else "becoming"
         reference = ModelReference.parse(space.model)
         name = " ".join(filter(None, (reference.name, reference.tag)))

@@ -171,7 +171,7 @@ def _measure(measures: Sequence[Measure], out: Path | None, common: MeasureOptio
     measures = [replace(measure, dataset=common.limited(measure.dataset)) for measure in measures]
     datasets = [measure.dataset for measure in measures]
     if len(measures) > 1:  # nothing is trained, so shared pictures only give a warning
-        compare_contents(datasets, allow=True, quiet=common.quiet)
+        compare_contents(datasets, common, allow=True)
     encoder = _with_language(measures, common.encoder(), quiet=common.quiet)
     measurements = [
         Measurement(measure.name, len(measure.dataset), partial(_results, measure)) for measure in measures

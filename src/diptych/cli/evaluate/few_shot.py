@@ -11,7 +11,6 @@ import typer
 from diptych.cli.evaluate import transfer
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.reporting import print_report
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,9 +62,7 @@ def few_shot(
         [transfer.load_parts(*pair, val, classes.names, common.limit) for pair in pairs]
     )
     for data_pair in parts:
-        transfer.compare_contents(
-            data_pair.parts, allow=classes.allow_overlap, quiet=common.quiet, roles=data_pair.roles
-        )
+        transfer.compare_contents(data_pair.parts, common, allow=classes.allow_overlap, roles=data_pair.roles)
     encoder = common.encoder()
     from diptych.evaluation.probes.few_shot_report import few_shot_report, own_metric
     from diptych.evaluation.protocols.settings import Setup
@@ -75,13 +72,13 @@ def few_shot(
         settings: Settings = {**common.settings(store), "allow_overlap": classes.allow_overlap}
         runs = [
             replace(
-                _run(encoder, data_pair, plan, full, classes.templates, common.quiet, settings),
+                _run(encoder, data_pair, plan, full, classes.templates, settings, common),
                 metric=own_metric(test.name, test.resolve().parent.name),
             )
             for data_pair, (_, test) in zip(parts, pairs, strict=True)
         ]
     facts = Setup.of(**settings).facts(encoder, *(part for data_pair in parts for part in data_pair.parts))
-    print_report(few_shot_report(runs, facts), common.report, json=common.json, quiet=common.quiet)
+    common.print_report(few_shot_report(runs, facts))
     exit_on_failures([run.curve for run in runs])
 
 
@@ -91,19 +88,19 @@ def _run(
     plan: dict[str, Any],
     full: bool,
     templates: str,
-    quiet: bool,
     settings: Settings,
+    common: MeasureOptions,
 ) -> FewShotRun:
     """Measure one pair of data sets: the curve, zero-shot, and the probe on all of TRAIN."""
     from diptych.evaluation import evaluate_few_shot, evaluate_linear_probe
     from diptych.evaluation.probes.few_shot_report import FewShotRun
 
-    transfer.embed_parts(encoder, data, plan["features"], quiet, settings)
+    transfer.embed_parts(encoder, data, plan["features"], settings, common)
     arguments = {"validation": data.validation, "features": plan["features"], **settings}
     curve = evaluate_few_shot(
         encoder, data.train, data.test, shots=plan["shots"], seeds=plan["seeds"], **arguments
     )
-    zero_shot = transfer.measure_zero_shot(encoder, data, templates, quiet, settings)
+    zero_shot = transfer.measure_zero_shot(encoder, data, templates, settings, common)
     if not full:
         return FewShotRun(curve, zero_shot)
     return FewShotRun(curve, zero_shot, evaluate_linear_probe(encoder, data.train, data.test, **arguments))

@@ -117,9 +117,8 @@ def interpolate(
     from diptych.weights import load_checkpoint
 
     measures = _measures(data, mixing.keep_up or [], classes, common.limit)
-    compare_contents(
-        [measure.dataset for measure in measures], allow=classes.allow_overlap, quiet=common.quiet
-    )
+    datasets = [measure.dataset for measure in measures]
+    compare_contents(datasets, common, allow=classes.allow_overlap)
     references = [model_and_tag(start, common.pretrained), model_and_tag(end)]
     ends = [load_checkpoint(*reference) for reference in references]
     interpolated = _interpolator(ends)

@@ -53,7 +53,7 @@ def datasets(root: Root = None, json: options.Json = False) -> None:
 
     if root is not None and not root.is_dir():
         raise DataError(f"{root} is not a folder: expected a folder of data sets")
-    rows = [_row(DatasetLocation(known, {})) for known in KNOWN.values()]
+    rows = [_row(DatasetLocation(dataset, {})) for dataset in KNOWN.values()]
     if root is not None:
         rows = [_row(location) for location in available_datasets(root)]
     if json:
@@ -84,13 +84,13 @@ def _row(location: DatasetLocation) -> dict[str, Any]:
     """A data set as JSON values."""
     from diptych.datasets.parts import PARTS
 
-    known = location.known
+    dataset = location.known
     return {
-        "name": known.name,
-        "task": known.task,
-        "classes": known.classes,
-        "prompts": known.prompts,
-        "metric": known.metric,
+        "name": dataset.name,
+        "task": dataset.task,
+        "classes": dataset.classes,
+        "prompts": dataset.prompts,
+        "metric": dataset.metric,
         **{part: [str(path) for path in location.parts.get(part, ())] for part in PARTS},
         "unused": [str(path) for path in location.unused],
     }

@@ -11,7 +11,6 @@ import typer
 from diptych.cli.evaluate import transfer
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.reporting import print_report
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -110,15 +109,14 @@ def _measure(
     from diptych.evaluation.protocols.settings import Setup
 
     (data,) = transfer.with_distinct_names([loaded])
-    transfer.compare_contents(data.parts, allow=classes.allow_overlap, quiet=common.quiet, roles=data.roles)
+    transfer.compare_contents(data.parts, common, allow=classes.allow_overlap, roles=data.roles)
     also = transfer.own_metrics(test, data.test)
     encoder = common.encoder()
     with transfer.feature_store(common.cache) as store:
         settings: Settings = {**common.settings(store), "allow_overlap": classes.allow_overlap}
-        transfer.embed_parts(encoder, data, features, common.quiet, settings)
+        transfer.embed_parts(encoder, data, features, settings, common)
         result = evaluate(encoder, data, also=also, **settings)
-        zero_shot = transfer.measure_zero_shot(encoder, data, classes.templates, common.quiet, settings, also)
+        zero_shot = transfer.measure_zero_shot(encoder, data, classes.templates, settings, common, also)
         facts = Setup.of(**settings).facts(encoder, *data.parts)
-        report = probe_report(result, zero_shot, facts)
-        print_report(report, common.report, json=common.json, quiet=common.quiet)
+        common.print_report(probe_report(result, zero_shot, facts))
         exit_on_failures([result])

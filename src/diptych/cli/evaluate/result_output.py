@@ -51,9 +51,8 @@ def run_measurements(
     files = [] if out is None else result_files(out, [dataset.name for dataset in datasets])
     try:
         for measurement in measurements:
-            with common.progress(measurement.title, measurement.pictures, unit="pictures") as advance:
-                with_progress: Settings = {**settings, "progress": advance}
-                measured = measurement.run(encoder, **with_progress)
+            with common.measuring_bar(settings, measurement.title, measurement.pictures) as with_bar:
+                measured = measurement.run(encoder, **with_bar)
             for result, file in zip(measured, files[len(results) :], strict=False):
                 result.save(file)
                 common.note(f"written: {file}")

@@ -16,7 +16,6 @@ from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited, measuring
 from diptych.cli.shared.options import flag
-from diptych.cli.shared.reporting import print_report
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def robustness(
     words, texts = class_texts(class_options.names)
     models = common.models(ordinary or [])
     base, shifts = shifted.load(data, words, common.limit)
-    compare_contents([base, *shifts], allow=class_options.allow_overlap, quiet=common.quiet)
+    compare_contents([base, *shifts], common, allow=class_options.allow_overlap)
     classes = {name: texts[name] for name in base.class_names} if texts else list(base.class_names)
     scorers = {
         name: _scorer(*model, base.class_names, classes, class_options.templates, common)
@@ -186,14 +185,13 @@ def robustness(
     model_results: dict[str, ShiftResults] = {}
     for name, scorer in scorers.items():
         total = sum(map(len, (group.reference, *group.shifts)))
-        with common.progress(name, total, unit="pictures") as advance:
-            with_progress: Settings = {**settings, "model": name, "progress": advance}
-            model_results[name] = measure_shifts(scorer, group, **with_progress)
+        with common.measuring_bar({**settings, "model": name}, name, total) as with_bar:
+            model_results[name] = measure_shifts(scorer, group, **with_bar)
     baselines = [model_results[name] for name in dict.fromkeys(ordinary or [])]
     others = [results for name, results in model_results.items() if name not in (ordinary or [])]
     comparison = compare_robustness(group, others, baselines, baseline=baseline or "", seed=shifted.seed)
     report = robustness_report(comparison, facts=_facts(settings["command"], group, comparison.model_results))
-    print_report(report, common.report, json=common.json, quiet=common.quiet)
+    common.print_report(report)
     exit_on_failures(
         result for standing in model_results.values() for result in (standing.reference, *standing.shifts)
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.console import clear_progress, exit_on_failures, json_text, note, progress
+from diptych.cli.shared.console import clear_progress, exit_on_failures, json_text
 from diptych.cli.shared.measuring import MeasureOptions, measuring
 from diptych.cli.shared.options import flag
 from diptych.cli.shared.reporting import print_lines, print_section, save_report
@@ -117,13 +117,13 @@ def suite(
     store = FeatureStore(common.cache or user_cache() / "rows")
     settings: Settings = {**common.settings(store), "allow_overlap": allow_overlap}
     encoder = common.encoder()
-    done = _run_steps(steps, encoder, common.report, settings, common.quiet)
+    done = _run_steps(steps, encoder, settings, common)
     _print_results(done, encoder, settings, common)
     exit_on_failures([result for _, results in done for result in results])
 
 
 def _run_steps(
-    steps: Sequence[Step], encoder: Any, out: Path, settings: Settings, quiet: bool
+    steps: Sequence[Step], encoder: Any, settings: Settings, common: _SuiteOptions
 ) -> list[tuple[Step, Sequence[Result]]]:
     """Run the steps in order; each is saved at once, so that the same command resumes."""
     from diptych.evaluation.suite import run_step
@@ -131,11 +131,10 @@ def _run_steps(
     done: list[tuple[Step, Sequence[Result]]] = []
     for number, step in enumerate(steps, start=1):
         start = time.monotonic()
-        with progress(step.title, step.pictures, unit="pictures", quiet=quiet) as advance:
-            with_progress: Settings = {**settings, "progress": advance}
-            results, reused = run_step(step, encoder, out / "results", **with_progress)
+        with common.measuring_bar(settings, step.title, step.pictures) as with_bar:
+            results, reused = run_step(step, encoder, common.report / "results", **with_bar)
         spent = "as before" if reused else f"{time.monotonic() - start:.1f} s"
-        note(f"{number}/{len(steps)}  {step.title}  {spent}", quiet=quiet)
+        common.note(f"{number}/{len(steps)}  {step.title}  {spent}")
         done.append((step, results))
     return done
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.console import progress
 from diptych.cli.shared.labels import class_texts
-from diptych.cli.shared.measuring import limited
+from diptych.cli.shared.measuring import RunOptions, limited
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
@@ -95,13 +94,13 @@ def load_parts(
 
 
 def compare_contents(
-    datasets: Sequence[ImageCollection], *, allow: bool, quiet: bool, roles: Sequence[str] = ()
+    datasets: Sequence[ImageCollection], common: RunOptions, *, allow: bool, roles: Sequence[str] = ()
 ) -> None:
     """Refuse data sets that share many pictures, before a model is loaded; see `check_overlaps`."""
     from diptych.datasets.overlap import check_overlaps
 
     for dataset in datasets:
-        with progress(f"{dataset.name}, contents", len(dataset), unit="pictures", quiet=quiet) as advance:
+        with common.progress(f"{dataset.name}, contents", len(dataset), unit="pictures") as advance:
             dataset.digests(advance)  # cached in the data set
     check_overlaps(datasets, allow=allow, roles=roles)
 
@@ -135,15 +134,16 @@ def feature_store(cache: Path | None) -> Iterator[FeatureStore]:
         yield FeatureStore(folder)
 
 
-def embed_parts(encoder: Encoder, data: TransferData, features: str, quiet: bool, settings: Settings) -> None:
+def embed_parts(
+    encoder: Encoder, data: TransferData, features: str, settings: Settings, common: RunOptions
+) -> None:
     """Put the features of all parts into the store, with a progress bar for each."""
     from diptych.evaluation.probes.transfer import embed_part
     from diptych.evaluation.protocols.settings import Setup
 
     for part in data.parts:
-        with progress(part.name, len(part), unit="pictures", quiet=quiet) as advance:
-            with_progress: Settings = {**settings, "progress": advance}
-            setup = Setup.of(**with_progress)
+        with common.measuring_bar(settings, part.name, len(part)) as with_bar:
+            setup = Setup.of(**with_bar)
             embed_part(setup, encoder, data.train, part, features)  # type: ignore[arg-type]  # checked by the callee
 
 
@@ -166,15 +166,12 @@ def measure_zero_shot(
     encoder: Encoder,
     data: TransferData,
     templates: str,
-    quiet: bool,
     settings: Settings,
+    common: RunOptions,
     also: Sequence[str] = (),
 ) -> Result:
     """Zero-shot classification by the same model on the same test pictures."""
     from diptych.evaluation import evaluate_zero_shot
 
-    with progress(f"{data.test.name}, zero-shot", len(data.test), unit="pictures", quiet=quiet) as advance:
-        with_progress: Settings = {**settings, "progress": advance}
-        return evaluate_zero_shot(
-            encoder, data.test, data.named, templates=templates, also=also, **with_progress
-        )
+    with common.measuring_bar(settings, f"{data.test.name}, zero-shot", len(data.test)) as with_bar:
+        return evaluate_zero_shot(encoder, data.test, data.named, templates=templates, also=also, **with_bar)

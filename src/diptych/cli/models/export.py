@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.shared.console import clean, note, print_json, stdout_console
+from diptych.cli.shared.console import clean, note, plain_table, print_json, stdout_console
 from diptych.cli.shared.encoders import ModelName
 from diptych.cli.shared.option_groups import with_groups
 from diptych.cli.shared.options import Output, OutputOptions, Pretrained, flag
@@ -165,13 +165,8 @@ def _read_pictures(folder: Path, output: Output) -> Sequence[Image]:
 
 def _print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
     """Print how close each runtime is to float32."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("runtime")
-    table.add_column("precision")
-    for name in ("pictures: mean", "worst", "texts: mean", "worst", "order"):
-        table.add_column(name, justify="right")
+    figure_names = ("pictures: mean", "worst", "texts: mean", "worst", "order")
+    table = plain_table("runtime", "precision", *figure_names, right=figure_names)
     for check in checks:
         keys = ("image_mean", "image_worst", "text_mean", "text_worst", "order")
         figures = [f"{check[key]:.5f}" for key in keys if key in check]

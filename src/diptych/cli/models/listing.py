@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.shared.console import note, print_json, stdout_console
+from diptych.cli.shared.console import note, plain_table, print_json, stdout_console
 from diptych.cli.shared.options import Json, flag
 from diptych.errors import InputError, UnknownModelError
 
@@ -65,7 +65,7 @@ def _immich_rows() -> list[dict[str, Any]]:
 
 def _immich_table(rows: list[dict[str, Any]]) -> None:
     """Print one line per model; ONNX Runtime or OpenVINO runs it, without torch."""
-    table = _columns("name", "width", "pixels", "languages", right=("width", "pixels"))
+    table = plain_table("name", "width", "pixels", "languages", right=("width", "pixels"))
     for row in rows:
         languages = "many" if row["languages"] == "mul" else "English"
         table.add_row(row["name"], str(row["dim"]), str(row["image_size"]), languages)
@@ -97,7 +97,7 @@ def _open_clip_rows() -> list[dict[str, Any]]:
 
 def _open_clip_table(rows: list[dict[str, Any]]) -> None:
     """Print one line per name, and below the table which names do not load and why."""
-    table = _columns("name", "tags", "loads", "licence", right=("tags",))
+    table = plain_table("name", "tags", "loads", "licence", right=("tags",))
     for row in rows:
         if not row["loads"]:
             loads = "no"
@@ -126,17 +126,6 @@ def _open_clip_table(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def _columns(*names: str, right: tuple[str, ...] = ()) -> Any:
-    """An empty table whose cells are not cut, so that names can be copied; the last column may wrap."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        whole = name != names[-1]
-        table.add_column(name, overflow="fold", no_wrap=whole, justify="right" if name in right else "left")
-    return table
-
-
 def _default_row() -> list[dict[str, Any]]:
     """The model inside the package, if this installation has it."""
     from diptych.weights import load_checkpoint
@@ -162,7 +151,7 @@ def _row(model: Release) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> None:
     """Print the tags below their architecture, one line each; only --json has the repository."""
-    table = _columns("architecture, tags", "million", "licence", right=("million",))
+    table = plain_table("architecture, tags", "million", "licence", right=("million",))
     previous = ""
     for row in rows:
         million = f"{row['parameters'] / 1e6:,.1f}"

@@ -86,9 +86,9 @@ def as_imagededup(result: DuplicateGroups) -> dict[str, list[tuple[str, float]]]
         if group.tier in ("bytes", "picture"):
             for member in group.members:
                 mapping[member.file.name] = [
-                    (other.file.name, round(min(score_of(member), score_of(other)), 4))
-                    for other in group.members
-                    if other is not member
+                    (copy.file.name, round(min(score_of(member), score_of(copy)), 4))
+                    for copy in group.members
+                    if copy is not member
                 ]
     return mapping
 

@@ -28,7 +28,7 @@ _PATH_STARTS = ("/", "./", "../", "~/")  # of a value right behind a short optio
 
 
 @dataclass(frozen=True)
-class ResultOptions:
+class PageOptions:
     """Which results of a query are shown, and in which order."""
 
     top: Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures per page.")] = 20
@@ -124,7 +124,7 @@ def search(
     ] = None,
     catalog: catalogs.Catalog = None,
     *,
-    results: ResultOptions,
+    results: PageOptions,
     filters: FilterOptions,
     output: SearchOutputOptions,
     encoding: SearchModelOptions,
@@ -185,7 +185,7 @@ def search(
         raise typer.Exit(1)
 
 
-def _list(catalog: str | None, picture_filter: Filter, results: ResultOptions) -> ResultPage:
+def _list(catalog: str | None, picture_filter: Filter, results: PageOptions) -> ResultPage:
     """List pictures by filters alone; no model is loaded."""
     from diptych.catalog import list_pictures
     from diptych.cli.search.result_page import ResultPage

@@ -13,9 +13,9 @@ import threading
 import time
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 import typer
 
@@ -244,6 +244,20 @@ def stdout_console() -> Console:
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.width = min(console.width, 100)
     return console
+
+
+def plain_table(*names: str, right: Container[str] = ()) -> Any:
+    """An empty table without lines, whose cells are not cut; the last column may wrap.
+
+    `right` names the columns that are aligned to the right.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(name, overflow="fold", no_wrap=name != names[-1], justify=justify)
+    return table
 
 
 class _Display:

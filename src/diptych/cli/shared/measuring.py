@@ -6,10 +6,11 @@ parameter for typer.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect  # noqa: F401  (for the doctest)
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,13 +22,14 @@ from diptych.cli.shared.option_groups import with_groups
 from diptych.cli.shared.options import Output
 from diptych.cli.shared.own_files import is_written_by_diptych
 from diptych.cli.shared.picture_limit import MaxPixels, picture_limit
-from diptych.cli.shared.reporting import ReportDir
+from diptych.cli.shared.reporting import ReportDir, print_report
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.backends import ExportedEncoder, TorchEncoder
     from diptych.datasets.dataset import ImageCollection
     from diptych.evaluation import FeatureStore, Settings
+    from diptych.reports import Report
 
 
 Data = TypeVar("Data", bound="ImageCollection")
@@ -72,6 +74,16 @@ class RunOptions(EncoderSettings, Output):
             "store": store,
             "stage": self.stage(""),
         }
+
+    @contextlib.contextmanager
+    def measuring_bar(self, settings: Settings, title: str, pictures: int) -> Iterator[Settings]:
+        """Settings with a progress bar that is open during the block."""
+        with self.progress(title, pictures, unit="pictures") as advance:
+            yield {**settings, "progress": advance}
+
+    def print_report(self, report: Report) -> None:
+        """Print a report or its JSON, and save its files with --report."""
+        print_report(report, self.report, json=self.json, quiet=self.quiet)
 
 
 @dataclass(frozen=True)

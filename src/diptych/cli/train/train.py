@@ -30,7 +30,7 @@ _run_option = functools.partial(typer.Option, rich_help_panel="Run")
 
 
 @dataclass(frozen=True)
-class RunOptions(Output):
+class TrainRunOptions(Output):
     """What is done with the run; of torchrun's processes, only rank 0 prints."""
 
     dry_run: Annotated[
@@ -83,7 +83,7 @@ def train(
     *,
     own: OwnPairs,
     fields: ConfigOptions,
-    options: RunOptions,
+    options: TrainRunOptions,
 ) -> None:
     """Train both encoders on image-text pairs.
 
@@ -137,7 +137,7 @@ def _recipe_run(recipe: Path, own: OwnPairs, fields: ConfigOptions) -> Run:
     return dataclasses.replace(run, config=fields.apply(run.config))
 
 
-def _own_run(own: OwnPairs, fields: ConfigOptions, options: RunOptions) -> Run:
+def _own_run(own: OwnPairs, fields: ConfigOptions, options: TrainRunOptions) -> Run:
     from diptych.cli.train.validation import held_out_evaluator, kept_evaluators, warn_of_shared
     from diptych.training import Run
 
@@ -163,7 +163,7 @@ def _own_run(own: OwnPairs, fields: ConfigOptions, options: RunOptions) -> Run:
     return Run(config, evaluators | renamed)
 
 
-def _train(run: Run, options: RunOptions, *, measure_start: bool) -> None:
+def _train(run: Run, options: TrainRunOptions, *, measure_start: bool) -> None:
     from diptych.cli.train.progress_display import listening
     from diptych.training import refuse_used
     from diptych.training import train as train_
@@ -195,7 +195,7 @@ def _measure_start(run: Run, quiet: bool) -> Mapping[str, float]:
     }
 
 
-def _print_summary(summary: RunSummary, before: Mapping[str, float], options: RunOptions) -> None:
+def _print_summary(summary: RunSummary, before: Mapping[str, float], options: TrainRunOptions) -> None:
     if options.json:
         values = dataclasses.asdict(summary) | ({"before": dict(before)} if before else {})
         print(json_module.dumps(values, default=str, indent=2))
@@ -235,7 +235,7 @@ def _read_recipe(path: Path) -> Run:
     return result
 
 
-def _show_plan(run: Run, options: RunOptions) -> None:
+def _show_plan(run: Run, options: TrainRunOptions) -> None:
     """Estimate the memory and time of a run, and print the plan."""
     from diptych.training.loop.plan import plan
 
