@@ -54,7 +54,7 @@ def modules(source: Path) -> dict[str, Path]:
 
 
 def imports(name: str, path: Path) -> Iterator[tuple[int, str, str]]:
-    """(line, module, name taken from it or ""), wherever in the file: functions and TYPE_CHECKING too."""
+    """(line, module, imported name or "") of all imports, including those in functions or TYPE_CHECKING."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

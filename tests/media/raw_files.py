@@ -60,7 +60,7 @@ def dng(size: tuple[int, int] = (64, 48), *, orientation: int = 1, preview: byte
 
 
 def _file(folders: list[dict[int, tuple[int, Any]]], strips: list[tuple[int, bytes]]) -> bytes:
-    """A TIFF: the first folder, the others as its children, then the strips; addresses are filled in."""
+    """Write a TIFF: first directory, the others as its children, then the strips; fills in all offsets."""
     for _ in range(2):  # first to learn the offsets, then to write them
         data, starts = bytearray(b"II*\0" + struct.pack("<I", 8)), []
         for folder in folders:

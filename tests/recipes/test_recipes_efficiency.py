@@ -105,7 +105,7 @@ def test_pairs_needed_are_read_between_points(curves: ModuleType) -> None:
     fast = [leg("contrastive", seed, [(100, 0.2), (200, 0.4), (400, 0.6)]) for seed in (0, 1)]
     slow = [leg("words", 0, [(100, 0.1), (200, 0.2), (400, 0.4)])]
     kinds = (("contrastive", "ResNet"), ("words", "ResNet"))
-    assert curves.ratios([*fast, *slow], *kinds, "seen", "pairs") == [(2.0, False)]  # seed 1 has no rival
+    assert curves.ratios([*fast, *slow], *kinds, "seen", "pairs") == [(2.0, False)]  # seed 1 has no partner
     assert curves.ratios([*fast, *slow], kinds[1], kinds[0], "seen", "operations") == [(0.5, False)]
     late = [leg("words", 0, [(100, 0.1), (400, 0.3)])]
     early = [leg("contrastive", 0, [(100, 0.5)])]

@@ -72,7 +72,7 @@ def test_several_right_answers_in_one_tied_group() -> None:
 
 
 def orderings(scores: list[int], right: set[int], k: int) -> float:
-    """The definition: over all orders that sort the scores, how often a right answer is among the first k."""
+    """The definition: the share of orders compatible with the scores whose first k have a right answer."""
     n = len(scores)
     sorted_orders = [
         order

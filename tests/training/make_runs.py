@@ -1,4 +1,4 @@
-"""Small runs for the tests of the loop and its settings: plain pictures of four colours, a tiny model."""
+"""Small runs for the tests of training: single-colour pictures of four colours and a tiny model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TINY_VIT = dataclasses.replace(
 
 
 def write_pairs(path: Path, count: int, *, corrupt: int = 0) -> Path:
-    """Plain pictures of four colours with a caption; every `corrupt`-th further record is broken."""
+    """Write single-colour pictures with captions; every `corrupt`-th additional record is broken."""
     noise = np.random.default_rng(0)
     with tarfile.open(path, "w") as tar:
 
@@ -62,7 +62,7 @@ def config_of(pairs: Path, out: Path, **changes: object) -> TrainConfig:
         warmup=2,
         ema=0.9,
         threads=1,
-        precision="float32",  # auto would be another one on another machine
+        precision="float32",  # auto would depend on the machine
         log_every=1,
         checkpoint_every=1,
         augment=AugmentConfig(scale=(0.5, 1.0), flip=0.5),
@@ -75,13 +75,13 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def moved(one: Path, other: Path) -> set[str]:
-    """Names of the weights in which two runs differ."""
+    """Names of the weights that differ between two runs."""
     first, second = weights(one), weights(other)
     return {name for name in first if not torch.equal(first[name], second[name])}
 
 
 def logged(out: Path) -> list[tuple[int, float, float]]:
-    """Step, loss and gradient of every step in a run's log: what tells where two runs part."""
+    """Step, loss and gradient of every step in a run's log, which show where two runs diverge."""
     lines = map(json.loads, (out / checkpoint.LOG).read_text("utf-8").splitlines())
     return [(line["step"], line["loss"], line["gradient"]) for line in lines if "loss" in line]
 

@@ -1,4 +1,4 @@
-"""Processes that talk by gloo: `run(2, "tests.training.processes:losses", folder)`, and what they do."""
+"""Gloo processes for tests: `run(2, "tests.training.processes:losses", folder)`, and their functions."""
 
 from __future__ import annotations
 
@@ -54,26 +54,26 @@ def start(count: int, work: str, *texts: object, **environment: str) -> list[For
 
 
 def run(count: int, work: str, *texts: object) -> None:
-    """Start processes, wait for all of them, and fail with what the first that failed has to say."""
+    """Start processes, wait for all of them, and fail with the output of the failed ones."""
     running = start(count, work, *texts)
     failed = [process.errors() for process in running if process.wait(HANG)]
     assert not failed, "\n".join(failed)
 
 
 def member(rank: str, meeting: str, work: str, *texts: str) -> None:
-    """In each of them: join the others, and call the function."""
+    """In each process: join the group, and call the function."""
     own, world = map(int, rank.split("/"))
     os.environ.update(RANK=str(own), WORLD_SIZE=str(world), LOCAL_RANK=str(own))
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=own, world_size=world)
     module, name = work.split(":")
     getattr(importlib.import_module(module), name)(*texts)
-    if dist.is_initialized():  # the end of a run leaves the others by itself
-        gc.collect()  # what wraps a model holds the connections, as in `train`
+    if dist.is_initialized():  # the end of a run leaves the group by itself
+        gc.collect()  # wrappers of a model hold the connections, as in `train`
         dist.destroy_process_group()
 
 
 def features(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """24 pairs, some of them of one group, some of them alike."""
+    """24 pairs with groups; some rows are equal."""
     noise = torch.Generator().manual_seed(5)
     a, b = (torch.randn(24, 10, generator=noise, dtype=torch.float64) for _ in range(2))
     b[::3] = a[::3]
@@ -90,7 +90,7 @@ def exchanges() -> Iterator[tuple[str, Exchange]]:
 
 
 def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, torch.Tensor]:
-    """Loss and gradients of this process's share, those of scale and bias summed over the processes."""
+    """Loss and gradients of this process's share; those of scale and bias are summed over the processes."""
     a, b, groups = features()
     mine = slice(exchange.rank * len(a) // exchange.size, (exchange.rank + 1) * len(a) // exchange.size)
     leaves = [a[mine], b[mine], torch.tensor(scale, dtype=a.dtype), torch.tensor(-3.0, dtype=a.dtype)]
@@ -114,7 +114,7 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
 
 
 def added(which: str, leaves: list[torch.Tensor], groups: torch.Tensor, exchange: Exchange) -> torch.Tensor:
-    """What is added to a loss: for more right answers, or for hard negatives (here the texts, turned)."""
+    """The additional loss term for several positives, or for hard negatives (here the rotated texts)."""
     if which == "hard negatives":
         missed = torch.stack([leaves[1].roll(n, 1) for n in (1, 2)], 1)
         present = torch.stack([groups > 2, groups > 5], 1).to(missed.dtype)
@@ -132,7 +132,7 @@ CASES = [(which, scale) for which in WHICH for scale in (7.0, 100.0)]
 
 
 def losses(folder: str) -> None:
-    """Write every case's loss and gradients, one file a process."""
+    """Write loss and gradients of all cases, one file per process."""
     found = {
         f"{name} {which} {scale}": loss_gradients(exchange, which, scale)
         for name, exchange in exchanges()
@@ -154,10 +154,10 @@ TOWERS = {"vit": VIT, "resnet": RESNET}
 
 
 def objective(towers: str, loss: str) -> Contrastive:
-    """Both towers in float64; the transformers with dropout, batch norms with their statistics frozen."""
+    """Both towers in float64; transformers with dropout, batch norms with frozen statistics."""
     model = build(TOWERS[towers], seed=1).double().train()
     noise = torch.Generator().manual_seed(2)
-    with torch.no_grad():  # gains of zero, as they start, would hide what lies behind them
+    with torch.no_grad():  # initial gains of zero would hide the gradients behind them
         for p in model.parameters():
             p.add_(torch.randn(p.shape, generator=noise, dtype=p.dtype), alpha=0.1 if p.ndim else 0.0)
     blocks = list(model.transformer.blocks)
@@ -173,11 +173,11 @@ def objective(towers: str, loss: str) -> Contrastive:
 def chunks(
     rank: int, size: int, count: int = 24, chunk: int = 3
 ) -> tuple[list[Any], torch.Tensor, list[int]]:
-    """One process's chunks of the same 24 pairs, their groups, and the chunks' seeds."""
+    """The chunks of one process of the same 24 pairs, their groups, and their seeds."""
     noise = torch.Generator().manual_seed(3)
     images = torch.randn(count, 3, 32, 32, generator=noise, dtype=torch.float64)
     tokens = torch.randint(1, 38, (count, 8), generator=noise)
-    tokens[torch.arange(count), torch.randint(2, 8, (count,), generator=noise)] = 39  # the end
+    tokens[torch.arange(count), torch.randint(2, 8, (count,), generator=noise)] = 39  # the end token
     groups = torch.randint(0, 15, (count,), generator=noise)
     mine = slice(rank * count // size, (rank + 1) * count // size)
     starts = range(mine.start, mine.stop, chunk)
@@ -186,7 +186,7 @@ def chunks(
 
 
 def gradients_of(world: World, towers: str, loss: str, parallel: Any = "ddp") -> dict[str, torch.Tensor]:
-    """Loss and every parameter's gradient, whole, found with gradient caching by all processes."""
+    """Loss and full gradients of all parameters, computed with gradient caching by all processes."""
     trained = objective(towers, loss)
     wrapped = world.wrap(trained, parallel, torch.float64)
     parts, groups, seeds = chunks(world.rank, world.size)
@@ -217,27 +217,27 @@ WAYS = [
 
 
 def gradients(folder: str) -> None:
-    """Write every way's gradients, as the first process sees them."""
+    """Write the gradients of all combinations, as the first process gets them."""
     found = {}
     for towers, loss, parallel, exchange in WAYS:
         world = DistributedWorld(Accelerator(torch.device("cpu")), exchange)  # type: ignore[arg-type]
         found[f"{towers} {loss} {parallel} {exchange}"] = gradients_of(world, towers, loss, parallel)
-        world.watchdog.stop()  # a thread that talks to the store at the interpreter's end would abort it
+        world.watchdog.stop()  # its thread would abort the interpreter's shutdown while it uses the store
     if world.first:
         torch.save(found, Path(folder) / f"gradients-{world.size}.pt")
 
 
 def training(folder: str, pairs: str, out: str, changes: str = "{}") -> None:
-    """Train, or go on, as one of several: without batch norm, to which every chunk is a batch of its own."""
+    """Start or resume a run as one of several processes; without batch norm, which depends on the chunks."""
     warnings.filterwarnings("ignore", "the run is resumed under other conditions")
     config = config_of(Path(pairs), Path(out), model=TINY_VIT, **json.loads(changes))
     train(Run(config), resume=True)
 
 
 def streaming(folder: str, pattern: str, out: str, changes: str = "{}") -> None:
-    """Train over streamed shards, or go on; which pairs each step saw goes to a file of each process.
+    """Start or resume a run over streamed shards; each process records the pairs of its steps in a file.
 
-    With HANG_AFTER in the environment the second process waits to be killed once it has seen so many steps.
+    With HANG_AFTER in the environment the second process waits to be killed after that number of steps.
     """
     data = Mixture(((TarStream(pattern, block=24, wait=0.0), 1.0),))
     config = config_of(Path("x"), Path(out), model=TINY_VIT, data=data, **json.loads(changes))

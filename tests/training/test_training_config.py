@@ -1,4 +1,4 @@
-"""A run's settings: read by their types, refused where they cannot be, the same text in every process."""
+"""The config of a run: parsed by field types, validated, and serialised identically in every process."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_shape_of_a_preset_can_be_changed(tmp_path: Path) -> None:
     assert config.override(["model=diptych-tiny"]).model == "diptych-tiny"
     ended = config.override(["model.text.end_id=7"]).architecture.text.end_id
     assert ended == 7
-    assert isinstance(ended, int)  # a number that may be left out, and has no point
+    assert isinstance(ended, int)  # an optional number that is given as an integer
     with pytest.raises(InputError, match=r"model\.vision\.patch_drop'"):
         config.override(["model.vision.patch_drop=0.5"])
     with pytest.raises(InputError, match="takes a"):

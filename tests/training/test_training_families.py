@@ -1,4 +1,4 @@
-"""Going on from every kind of model that loads: its tokenizer, preprocessing and lengths are kept."""
+"""Fine-tuning every loadable family of models: tokenizer, preprocessing and lengths are kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diptych.weights import ModelSpec, load_checkpoint, save_checkpoint, to_open
 from diptych.weights.registry import preprocess_for, tokenizer_for
 from tests.training.make_runs import COLOURS, TINY, TINY_VIT, config_of, write_pairs
 
-# The small models here have a reduced vocabulary, of which every export warns.
+# The small models here have a reduced vocabulary, about which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 HALF = (0.5, 0.5, 0.5)
@@ -35,7 +35,7 @@ ROBERTA = RobertaConfig(
 
 
 def tiny(name: str) -> CLIPConfig:
-    """A released architecture with every size cut."""
+    """A released architecture with all sizes reduced."""
     config = PRESETS[name]
     vision = dataclasses.replace(
         config.vision, image_size=32, patch_size=16, width=32, layers=1, head_width=16, mlp_ratio=2.0
@@ -49,7 +49,7 @@ def tiny(name: str) -> CLIPConfig:
 
 
 RESNET = ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=8)
-# Name: architecture, and what of its inputs is not CLIP's.
+# Name: architecture, and the inputs that differ from CLIP's.
 FAMILIES: dict[str, tuple[CLIPConfig, dict[str, Any]]] = {
     "ViT": (TINY_VIT, {}),
     "OpenAI ResNet": (dataclasses.replace(TINY, vision=RESNET, activation="quick_gelu"), {}),
@@ -65,7 +65,7 @@ FAMILIES: dict[str, tuple[CLIPConfig, dict[str, Any]]] = {
 
 
 def write_start(name: str, folder: Path) -> Path:
-    """A tiny random model of a family, in our format."""
+    """Write a tiny random model of a family in Diptych's format."""
     architecture, inputs = FAMILIES[name]
     preprocess = dataclasses.asdict(preprocess_for(architecture))
     preprocess |= {key: value for key, value in inputs.items() if key not in ("clean", "kind")}
@@ -94,7 +94,7 @@ def write_start(name: str, folder: Path) -> Path:
 
 
 def write_table(path: Path) -> Path:
-    """A tokenizer.json of whole words, `<s>` before and `</s>` after."""
+    """Write a tokenizer.json of whole words, `<s>` before and `</s>` after a text."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def test_a_step_from_every_family_keeps_its_inputs(name: str, pairs: Path, tmp_p
     assert (after.spec.preprocess, after.spec.tokenizer) == (before.spec.preprocess, before.spec.tokenizer)
     assert after.spec.languages == before.spec.languages
     assert config.loss == ("sigmoid" if shape.init_logit_bias is not None else "infonce")
-    for tower in (True, False):  # both moved, and what was saved is what was there
+    for tower in (True, False):  # both towers changed, and the saved config is that of the start
         names = [n for n in after.state if n.startswith("visual.") == tower and after.state[n].ndim > 1]
         assert any(not torch.equal(after.state[n], before.state[n]) for n in names)
     assert all(torch.equal(after.state[n], seen[n]) for n in seen)
@@ -145,7 +145,7 @@ def test_a_step_from_every_family_keeps_its_inputs(name: str, pairs: Path, tmp_p
     picture = Image.fromarray(np.full((40, 32, 3), (220, 30, 30), np.uint8))
     rows = [*encoder.encode_images([picture]), *encoder.encode_texts(["a red square, number 3"])]
     assert all(np.isfinite(row).all() for row in rows)
-    # The same command goes on, and a copy in our own format is the same model.
+    # The same command resumes, and a copy in Diptych's format is the same model.
     assert train(Run(config, {"e": evaluate}), resume=True).step == 1
     save_checkpoint(
         tmp_path / "copy",
@@ -158,7 +158,7 @@ def test_a_step_from_every_family_keeps_its_inputs(name: str, pairs: Path, tmp_p
 
 
 def test_training_sees_the_models_own_colours_and_ids(pairs: Path, tmp_path: Path) -> None:
-    """The first batch, as the towers get it: normalised by 0.5, in the ids of the model's own table."""
+    """The first batch as the towers receive it: normalised by 0.5, with ids of the model's own tokenizer."""
     from diptych.training.distributed.world import World
     from diptych.training.loop.trainer import open_loader
 

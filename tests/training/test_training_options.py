@@ -1,7 +1,7 @@
-"""Every documented value of every option trains: alone, and where it matters on two processes.
+"""Training with every documented value of every option: alone, and on two processes where it matters.
 
-The table is made of the config's own annotations, so a value that is added is tried without a word here. What
-a value needs beside it stands in `NEEDS`.
+The values come from the annotations of the config, so that a new value is tested without a change here.
+`NEEDS` holds the options that a value requires.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEEDS: dict[tuple[str, Any], dict[str, Any]] = {
 
 
 def values() -> list[tuple[str, Any]]:
-    """Every field whose values can be listed, with each of them."""
+    """All fields with a finite set of values, with each value."""
     hints = typing.get_type_hints(TrainConfig)
     table: list[tuple[str, Any]] = []
     for field in dataclasses.fields(TrainConfig):
@@ -66,7 +66,7 @@ def tiny(pairs: Path, out: Path, **changes: Any) -> TrainConfig:
 def test_every_value_trains(
     pairs: Path, tmp_path: Path, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The compiler's front, with chunks and checkpoints; making C++ of it would take minutes.
+    # Only the frontend of the compiler, with chunks and checkpoints; generating C++ would take minutes.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     config = tiny(pairs, tmp_path, **{name: value}, **NEEDS.get((name, value), {}))
     summary = train(Run(config))
@@ -75,12 +75,12 @@ def test_every_value_trains(
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
 
 
-# What processes share or shard: each value with DDP and with FSDP2, one of every option in a run.
+# Options that several processes share or shard: each value with DDP and with FSDP2, combined in few runs.
 SHARED = ("loss", "precision", "exchange", "lock", "same_caption", "grad_checkpointing")
 
 
 def shared_values() -> list[dict[str, Any]]:
-    """Options of every run of two processes: the n-th takes the n-th value of each, or begins anew."""
+    """Options of all runs of two processes: run n takes value n of each option, modulo their number."""
     table = {name: [value for other, value in values() if other == name] for name in (*SHARED, "objective")}
     combined = [
         {name: table[name][n % len(table[name])] for name in SHARED}
@@ -113,10 +113,10 @@ def test_the_runs_of_two_processes_take_every_value() -> None:
 
 
 def runs_of_two(folder: str, pairs: str) -> None:
-    """Every run in turn, by the same two processes."""
+    """All runs one after another, by the same two processes."""
     rank = int(os.environ["RANK"])
     for number, changes in enumerate(shared_values()):
-        if not dist.is_initialized():  # the end of a run leaves the group
+        if not dist.is_initialized():  # the end of a run leaves the process group
             meeting = f"file://{folder}/meeting-{number}"
             dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
         summary = train(Run(tiny(Path(pairs), Path(folder) / f"run-{number}", **changes)))

@@ -1,3 +1,5 @@
+"""Exact nearest-neighbour search: equal to brute force with and without the native kernel; reranking."""
+
 from __future__ import annotations
 
 import importlib
@@ -21,7 +23,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "numpy":
         monkeypatch.setitem(sys.modules, "numkong", None)  # importing it fails
     else:
-        importlib.import_module("numkong")  # must be there: a test that took the other way shows nothing
+        importlib.import_module("numkong")  # the native kernel must be there: otherwise the test is void
     exact._products.cache_clear()
     yield
     exact._products.cache_clear()
@@ -39,7 +41,7 @@ def test_it_is_the_search_by_hand(
 ) -> None:
     draw = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), label="seed"))
     rows, dim = data.draw(st.integers(0, 120), label="rows"), data.draw(st.integers(1, 9), label="dim")
-    few = data.draw(st.integers(1, 40), label="different rows")  # the fewer, the more are equal
+    few = data.draw(st.integers(1, 40), label="different rows")  # fewer distinct rows give more ties
     vectors = unit(draw.normal(size=(few, dim)))[draw.integers(0, few, rows)]
     for value in (np.nan, np.inf):
         vectors[draw.random(rows) < 0.03] = value
@@ -75,7 +77,7 @@ def test_more_rows_and_queries_than_one_piece_holds(kernel: None, tmp_path: Path
 
 
 def test_the_query_is_not_rounded_to_half_precision(kernel: None, tmp_path: Path) -> None:
-    """Rows that lie nearer together than the rounding of a query tells apart."""
+    """The rows are closer together than half-precision rounding of the query could distinguish."""
     draw = np.random.default_rng(1)
     query = unit(draw.normal(size=(1, 64)))
     across = draw.normal(size=(3000, 64))
@@ -84,7 +86,7 @@ def test_the_query_is_not_rounded_to_half_precision(kernel: None, tmp_path: Path
     stored = segments.gather(np.arange(3000)).astype(np.float64)
     rounded = stored @ query[0].astype(np.float16).astype(np.float64)
     true = by_hand(segments, query, 5)
-    assert set(np.argsort(-rounded)[:5]) != set(true[0][0])  # else this shows nothing
+    assert set(np.argsort(-rounded)[:5]) != set(true[0][0])  # otherwise the test is void
     same(nearest_exact(segments, query, 5), true)
 
 

@@ -1,3 +1,5 @@
+"""IVF index: recall, reproducible builds, kills and full disks, damaged or foreign files, filters."""
+
 from __future__ import annotations
 
 import contextlib
@@ -46,7 +48,7 @@ def opened(built: tuple[Segments, Path]) -> IvfIndex:
 
 
 def copied(built: tuple[Segments, Path], folder: Path) -> Path:
-    """The index, in a folder where it may be damaged."""
+    """A copy of the index that a test may damage."""
     folder.mkdir()
     for path in built[1].iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -57,7 +59,7 @@ def codes_in(folder: Path) -> Path:
     return next(folder.glob("*.faiss"))
 
 
-# -------------------------------------------------------------------------------------------- what is built
+# --------------------------------------------------------------------------------------------------- builds
 
 
 def test_queries_it_was_not_judged_with_find_their_neighbours(
@@ -68,7 +70,7 @@ def test_queries_it_was_not_judged_with_find_their_neighbours(
     assert [setting.k for setting in ivf.head.settings] == [10, 200]
     for setting in ivf.head.settings:
         assert setting.recall >= ivf_build.TARGET
-        assert setting.probes < ivf.head.lists  # else it is a scan
+        assert setting.probes < ivf.head.lists  # otherwise it is a full scan
         found = [
             rerank(segments, query, ivf.probe(query, setting).candidates, setting.k)[0]
             for query in texts[200:]
@@ -78,7 +80,7 @@ def test_queries_it_was_not_judged_with_find_their_neighbours(
 
 
 def test_texts_take_more_lists_than_pictures(built: tuple[Segments, Path], tmp_path: Path) -> None:
-    """Why an index is judged with texts: pictures would have it look in too few lists."""
+    """Recall is measured with texts because pictures would suggest too few probes."""
     segments, _ = built
     pictures = segments.gather(np.arange(0, ROWS, 30)).astype(np.float32)
     judged = build_ivf(segments, tmp_path, pictures).head.settings[0]
@@ -152,7 +154,7 @@ def test_too_little_to_build_from(texts: np.ndarray, tmp_path: Path, rows: int, 
         build_ivf(segments, tmp_path / "ivf", texts[:count])
 
 
-# ---------------------------------------------------------------------------------- killed, full, repeated
+# ---------------------------------------------------------------------------------- kills and full devices
 
 
 def test_a_full_device_leaves_the_old_index(
@@ -221,7 +223,7 @@ def test_killed_it_leaves_the_old_index_or_the_new(texts: np.ndarray, tmp_path: 
     assert len(list(folder.iterdir())) == 3
 
 
-# ----------------------------------------------------------------------------------------- damaged, foreign
+# -------------------------------------------------------------------------------- damaged and foreign files
 
 
 def cut(path: Path) -> None:
@@ -340,7 +342,7 @@ def test_without_faiss_it_says_what_to_install(
         IvfIndex.open(*reversed(built))
 
 
-# ------------------------------------------------------------------------------------------------- asking
+# ------------------------------------------------------------------------------------------------ queries
 
 
 def test_rows_that_may_not_answer_are_no_candidates(built: tuple[Segments, Path], texts: np.ndarray) -> None:
@@ -364,7 +366,7 @@ def test_a_query_meets_as_many_rows_with_a_filter_as_without(
     query = texts[0]
     free = ivf.probe(query, setting)
     near = np.argsort(-(ivf.centres @ query))[: setting.probes]
-    allowed = np.flatnonzero(~np.isin(ivf._list_of, near))  # nothing in the lists it would visit
+    allowed = np.flatnonzero(~np.isin(ivf._list_of, near))  # the lists that it would visit are empty
     kept = ivf.row_filter(allowed, None)
     assert isinstance(kept, RowFilter)
     assert kept.sizes.sum() == len(allowed)

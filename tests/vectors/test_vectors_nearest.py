@@ -1,3 +1,5 @@
+"""Nearest neighbours by an IVF index with an exact tail: recall, filters, fallback to a full scan."""
+
 from __future__ import annotations
 
 import sys
@@ -17,7 +19,7 @@ from diptych.vectors.segments import Segments
 from tests.catalog.spaces_of_rows import by_hand, pictures_and_texts, recall, segments_of, unit
 
 ROWS, TAIL, DIM = 8000, 500, 24
-BOUND = 300  # rows that are scanned rather than asked of the index
+BOUND = 300  # up to this number of rows a scan is used instead of the index
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def texts() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory, texts: np.ndarray) -> tuple[Segments, Path]:
-    """An index over most of the rows, and a tail behind it."""
+    """An index over most of the rows, and newer rows outside of the index."""
     folder = tmp_path_factory.mktemp("space")
     pictures, _ = pictures_and_texts(ROWS + TAIL, DIM, 1)
     segments = segments_of(folder, pictures[:ROWS], segment_rows=3000)
@@ -45,7 +47,7 @@ def near(space: tuple[Segments, Path]) -> NearestNeighbours:
 
 @pytest.fixture
 def scanned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each scan may look at; one of the tail comes with every question to the index."""
+    """Number of rows of each scan; every query of the index also scans the newer rows."""
     seen: list[int] = []
     whole = nearest.nearest_exact
 
@@ -69,7 +71,7 @@ def test_the_index_finds_what_texts_are_near_to(
     true, best = by_hand(near.segments, texts[200:], k)
     assert recall(rows, true) >= 0.98
     assert scanned[0] == TAIL
-    assert len(scanned) <= 5  # of a hundred: else it was no index that answered
+    assert len(scanned) <= 5  # of 100: a full scan did not answer
     for found, score, want, right in zip(rows, cosines, true, best, strict=True):
         exact = dict(zip(want, right, strict=True))
         assert all(exact.get(row, value) == value for row, value in zip(found, score, strict=True))
@@ -127,13 +129,13 @@ Filter = Callable[[np.ndarray, NearestNeighbours], np.ndarray]
 
 
 def far_rows(query: np.ndarray, near: NearestNeighbours) -> np.ndarray:
-    """All but the twentieth that fits best: nothing is left that stands out."""
+    """A filter without the best 5 percent: no remaining row stands out."""
     cosines = near.segments.gather(np.arange(near.segments.rows)).astype(np.float32) @ query
     return cosines < np.quantile(cosines, 0.95)
 
 
 def far_lists(query: np.ndarray, near: NearestNeighbours) -> np.ndarray:
-    """Only rows of the half of the lists that lies farthest."""
+    """A filter that keeps only rows in the more distant half of the lists."""
     assert near._ivf is not None
     centres = near._ivf.centres @ query
     rows = near.segments.gather(np.arange(near.segments.rows)).astype(np.float32)
@@ -198,7 +200,7 @@ def test_whatever_may_not_answer_does_not(
         assert (told[some >= 0] == (held @ query.astype(np.float64)).astype(np.float32)).all()
 
 
-# ------------------------------------------------------------------------------------ whether there is one
+# -------------------------------------------------------------------------------- with or without an index
 
 
 def test_few_rows_need_no_index(space: tuple[Segments, Path], texts: np.ndarray) -> None:
@@ -233,7 +235,7 @@ def test_an_index_that_another_process_builds_is_used(tmp_path: Path, texts: np.
     assert near.needs_rebuild() is None
     opened = near._ivf
     near.refresh()
-    assert near._ivf is opened  # and not read again for every question
+    assert near._ivf is opened  # and it is not read again for every query
 
 
 def test_without_faiss_every_row_is_looked_at(
@@ -250,7 +252,7 @@ def test_when_to_build(space: tuple[Segments, Path], texts: np.ndarray, tmp_path
     assert "8,500 pictures have no index yet" in str(
         NearestNeighbours(segments, tmp_path, exact_rows=BOUND).needs_rebuild()
     )
-    assert NearestNeighbours(segments, exact_rows=BOUND).needs_rebuild() is None  # nowhere to keep one
+    assert NearestNeighbours(segments, exact_rows=BOUND).needs_rebuild() is None  # no folder for an index
     near = NearestNeighbours(segments, folder, exact_rows=BOUND)
     assert near.needs_rebuild() is None
     assert "pictures in the index were removed" in str(near.needs_rebuild(np.arange(segments.rows) < 2000))

@@ -1,4 +1,4 @@
-"""What several test files of this folder share."""
+"""Fixtures shared by the tests of weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def with_timm() -> Iterator[None]:
-    """Let timm be imported."""
+    """Make timm importable."""
     library = import_timm()
     yield
     del library

@@ -1,4 +1,4 @@
-"""Released families at full size, without memory: names, shapes, and what no shape shows."""
+"""Architectures of released families at full size, on the meta device: names, shapes, hidden settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_names_and_shapes_are_those_of_open_clip(name: str) -> None:
 )
 def test_names_and_shapes_of_towers_that_timm_builds_are_those_of_open_clip(name: str) -> None:
     named = build(TIMM_PRESETS[name], device="meta").state_dict()
-    if not name.startswith("convnext"):  # "custom text" models
+    if not name.startswith("convnext"):  # models with a "custom text" tower
         named = {
             key if key.startswith(("visual.", "logit_")) else f"text.{key}": t for key, t in named.items()
         }

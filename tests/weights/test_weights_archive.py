@@ -1,4 +1,4 @@
-"""TorchScript archives and pickles: the real kind loads without torch.jit, the hostile kind runs nothing."""
+"""TorchScript archives and pickles: valid ones load without torch.jit, malicious ones execute nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CONFIGS = {
 
 
 def openai_halves(model: CLIP) -> CLIP:
-    """Half precision where OpenAI's files have it: convolutions, linear layers, attention, projections."""
+    """Half precision for the same weights as in OpenAI's files: convolutions, linear and attention layers."""
     for name, parameter in model.named_parameters():
         if not any(part in name for part in ("ln_", "bn", "downsample.1", "embedding", "logit_scale")):
             parameter.data = parameter.data.half()
@@ -50,8 +50,8 @@ def openai_halves(model: CLIP) -> CLIP:
 
 
 def archive_of(kind: str, path: Path) -> dict[str, torch.Tensor]:
-    """A file of the kind OpenAI released, and what it holds."""
-    # Traced in float32: half precision is stored, not computed, and a traced module saves what it holds.
+    """Write a file like those released by OpenAI, and return its contents."""
+    # Traced in float32: half precision is only stored, and a traced module saves its current weights.
     model = build(CONFIGS[kind], seed=0).eval()
     for name, value in (("input_resolution", 32), ("context_length", 16), ("vocab_size", 520)):
         model.register_buffer(name, torch.tensor(value))
@@ -130,7 +130,7 @@ def test_views_and_strides_are_kept(tmp_path: Path) -> None:
 
 
 def rewritten(source: Path, target: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> Path:
-    """A copy of an archive with every entry passed through `change`."""
+    """A copy of an archive with all entries passed through `change`."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for info in old.infolist():
             entry = change(info.filename, old.read(info))
@@ -150,7 +150,7 @@ def in_pickle(old: bytes, new: bytes) -> Callable[[str, bytes], tuple[str, bytes
 
 
 class Bomb:
-    """Pickled, a call of os.mkdir: what a hostile file would run."""
+    """An object whose pickle calls os.mkdir, like a malicious file."""
 
     def __init__(self, target: Path) -> None:
         self.target = str(target)
@@ -258,7 +258,7 @@ def test_missing_and_endless_parts(archives: Any, tmp_path: Path) -> None:
 
     with pytest.raises(WeightsError, match="storage 3 is missing"):
         load_checkpoint(rewritten(source, tmp_path / "lost.pt", lose))
-    # A module that holds itself: memo 1 is the module, and BINGET puts it among its own attributes.
+    # A module that contains itself: memo 1 is the module, and BINGET adds it to its own attributes.
     endless = b"\x80\x02c__torch__.A\nB\nq\x00)\x81q\x01}(X\x01\x00\x00\x00ah\x01ub."
     path = rewritten(source, tmp_path / "a.pt", lambda n, d: (n, endless if n.endswith("/data.pkl") else d))
     with pytest.raises(WeightsError, match="without end"):
@@ -269,7 +269,7 @@ def test_missing_and_endless_parts(archives: Any, tmp_path: Path) -> None:
 def test_packed_records_are_refused_before_they_are_unpacked(
     archives: Any, tmp_path: Path, record: str
 ) -> None:
-    """A few kilobytes of a zip unpack to megabytes: a size is looked at first, and nothing is unpacked."""
+    """A few kilobytes of a zip expand to megabytes: sizes are checked first, and nothing is decompressed."""
     data = b"little" + bytes(1 << 20) if record == "byteorder" else None
     for packed, told in ((zipfile.ZIP_DEFLATED, "compressed" if data is None else "claims 1048582 bytes"),):
         with (
@@ -287,7 +287,7 @@ def test_packed_records_are_refused_before_they_are_unpacked(
 
 
 def sharing(path: Path, names: int) -> Path:
-    """A module of many tensors, all of one storage of four numbers."""
+    """A module of many tensors that share one storage of four numbers."""
     tensor = tensor_pickle((4,), (1,), count=4)[2:-1]
     items = b"".join(b"X\x01\x00\x00\x00" + bytes([97 + n]) + tensor for n in range(names))
     data = b"\x80\x02c__torch__.A\nB\n)\x81}(" + items + b"ub."
@@ -304,7 +304,7 @@ def test_many_tensors_of_one_storage_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_module_reached_twice_is_refused(tmp_path: Path) -> None:
-    """Thirty levels, each holding the next one twice, would be a thousand million names."""
+    """Thirty levels that contain the next one twice each would give a thousand million names."""
     tensor = tensor_pickle((4,), (1,), count=4)[2:-1]
     inner = b"c__torch__.A\nB\n)\x81q\x07}(X\x01\x00\x00\x00w" + tensor + b"ub"
     data = b"\x80\x02c__torch__.A\nB\n)\x81}(X\x01\x00\x00\x00a" + inner + b"X\x01\x00\x00\x00bh\x07ub."
@@ -358,7 +358,7 @@ def _pickle_of(path: Path) -> bytes:
 def test_mutated_archives_raise_weights_errors_only(archives: Any, data: st.DataObject) -> None:
     source = archives["vit"][0]
     mutated = bytearray(source.read_bytes())
-    # The end of the file is the table of contents, where lies are most interesting.
+    # The table of contents at the end of the file is the most sensitive part.
     lowest = data.draw(st.sampled_from([0, len(mutated) - 8000]))
     for _ in range(data.draw(st.integers(1, 4))):
         mutated[data.draw(st.integers(lowest, len(mutated) - 1))] = data.draw(st.integers(0, 255))

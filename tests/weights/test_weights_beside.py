@@ -1,4 +1,4 @@
-"""A config beside weights: followed whether or not an architecture is named, never contradicted silently."""
+"""A config beside weights is used with or without a named architecture; contradictions are refused."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from diptych.weights.transformers.names import to_transformers_names
 from tests.weights.test_weights_archive import CONFIGS, archive_of
 from tests.weights.tiny_models import TINY
 
-# The small models here have a reduced vocabulary, of which every export warns.
+# The small models here have a reduced vocabulary, about which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 HALF = (0.5, 0.5, 0.5)
-# What the configs state, and no name does: mean and deviation of 0.5.
+# Settings that only the config states: mean and deviation of 0.5.
 PREPROCESS = PreprocessConfig(size=32, mean=HALF, std=HALF)
 STATE = {name: tensor.detach() for name, tensor in build(TINY, seed=0).state_dict().items()}
 TOY = Checkpoint(
@@ -71,7 +71,7 @@ def _native(folder: Path, weights: str) -> Path:
     return folder / weights if (folder / weights).is_file() else _save(folder / weights, STATE)
 
 
-# Each writes a folder with a config and weights, and gives the path of the weights.
+# Each function writes a folder with a config and weights, and returns the path of the weights.
 WITH_CONFIG: dict[str, Callable[[Path], Path]] = {
     "open_clip safetensors": lambda f: _open_clip(f, "open_clip_model.safetensors"),
     "open_clip bin": lambda f: _open_clip(f, "open_clip_pytorch_model.bin"),
@@ -191,7 +191,7 @@ def test_two_configs_of_a_folder_that_disagree_are_said(tmp_path: Path) -> None:
     assert "activation is 'gelu' and 'quick_gelu'" in said
     assert "mean is (0.5, 0.5, 0.5) and (0.1, 0.2, 0.3)" in said
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_base_patch32_clip_224"}))
-    load_checkpoint(path.parent)  # timm's file of that name says nothing of a CLIP
+    load_checkpoint(path.parent)  # a config.json of timm is not the config of a CLIP
 
 
 def test_weights_that_a_name_brings_along_take_no_others(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: 
         load_checkpoint("toy")
     for spelling in ("./toy", "local-dir:toy", Path("toy")):
         assert load_checkpoint(spelling).spec.architecture == TINY
-    # The identity that exports are kept by: of what the name means, not of a folder of that name.
+    # The identity under which exports are cached is that of the named model, not of the folder.
     _native(Path("RN50"), "model.safetensors")
     assert LazyCheckpoint("./RN50").identity == load_checkpoint("./RN50").identity
     assert LazyCheckpoint("RN50")._stated() is None

@@ -1,4 +1,4 @@
-"""What a file claims is measured by the file: hostile ones are refused, in little memory, by our errors."""
+"""Memory limits while loading: malicious files are refused with our errors and without large allocations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this mod
 
 STATE = {name: tensor.detach() for name, tensor in build(TINY, seed=0).state_dict().items()}
 LARGE = 10**9
-SPARE = 400 << 20  # bytes that loading may take beyond what the interpreter has
+SPARE = 400 << 20  # bytes that loading may use in addition to the interpreter
 
 
 def _zip(path: Path, pickled: bytes, *, kind: int = zipfile.ZIP_STORED, script: bool = False) -> Path:
@@ -56,14 +56,14 @@ def _long_names(path: Path) -> Path:
 
 
 def _stride_zero(path: Path) -> Path:
-    """A token table of 10 million rows that are one row."""
+    """A token table of 10 million rows that share one row (stride 0)."""
     rows = torch.zeros(1, 64).expand(10_000_000, 64)
     torch.save({**STATE, "token_embedding.weight": rows}, path)
     return path
 
 
 def _overlapping(path: Path) -> Path:
-    """Hundreds of storages that all lie at one place of the file."""
+    """Hundreds of storages at the same offset of the file."""
     storages = b"".join(
         _text(b"%d" % n)
         + tensor_pickle((1 << 18,), (1,), count=1 << 18)[2:-1].replace(_text(b"0"), _text(b"%d" % n))
@@ -95,7 +95,7 @@ def _many_lists(path: Path) -> Path:
 
 
 def _doubling(path: Path) -> Path:
-    """Lists that hold the one before twice: 2 to the power of 60 elements, if somebody counts them."""
+    """Lists that contain the previous one twice: 2 to the power of 60 elements, if counted."""
     levels = b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60))
     return _zip(path, b"\x80\x02]q\x00" + levels + b".")
 
@@ -106,7 +106,7 @@ def _plain(path: Path) -> Path:
 
 
 def _header(path: Path) -> Path:
-    """A header of safetensors that claims 1 TB, or a tensor of as much."""
+    """A safetensors header that claims 1 TB, or a tensor of that size."""
     if path.stem.endswith("1"):
         path.write_bytes(struct.pack("<Q", 1 << 40) + b"{}")
         return path
@@ -214,12 +214,12 @@ def test_hostile_files_are_refused_within_a_limit_on_memory(tmp_path: Path) -> N
     lines = run.stdout.splitlines()
     assert len(lines) == len(paths), run.stderr[-2000:]
     assert [line for line in lines if " refused " not in line] == []
-    assert max(int(line.rsplit(" ", 1)[1]) for line in lines) < 1500  # a message, not the file
+    assert max(int(line.rsplit(" ", 1)[1]) for line in lines) < 1500  # a message, not the whole file
 
 
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One small valid file or folder of each format; the path is what is mutated."""
+    """A small valid file or folder of each format; the returned path is the file to be mutated."""
     folder = tmp_path_factory.mktemp("valid")
     files = {"zip.pt": True, "legacy.pt": False}
     for name, zipped in files.items():
@@ -259,7 +259,7 @@ def test_mutated_files_raise_our_errors_only(valid: dict[str, Path], kind: str, 
     path = valid[kind]
     original = path.read_bytes()
     mutated = bytearray(original)
-    # The two ends of a file are its header and its table of contents, where lies are most interesting.
+    # Header and table of contents, at the two ends of a file, are the most sensitive parts.
     near = min(len(mutated), 3000)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(-near, near - 1))
@@ -291,7 +291,7 @@ JSON = st.recursive(
 def test_any_value_in_a_config_is_read_or_refused(
     valid: dict[str, Path], kind: str, data: st.DataObject
 ) -> None:
-    """Any JSON in the place of any value, however deep it stands."""
+    """Any JSON value replaces any value of a config, at any depth."""
     path = valid[kind]
     original = path.read_bytes()
     config: Any = json.loads(original)

@@ -1,4 +1,4 @@
-"""Weights between weights."""
+"""Interpolation between the weights of two models."""
 
 from __future__ import annotations
 

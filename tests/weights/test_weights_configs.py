@@ -1,4 +1,4 @@
-"""Other projects' configs: every key understood, harmless or refused by name."""
+"""Configs of other projects: every key is understood, known to be harmless, or refused by name."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from diptych.weights.transformers import read as transformers
 from diptych.weights.transformers import write as write_transformers
 from tests.weights.tiny_models import TINY, changed
 
-# The small models here have a reduced vocabulary, of which every export warns.
+# The small models here have a reduced vocabulary, about which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 
 CLIP_NAMES = [name for name, c in PRESETS.items() if c.text.causal and not name.startswith("diptych")]
-# Those whose releases are Google's folders; "ViT-SO400M-14-SigLIP-378" is open_clip's.
+# Models released as Google's folders; "ViT-SO400M-14-SigLIP-378" belongs to open_clip.
 SIGLIP_NAMES = [name for name in PRESETS if "SigLIP" in name and name not in FAMILY_PRESETS]
 
 
 @pytest.mark.parametrize("name", SIGLIP_NAMES)
 def test_siglips_survive_transformers_words(name: str) -> None:
-    """Architecture, squash to 0.5 and the table's cleaning: what a bare file of that name gets, too."""
+    """Architecture, preprocessing (squash, 0.5) and text cleaning equal those of a bare file of that name."""
     config = preset(name)
     pre, tok = preprocess_for(config), tokenizer_for(config)
     words = write_transformers.write_config(config), write_transformers.write_preprocess(pre, siglip=True)
@@ -76,7 +76,7 @@ def test_presets_survive_transformers_words(name: str) -> None:
     config = preset(name)
     assert isinstance(config.vision, ViTConfig)
     width, size = config.vision.width, config.vision.image_size
-    # Their config has the hidden width, open_clip's a rounded ratio: g/14's 4.3637 stands for 48/11.
+    # transformers stores the hidden width, open_clip a rounded ratio: 4.3637 of g/14 stands for 48/11.
     ratio = mlp_ratio(width, int(width * config.vision.mlp_ratio))
     config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, mlp_ratio=ratio))
     pre = write_transformers.write_preprocess(PreprocessConfig(size=size), siglip=False)
@@ -185,7 +185,7 @@ def test_transformers_keys(change: dict[str, Any], named: str) -> None:
 
 
 def test_a_released_config_of_the_first_years() -> None:
-    """OpenAI's own: bookkeeping everywhere, sizes under two names, an end token of id 2."""
+    """OpenAI's early configs: bookkeeping keys everywhere, sizes under two names, an end token of id 2."""
     tower = {"add_cross_attention": False, "torch_dtype": None, "top_k": 50, "use_bfloat16": False}
     config, pre, _ = transformers.read_config(
         {

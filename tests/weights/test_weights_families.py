@@ -1,4 +1,4 @@
-"""Released families, read from folders in their own form: ids and vectors that their own libraries give."""
+"""Released families read from folders in their own formats: token ids and vectors of their own libraries."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from diptych.weights import load_checkpoint, to_diptych, to_open_clip, to_transf
 from tests.training.make_runs import write_pairs
 from tests.weights.tiny_families import TEXTS, pictures, recorded, tiny_towers, write_folder
 
-TRUNKS = ("convnext", "eva02", "fastvit", "vitamin")  # towers that timm builds
+TRUNKS = ("convnext", "eva02", "fastvit", "vitamin")  # towers built by timm
 ALL_CASES = recorded()["cases"]
 CASES = {family: case for family, case in ALL_CASES.items() if family not in TRUNKS}
 
 
 @pytest.fixture(autouse=True)
 def released_towers_are_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The towers of `recordings/make_families.py` by their names."""
+    """Register the towers of `recordings/make_families.py` under their names."""
     for name, tower in tiny_towers().items():
         monkeypatch.setitem(timm_shapes.TIMM_VITS, name, tower)
 
@@ -64,7 +64,7 @@ def test_a_family_is_kept_in_our_form_and_in_open_clips(family: str, tmp_path: P
     to_diptych(read, tmp_path / "ours")
     ours = load_checkpoint(tmp_path / "ours")
     assert (ours.identity, ours.spec.architecture) == (read.identity, read.spec.architecture)
-    if family == "metaclip2_transformers":  # whose tokenizer does nothing to a text before its table
+    if family == "metaclip2_transformers":  # whose tokenizer has no text cleaning before its table
         with pytest.warns(UserWarning, match="cleaning texts by 'none'"):
             to_open_clip(read, tmp_path / "theirs")
         return
@@ -125,7 +125,7 @@ def test_a_family_is_trained_on(family: str, tmp_path: Path) -> None:
     loss = cached_gradients(Contrastive(model), [lambda: batch], seeds=[0])
     assert torch.isfinite(loss)
     still = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    assert still <= {"logit_bias"}  # which InfoNCE does not use
+    assert still <= {"logit_bias"}  # InfoNCE does not use it
 
 
 CHANGES = ("lora=2", "lock=image", "layer_decay=0.5")
@@ -136,7 +136,7 @@ CHANGES = ("lora=2", "lock=image", "layer_decay=0.5")
 def test_the_command_line_trains_from_a_family_and_resumes(
     family: str, tmp_path: Path, with_timm: None
 ) -> None:
-    """Two steps, then two more from their checkpoint; every way to tune is tried on several families."""
+    """Two steps, then two more from the checkpoint; every tuning method is tried on several families."""
     start = write_folder(tmp_path / "start", ALL_CASES[family])
     change = CHANGES[list(ALL_CASES).index(family) % len(CHANGES)]
     words = ["train", "--pairs", str(write_pairs(tmp_path / "pairs.tar", 8)), "--from", str(start), "-q"]
@@ -202,7 +202,7 @@ def test_dropped_patches_keep_their_rotary_positions(tmp_path: Path) -> None:
     tower = cast(VisionTransformer, model.visual)
     shown, everything = torch.randn(2, 3, 32, 32), torch.arange(17).flip(0).expand(2, -1)
     tower.train()
-    with pytest.MonkeyPatch.context() as patch:  # all are kept, in another order: the same vector
+    with pytest.MonkeyPatch.context() as patch:  # all patches are kept, in another order: the same vector
         patch.setattr(tower, "_sample_positions", lambda x: everything)
         turned = tower(shown)
     torch.testing.assert_close(turned, tower.eval()(shown), atol=1e-5, rtol=0)
@@ -240,7 +240,7 @@ def test_a_tower_of_timm_is_kept_converted_exported_and_trained(tmp_path: Path) 
     pixels = np.stack([encoder.prepare(picture) for picture in pictures()])
     run = open_tower(tmp_path / "image.onnx", "onnx", "float32", threads=1)
     np.testing.assert_allclose(run(pixels), case["image"], atol=2e-5)
-    model = build(shape, seed=0)  # timm's own start: every parameter is set
+    model = build(shape, seed=0)  # timm's own initialisation: all parameters are set
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
     again = build(shape, seed=0).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
@@ -260,7 +260,7 @@ def test_what_timm_cannot_build_is_said(monkeypatch: pytest.MonkeyPatch, with_ti
     other_size = TimmConfig(image_size=48, model_name="vit_tiny_patch16_224")
     with pytest.raises(InputError, match=r"for images of 224 pixels, got image_size 48: .* keep 224"):
         build(CLIPConfig(embed_dim=8, vision=other_size, text=TextConfig()), device="meta")
-    any_size = TimmConfig(image_size=48, model_name="test_convnext")  # convolutions
+    any_size = TimmConfig(image_size=48, model_name="test_convnext")  # a convolutional tower
     build(CLIPConfig(embed_dim=8, vision=any_size, text=TextConfig()), device="meta")
     broken = ImportError("operator torchvision::nms does not exist")
     monkeypatch.setattr(timm_trunk, "require", lambda *args, **options: (_ for _ in ()).throw(broken))

@@ -1,4 +1,4 @@
-"""The hub's own client against a hub of our own on this machine: resuming, checksums, offline, licences."""
+"""The Hugging Face client with a local fake hub: resuming, checksums, offline mode, licences."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.fake_hub import FakeHub, point_at, serving
 from tests.weights.tiny_models import TINY, changed
 from tests.weights.tiny_multilingual import recorded, state_of, write_xlm_r_table
 
-# The small models here have a reduced vocabulary, of which every export warns.
+# The small models here have a reduced vocabulary, about which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 README = "---\nlanguage: en\nlicense: cc-by-4.0\n---\n# A model\nlicense: not this\n"
@@ -187,7 +187,7 @@ def test_a_family_that_is_not_built_is_refused_before_gigabytes_are_fetched(
     error: type[Exception],
     message: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it was not installed
     config = {"model_cfg": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {}}}
     hub.files["org/eva/open_clip_config.json"] = json.dumps(config).encode()
     hub.files["org/eva/open_clip_model.safetensors"] = b"gigabytes"
@@ -203,7 +203,7 @@ def test_a_release_by_name_and_tag(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Only the weights are fetched, `.bin` where there is no safetensors; the rest is known."""
+    """Only the weights are fetched, `.bin` if there is no safetensors; the rest is in the tables."""
     spec = ModelSpec(name="toy t", architecture=TINY, licence="mit")
     monkeypatch.setattr(Release, "spec", lambda self: spec)
     monkeypatch.setitem(PRESETS, "toy", TINY)

@@ -1,4 +1,4 @@
-"""Multilingual models of open_clip, M-CLIP and SigLIP 2, read: the numbers their own code gives."""
+"""Multilingual models of open_clip, M-CLIP and SigLIP 2: the same numbers as their own code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CASES = recorded()["open_clip"]
 
 
 def open_clip_folder(folder: Path, case: dict[str, Any], *, base: str = "text") -> Path:
-    """A model as open_clip keeps one, its text tower's own config in a folder beside."""
+    """A model in open_clip's layout, with the config of its text tower in a folder beside it."""
     (folder / "text").mkdir(parents=True)
     (folder / "text/config.json").write_text(json.dumps(recorded()["xlm_roberta_config"]))
     text = {"hf_model_name": base, "hf_tokenizer_name": base, "context_length": 12}
@@ -52,14 +52,14 @@ def open_clip_folder(folder: Path, case: dict[str, Any], *, base: str = "text") 
     config = {"model_cfg": model, "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     state = state_of({**recorded()["open_clip_shapes"], **case["own_shapes"]})
-    state["text.transformer.embeddings.position_ids"] = torch.arange(26)[None]  # as older files have it
+    state["text.transformer.embeddings.position_ids"] = torch.arange(26)[None]  # as in older files
     save_file(state, folder / "open_clip_model.safetensors")
     write_xlm_r_table(folder / "tokenizer.json")
     return folder
 
 
 def m_clip_folder(folder: Path, **changes: Any) -> Path:
-    """A text encoder as M-CLIP publishes one."""
+    """A text encoder in the layout of M-CLIP."""
     (folder / "base").mkdir(parents=True)
     (folder / "base/config.json").write_text(json.dumps(recorded()["xlm_roberta_config"]))
     config = {"architectures": ["MultilingualCLIP"], "model_type": "M-CLIP", "modelBase": "base"}
@@ -73,7 +73,7 @@ def m_clip_folder(folder: Path, **changes: Any) -> Path:
 
 
 def picture_checkpoint(dim: int = 16) -> Checkpoint:
-    """A small CLIP in English."""
+    """A small English CLIP."""
     shape = dataclasses.replace(TINY, embed_dim=dim, activation="quick_gelu")
     state = {name: tensor.detach() for name, tensor in build(shape, seed=1).state_dict().items()}
     return Checkpoint(
@@ -157,10 +157,10 @@ def test_m_clip_with_pictures(tmp_path: Path) -> None:
         np.testing.assert_allclose(model.encode_text(tokens_of()), recorded()["m_clip"]["text"], atol=2e-5)
         alone = load(pictures, exact=True).model.encode_image(pixels())
         assert torch.equal(model.encode_image(pixels()), alone)
-    assert joined.spec.architecture.activation == "quick_gelu"  # the pictures'; the texts have their own
+    assert joined.spec.architecture.activation == "quick_gelu"  # of the images; texts have their own
     assert joined.spec.languages == ("mul",)
     assert joined.spec.licence == "unknown and mit"
-    assert joined.spec.tokenizer.context_length == 24  # as many as there are positions for
+    assert joined.spec.tokenizer.context_length == 24  # as many as there are positions
 
 
 def test_m_clip_by_one_call_and_in_one_folder(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_siglip_2(tmp_path: Path) -> None:
         np.testing.assert_allclose(model.encode_image(pixels(), normalize=True), case["image"], atol=1e-5)
         np.testing.assert_allclose(model.logits(pixels(), tokens), case["logits"], atol=1e-4)
     tokenizer, text = checkpoint.spec.tokenizer, checkpoint.spec.architecture.text
-    # Its config states 1, the id that ends a text: read at the last place, the padding would be another.
+    # Its config states 1, the end token; pooling is at the last position, so other padding would matter.
     assert (tokenizer.pad_id, text.pad_id, tokenizer.clean) == (0, 0, "lower")
 
 

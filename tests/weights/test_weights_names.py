@@ -1,4 +1,4 @@
-"""What weights are asked for by: names and tags, files and folders, and the near ones of unknown names."""
+"""Names of weights: models and tags, files and folders, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from diptych.weights import (
 from diptych.weights.registry import OPENAI_ARCHIVES, find_release
 from tests.weights.tiny_models import TINY, changed
 
-# The small models here have a reduced vocabulary, of which every export warns.
+# The small models here have a reduced vocabulary, about which every export warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning")
 
 
@@ -81,7 +81,7 @@ def test_suggest() -> None:
     assert "ViT-L-14" in suggest("VitL14")
 
 
-# Files and folders
+# --------------------------------------------------------------------------------- files and folders
 
 
 def test_a_file_for_a_named_architecture(tmp_path: Path, checkpoint: Checkpoint, monkeypatch: Any) -> None:
@@ -122,7 +122,7 @@ def test_weights_beside_their_config(tmp_path: Path, checkpoint: Checkpoint) -> 
 
 
 def test_a_named_file_is_the_one_read(tmp_path: Path, checkpoint: Checkpoint) -> None:
-    """A config beside it says the shape; the weights, and the identity, are the named file's own."""
+    """A config beside it gives the architecture; weights and identity come from the named file."""
     stated = save_checkpoint(tmp_path / "a", checkpoint.spec, checkpoint.state)
     to_open_clip(checkpoint, tmp_path / "b")
     other = {name: tensor + 1 for name, tensor in checkpoint.state.items()}

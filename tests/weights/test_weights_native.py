@@ -1,4 +1,4 @@
-"""Our own format: what is saved is read, what was changed is refused by name, nothing is half-written."""
+"""Diptych's own weight format: round trips, tampering detected by name, atomic saves."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_diverged_loss_can_be_saved(tmp_path: Path) -> None:
 def test_killed_between_the_two_renames(
     saved: Path, state: dict[str, torch.Tensor], when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A save stopped at either rename leaves the old model or the new one, whole."""
+    """A save killed at either rename leaves the complete old model or the complete new one."""
     old = load_checkpoint(saved).identity
     changed = {**state, "logit_scale": torch.tensor(4.0)}
     real = Path.replace
@@ -178,7 +178,7 @@ def test_killed_between_the_two_renames(
 
 
 def test_no_space_while_saving(saved: Path, state: dict[str, torch.Tensor]) -> None:
-    """A real limit of the system on the size of files, as a full device would have it."""
+    """A real limit on file sizes, which acts like a full device."""
     before = load_checkpoint(saved).identity
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

@@ -1,7 +1,7 @@
-"""The tables of names beside open_clip's own, recorded: releases, architectures, and what does not load.
+"""Tables of released models compared with open_clip's recorded ones: releases, architectures, exceptions.
 
-`recorded_open_clip.csv` has one row a name and tag of open_clip 3.3's `open_clip.pretrained` and model
-configs, and one for each name without released weights.
+`recorded_open_clip.csv` has one row for each name and tag of open_clip 3.3's `open_clip.pretrained` and
+model configs, and one for each name without released weights.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ RELEASED = [release for release in list_models() if release.layout != "m-clip"]
 CORRECTED = {
     ("ViT-B-16-plus-240", "laion400m_e32"): "timm/vit_base_patch16_plus_clip_240.laion400m_e32",
 }
-# Google's own config gives 384; both are 27 patches a side. ViTamin's tower sees what its name says.
+# Google's own config gives 384; both have 27 patches a side. ViTamin's tower uses the size in its name.
 OTHER_SIDE = {"ViT-SO400M-14-SigLIP2-378": "378", "ViTamin-XL-384": "256"}
 
 
 def _said(release: Release) -> dict[str, str]:
-    """What a release says, in the words of the recorded table."""
+    """A release in the form of the recorded table."""
     config = preset(release.architecture)
     spec = release.spec()
     pre, tok = (spec.preprocess, spec.tokenizer)
@@ -72,7 +72,7 @@ def test_no_two_releases_share_a_repository() -> None:
 @pytest.mark.parametrize("name", sorted({release.architecture for release in list_models()}))
 def test_parameters_are_those_of_the_architecture(name: str) -> None:
     config = preset(name)
-    if isinstance(config.vision, TimmConfig):  # open_clip's own count: building takes timm, and seconds each
+    if isinstance(config.vision, TimmConfig):  # open_clip's count: building needs timm, and seconds
         count = ARCHITECTURES[name][1]
     else:
         count = sum(p.numel() for p in build(config, device="meta").parameters())

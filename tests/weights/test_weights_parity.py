@@ -1,4 +1,4 @@
-"""The recorded models of other projects, through our loaders: the same numbers, and back bit for bit."""
+"""Recorded models of other projects through our loaders: the same numbers, and bit-exact conversion back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diptych.weights import Checkpoint, load_checkpoint, save_checkpoint, to_ope
 
 OPEN_CLIP = ["vit-quickgelu", "vit-gelu", "resnet"]
 TRANSFORMERS = ["hf-clip", "hf-clip-eos2", "hf-siglip"]
-# The recorded models have a reduced vocabulary, of which every export warns.
+# The recorded models have a reduced vocabulary, about which every export warns.
 pytestmark = [
     pytest.mark.shared,
     pytest.mark.filterwarnings("ignore:.* has no tokenizer for this model:UserWarning"),
@@ -32,7 +32,7 @@ def model_of(checkpoint: Checkpoint) -> CLIP:
 
 
 def hub_folder(shared: Any, name: str, folder: Path) -> Path:
-    """A recorded model laid out as open_clip publishes one."""
+    """A recorded model in open_clip's layout."""
     folder.mkdir(exist_ok=True)
     shutil.copy(shared / f"parity/{name}.json", folder / "open_clip_config.json")
     shutil.copy(shared / f"parity/{name}.safetensors", folder / "open_clip_model.safetensors")
@@ -42,7 +42,7 @@ def hub_folder(shared: Any, name: str, folder: Path) -> Path:
 def transformers_folder(shared: Any, name: str, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     shutil.copy(shared / f"parity/{name}/config.json", folder)
-    weights = "hf-clip" if name == "hf-clip-eos2" else name  # stored once
+    weights = "hf-clip" if name == "hf-clip-eos2" else name  # tied weights are stored once
     shutil.copy(shared / f"parity/{weights}/model.safetensors", folder)
     return folder
 
@@ -115,7 +115,7 @@ def test_transformers_and_back_is_bit_exact(shared: Any, name: str, tmp_path: Pa
 
 
 def test_across_formats_is_bit_exact(shared: Any, tmp_path: Path) -> None:
-    """open_clip -> ours -> transformers -> ours: one model all along."""
+    """open_clip -> ours -> transformers -> ours: the same model throughout."""
     first = load_checkpoint(hub_folder(shared, "vit-quickgelu", tmp_path / "a"))
     assert save_checkpoint(tmp_path / "b", first.spec, first.state) == first.identity
     to_transformers(load_checkpoint(tmp_path / "b"), tmp_path / "c")

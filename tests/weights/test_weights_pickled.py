@@ -1,4 +1,4 @@
-"""Torch's own files and the wrappings people find weights in; hostile ones are in test_weights_archive."""
+"""Torch files with the usual wrappers around the weights; malicious ones are in test_weights_archive."""
 
 from __future__ import annotations
 

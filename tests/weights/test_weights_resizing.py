@@ -1,4 +1,4 @@
-"""Position tables of another size: open_clip's numbers, only on request, and said."""
+"""Resizing of position tables: equal to open_clip's, only on request, and reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diptych.weights.fitting import expected_shapes
 from diptych.weights.resizing import resize_checkpoint, resize_positions, resized_architecture
 from tests.weights.tiny_models import TINY
 
-# What open_clip 3.3's resize_pos_embed and resize_text_pos_embed make of `table`.
+# The results of open_clip 3.3's resize_pos_embed and resize_text_pos_embed for `table`.
 RECORDED = json.loads((Path(__file__).parent / "recorded_positions.json").read_text(encoding="utf-8"))
 
 
@@ -115,7 +115,7 @@ def test_positions_of_timms_towers_are_not_resized(name: str) -> None:
 
 @pytest.mark.usefixtures("with_timm")
 def test_a_convolutional_tower_reads_a_larger_picture() -> None:
-    """The smallest ConvNeXt, of one layer a stage and random weights, from 64 to 96 pixels."""
+    """The smallest ConvNeXt, with one layer per stage and random weights, from 64 to 96 pixels."""
     vision = TimmConfig(model_name="convnext_atto", image_size=64, pool="", projection="linear")
     config = dataclasses.replace(TINY, vision=vision)
     spec = ModelSpec(name="toy", architecture=config)

@@ -1,7 +1,7 @@
-"""Tiny models of released families for the tests of this folder: weights, pictures and texts by a rule.
+"""Tiny models of released families for the tests of this folder: deterministic weights, pictures and texts.
 
-`recorded_families.json` holds what open_clip, timm and transformers make of them, as
-`recordings/make_families.py` writes it. Weights follow from their names, so the file holds names and shapes.
+`recorded_families.json` holds the outputs of open_clip, timm and transformers for them, as written by
+`recordings/make_families.py`. Weights are generated from their names, so the file has names and shapes only.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ TEXTS = ["a photo of a cat", "A Dog, running!", "two words"]
 
 @cache
 def recorded() -> dict[str, Any]:
-    """What the libraries of the families gave."""
+    """The outputs of the families' own libraries."""
     content: dict[str, Any] = json.loads((HERE / "recorded_families.json").read_text(encoding="utf-8"))
     return content
 
 
 def drawn(name: str, shape: Sequence[int]) -> NDArray[np.float32]:
-    """A weight that follows from its name, the same on every machine and in every version."""
+    """A weight generated from its name, the same on every machine and in every version."""
     stream = np.random.Generator(np.random.PCG64([ord(letter) for letter in name]))
     numbers = np.asarray(stream.integers(-1000, 1001, size=tuple(shape)) / 1000, np.float32)
-    if name.endswith("running_var") or (name.endswith(".weight") and len(shape) == 1):  # of norms
+    if name.endswith("running_var") or (name.endswith(".weight") and len(shape) == 1):  # weights of norms
         return np.asarray(1 + 0.3 * numbers, np.float32)
     if len(shape) < 2:
         return np.asarray(0.2 * numbers, np.float32)
@@ -47,7 +47,7 @@ def drawn(name: str, shape: Sequence[int]) -> NDArray[np.float32]:
 
 
 def state_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """Weights of these names and shapes."""
+    """Weights with these names and shapes."""
     return {
         name: torch.zeros((), dtype=torch.int64)
         if name.endswith("num_batches_tracked")
@@ -57,7 +57,7 @@ def state_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
 
 
 def pictures() -> list[Image.Image]:
-    """Two pictures that are not square, one lying and one standing."""
+    """Two pictures that are not square, one landscape and one portrait."""
     shown = []
     for number, (width, height) in enumerate(((91, 57), (40, 75))):
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -67,7 +67,7 @@ def pictures() -> list[Image.Image]:
 
 
 def write_folder(folder: Path, case: Mapping[str, Any]) -> Path:
-    """A model in the form in which its family is released."""
+    """Write a model in the format in which its family is released."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in case["files"].items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
@@ -76,13 +76,13 @@ def write_folder(folder: Path, case: Mapping[str, Any]) -> Path:
 
 
 def hash_shapes(shapes: Mapping[str, Sequence[int]]) -> str:
-    """The beginning of a hash over names and shapes."""
+    """The first digits of a hash over names and shapes."""
     lines = [f"{name} {list(shape)}" for name, shape in sorted(shapes.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def tiny_towers() -> dict[str, dict[str, Any]]:
-    """The towers of `recordings/make_families.py`, made of the same functions as the released ones."""
+    """Register the towers of `recordings/make_families.py`, built by the functions of the released ones."""
     return {
         "tiny_siglip": siglip_tower(64, 2, 4, 32, 8, mlp_ratio=3.7362),
         "tiny_siglip_tanh": siglip_tower(64, 2, 4, 32, 8, mlp_ratio=3.7362, activation="gelu_tanh"),

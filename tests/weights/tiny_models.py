@@ -1,4 +1,4 @@
-"""A model of a few thousand weights, and open_clip's config of it, for the tests of this folder."""
+"""A model of a few thousand weights and its open_clip config, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL: dict[str, Any] = {
 
 
 def changed(**keys: Any) -> dict[str, Any]:
-    """The small config with keys changed: `vision_pool_type="avg"` reaches into `vision_cfg`."""
+    """The small config with changed keys: `vision_pool_type="avg"` changes `vision_cfg`."""
     config = json.loads(json.dumps(MODEL))
     for key, value in keys.items():
         tower, _, inner = key.partition("__")

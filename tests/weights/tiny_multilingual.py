@@ -1,7 +1,7 @@
-"""Tiny multilingual models for the tests of this folder: weights by a rule, and two token tables by hand.
+"""Tiny multilingual models for the tests of this folder: deterministic weights, and two small tokenizers.
 
-`recorded_multilingual.json` holds what open_clip and transformers make of the same weights and tables (its
-`made_with` says which versions): for every model the names and shapes of its parameters, tokens, and vectors.
+`recorded_multilingual.json` holds the outputs of open_clip and transformers for the same weights and
+tokenizers (versions in `made_with`): for every model names and shapes of its parameters, tokens, vectors.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _NORMS += ("ln_1", "ln_2", "ln_pre", "ln_post")
 
 @cache
 def recorded() -> dict[str, Any]:
-    """What the reference implementations gave."""
+    """The outputs of the reference implementations."""
     path = Path(__file__).parent / "recorded_multilingual.json"
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
 def drawn(shape: Sequence[int], name: str) -> NDArray[np.float32]:
-    """Numbers that follow from a name, the same on every machine and in every version."""
+    """Numbers generated from a name, the same on every machine and in every version."""
     stream = np.random.Generator(np.random.PCG64([ord(letter) for letter in name]))
     numbers = np.asarray(stream.integers(-1000, 1001, size=tuple(shape)) / 1000, np.float32)
     if name.endswith(tuple(f"{norm}.weight" for norm in _NORMS)):
@@ -39,14 +39,14 @@ def drawn(shape: Sequence[int], name: str) -> NDArray[np.float32]:
 
 
 def state_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """Weights of these names and shapes."""
+    """Weights with these names and shapes."""
     return {
         name: torch.from_numpy(drawn(shape, name)).reshape(tuple(shape)) for name, shape in shapes.items()
     }
 
 
 def pixels() -> Tensor:
-    """Two pictures of 32 pixels a side, normalised already."""
+    """Two normalised pictures of 32 pixels a side."""
     return torch.from_numpy(drawn((2, 3, 32, 32), "pixels"))
 
 

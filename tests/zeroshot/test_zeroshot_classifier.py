@@ -1,4 +1,4 @@
-"""The classifier on the toy encoder: learning, answers, none of these, files."""
+"""The zero-shot classifier with the toy encoder: fitting, predictions, hierarchies, saved files."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_add_and_remove_equal_a_fresh_fit(names: list[str], data: st.DataObject)
     np.testing.assert_allclose(grown.weights_, whole.weights_, atol=1e-6)
     np.testing.assert_allclose(shrunk.scores(rows), small.scores(rows), atol=1e-3)
     assert shrunk.classes_.tolist() == names[:cut]
-    if cut > 1:  # from the front too: what stays must keep its own rows
+    if cut > 1:  # removed from the front too: the others must keep their own rows
         part_of = fitted(forms, **options).remove(names[0])
         np.testing.assert_allclose(part_of.cosines(rows), whole.cosines(rows)[:, 1:], atol=1e-6)
 
@@ -138,7 +138,7 @@ def test_a_hierarchy_sums_over_its_leaves() -> None:
 
 def test_a_sigmoid_model_gives_sigmoids() -> None:
     encoder = ToyEncoder(logit_scale=10.0, logit_bias=-5.0)
-    classifier = ZeroShotClassifier(encoder).fit(["red"])  # one label is a question by itself: no warning
+    classifier = ZeroShotClassifier(encoder).fit(["red"])  # a single label is a valid question: no warning
     cosine = classifier.cosines(picture((200, 30, 60)))
     expected = 1 / (1 + np.exp(-(10.0 * cosine - 5.0)))
     np.testing.assert_allclose(classifier.predict_proba(picture((200, 30, 60))), expected, rtol=1e-5)
@@ -155,7 +155,7 @@ def test_labels_by_themselves(against) -> None:
     rows = ToyEncoder().encode_images([picture("red"), picture("green")])
     expected = 1 / (1 + np.exp(-20 * (classifier.cosines(rows) - rows @ opponent.T)))
     np.testing.assert_allclose(proba, expected, atol=1e-5)
-    if against != "negation":  # the toy does not understand "without" either
+    if against != "negation":  # the toy does not understand "without"
         assert classifier.predict([picture("red"), picture("green")]).tolist() == [("red",), ()]
     assert classifier.encoder.calls[0] > ("texts", 3)
 
@@ -278,7 +278,7 @@ def test_misuse_is_told_apart() -> None:
         fitted(multi_label=True).calibrate(picture("red"))
 
 
-# ---- files ----
+# ---- saved files ----
 
 
 @pytest.mark.parametrize("settings", [{}, {"synonyms": "max"}, {"multi_label": True, "against": "negation"}])
@@ -310,7 +310,7 @@ def test_another_model_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def damaged(data: bytes, change) -> bytes:
-    """The file with its JSON header changed."""
+    """The file with a changed JSON header."""
     length = int.from_bytes(data[:8], "little")
     outer = json.loads(data[8 : 8 + length])
     inner = json.loads(outer["__metadata__"]["diptych.classifier"])

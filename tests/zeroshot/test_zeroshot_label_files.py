@@ -1,4 +1,4 @@
-"""Files of labels as people and other tools write them: read as what their names say, or refused."""
+"""Label files as people and other tools write them: parsed by their suffix, or refused."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def read(tmp_path: Path, name: str, content: str | bytes, **options: bool) -> An
         ("labels.csv", "id,label,name\n7,0,rose\n8,1,tulip\n", ["rose", "tulip"]),
         ("labels.csv", "label,name\nn01440764,tench\nn01443537,goldfish\n", ["tench", "goldfish"]),
         ("labels.csv", "name,label\n0,rose\n1,\n2,tulip\n", ["rose", "tulip"]),
-        ("labels.csv", "label,name\n7,0\n8,1\n", ["7", "8"]),  # digits, as of MNIST
+        ("labels.csv", "label,name\n7,0\n8,1\n", ["7", "8"]),  # digits, as for MNIST
         ("data.yaml", "path: ../x\nnames: {tulip: 1, rose: 0, lily: 10}\n", ["rose", "tulip", "lily"]),
         ("data.yaml", "labels: train/labels\nnames: [rose, tulip]\n", ["rose", "tulip"]),
         ("labels.txt", "id, please\nrose\n", ["id, please", "rose"]),
-        ("data.yml", "names: ['no', yes, 1]\n", ["no", "yes", "1"]),  # labels, no booleans
+        ("data.yml", "names: ['no', yes, 1]\n", ["no", "yes", "1"]),  # labels, not booleans
         ("i.json", '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}', ["tench", "goldfish"]),
         ("i.json", '{"10": ["n1", "x"]}', {"10": ["n1", "x"]}),
         ("ids.json", '{"1": "tulip", "0": "rose", "10": "lily"}', ["rose", "tulip", "lily"]),

@@ -1,4 +1,4 @@
-"""Class names and prompts in other languages: the shipped ones are whole, files are checked."""
+"""Class names and prompts in other languages: shipped files are complete, others are validated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""None of these: how a cut-off is found, what it may be, what becomes of it."""
+"""The "none of these" answer: calibration of the cut-off, valid values, changes of the classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts and class names as data."""
+"""Prompt templates and class names: contents, expansion, errors."""
 
 from __future__ import annotations
 
@@ -87,4 +87,4 @@ def test_a_set_of_templates_names_no_classes() -> None:
     ) as caught:
         class_names("plain")
     assert "did you mean" not in str(caught.value)
-    assert "imagenet80" not in str(caught.value)  # a name of templates alone, too
+    assert "imagenet80" not in str(caught.value)  # a name that has templates only

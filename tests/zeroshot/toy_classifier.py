@@ -1,4 +1,4 @@
-"""A classifier of colours on the toy encoder, for the tests of this folder."""
+"""A classifier of colours with the toy encoder, for the tests of this folder."""
 
 from __future__ import annotations
 

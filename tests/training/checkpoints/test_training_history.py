@@ -1,4 +1,4 @@
-"""Numbered checkpoints: which are kept, what reads them, what a kill leaves, and runs that begin at one."""
+"""Checkpoints: numbered ones, resume from any of them, and recovery after a kill."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def history(out: Path) -> list[int]:
-    """Epochs of the numbered checkpoints, all of which must be whole; nothing else may lie around."""
+    """Epochs of the numbered checkpoints; all must be complete, and no other files may be left."""
     found = run_folder.numbered(out)
     for epoch, path in found.items():
         assert checkpoint.read(path)[0].epoch == epoch
@@ -64,7 +64,7 @@ def test_a_numbered_checkpoint_is_the_run_as_it_was(pairs: Path, tmp_path: Path)
     assert same(tmp_path / "run", tmp_path / "plain")
     assert same(tmp_path / "run/epoch-2", tmp_path / "short")
     assert logged(tmp_path / "run/epoch-2") == logged(tmp_path / "short")
-    assert checkpoint.read(tmp_path / "run/epoch-2")[0].metrics == {}  # nothing was measured there
+    assert checkpoint.read(tmp_path / "run/epoch-2")[0].metrics == {}  # nothing was evaluated there
 
 
 def test_a_run_of_another_objective_is_read_by_its_number(pairs: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ class Killed(BaseException):
 def test_a_kill_leaves_a_whole_history(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
 ) -> None:
-    """Killed at the first name given, at the second, and at the first name taken away (keep 1)."""
+    """Killed at the first rename, at the second, and at the first removal (with `keep_checkpoints=1`)."""
     config = config_of(pairs, tmp_path / "run", save_frequency=1, keep_checkpoints=1, epochs=2)
     rename, calls = Path.rename, []
 
@@ -119,12 +119,12 @@ def test_a_cooldown_begins_at_a_numbered_checkpoint_in_another_folder(pairs: Pat
     config = config_of(pairs, tmp_path / "cooled", **COOLED)
     source = tmp_path / "long/epoch-1"
     train(Run(dataclasses.replace(config, max_minutes=1e-9)), resume_from=source)
-    # The command of a job that is begun again: by now it has a checkpoint of its own.
+    # The command of a job that is started again: by now it has its own checkpoint.
     train(Run(config), resume=True, resume_from=source)
     assert logged(tmp_path / "cooled") == logged(tmp_path / "whole")
     assert same(tmp_path / "cooled", tmp_path / "whole")
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "long").rglob("*")) == before
-    # Of a run that is at its end there is a model at once.
+    # A finished run gives a model at once.
     train(Run(config_of(pairs, tmp_path / "again", **COOLED)), resume_from=tmp_path / "cooled")
     assert same(tmp_path / "again", tmp_path / "cooled")
 
@@ -149,7 +149,7 @@ def test_where_a_run_cannot_begin_is_said(pairs: Path, tmp_path: Path) -> None:
 
 
 def branching(folder: str, pairs: str, out: str, source: str, changes: str) -> None:
-    """Begin at a numbered checkpoint, as one of several processes."""
+    """Start at a numbered checkpoint, as one of several processes."""
     warnings.filterwarnings("ignore", "the run is resumed under other conditions")
     config = config_of(Path(pairs), Path(out), model=TINY_VIT, **json.loads(changes))
     train(Run(config), resume_from=source)

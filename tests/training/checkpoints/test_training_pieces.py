@@ -1,4 +1,4 @@
-"""Checkpoints in pieces: one of ours is read, one that names code is refused and runs nothing."""
+"""Sharded checkpoints: valid ones are read; pickles that name code are refused and never executed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TENSORS = {
 
 
 class Bomb:
-    """Pickled, a call of os.mkdir: what a hostile file would run."""
+    """An object whose pickle calls os.mkdir, like a malicious file."""
 
     def __init__(self, target: Path) -> None:
         self.target = str(target)
@@ -34,7 +34,7 @@ class Bomb:
 def write(folder: Path, tensors: dict[str, Any]) -> State:
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    with warnings.catch_warnings():  # torch says that one process is one process
+    with warnings.catch_warnings():  # torch warns that there is only one process
         warnings.simplefilter("ignore", UserWarning)
         save(tensors, checkpoint_id=folder / "pieces-1")
     return State(pieces="pieces-1")
@@ -79,7 +79,7 @@ def test_plain_values_that_name_code_are_refused_and_not_run(tmp_path: Path) -> 
 
 
 def test_a_pickle_before_a_value_that_is_a_zip_is_refused_and_not_run(tmp_path: Path) -> None:
-    """Python's zipfile reads the zip behind it, torch.load the pickle."""
+    """Python's zipfile reads the appended zip, torch.load the pickle before it."""
     state = write(tmp_path, TENSORS)
     metadata = tmp_path / "pieces-1" / ".metadata"
     content = pickle.loads(metadata.read_bytes())

@@ -1,4 +1,4 @@
-"""Tiny generated pairs for the tests of this folder: pictures, tars, tables, folders."""
+"""Tiny generated image-text pairs for the tests of this folder: pictures, tars, tables, folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diptych.training.data.decoders import DecoderPool
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 32), kind: str = "PNG") -> bytes:
-    """A smooth random picture, (width, height), encoded."""
+    """An encoded smooth random picture of (width, height)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(out, kind)
@@ -47,11 +47,11 @@ def class_members(classes: Iterable[str], each: int = 4) -> list[tuple[str, byte
 
 
 def decode_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let streams decode in a thread: each worker process takes seconds to start."""
+    """Decode streams in a thread: starting a worker process takes seconds."""
     monkeypatch.setattr(DecoderPool, "_start", lambda self: ThreadPoolExecutor(self.workers))
 
 
 def toy_tokenizer(texts: list[str]) -> np.ndarray:
-    """(N, 8) ids from the letters."""
+    """Token ids of shape (N, 8) from the letters."""
     rows = [[ord(sign) for sign in text[:8].ljust(8)] for text in texts]
     return np.array(rows, np.int64)

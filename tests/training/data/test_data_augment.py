@@ -1,3 +1,5 @@
+"""Augmentation of images and captions: crops, flips, colours, erasing, rotation, word dropout."""
+
 import numpy as np
 import pytest
 import torch
@@ -107,7 +109,7 @@ def test_brightness_contrast_saturation_by_hand():
         factor = 0.7 + 0.6 * uniforms(NUMBERS[:64], COLUMNS)[:, 3 + place]
         factor = torch.from_numpy(factor).float()[:, None, None, None]
         expected = (base + factor * (plain - base)).clamp(0, 1)
-        assert torch.allclose(out, expected, atol=2e-3), place  # YIQ is rounded to four digits
+        assert torch.allclose(out, expected, atol=2e-3), place  # the YIQ matrix is rounded to four digits
 
 
 def test_hue_keeps_greys_and_lightness():
@@ -200,7 +202,7 @@ def test_words_left_out_hang_on_the_visit_alone():
     together = crop_pairs(found, NUMBERS[:8], config, 16)[1]
     alone = [crop_pairs(found[n : n + 1], NUMBERS[n : n + 1], config, 16)[1][0] for n in range(8)]
     assert together == alone
-    whole = crop_pairs(found, NUMBERS[:8], AugmentConfig(), 16)[1]  # the draws of the others stay the same
+    whole = crop_pairs(found, NUMBERS[:8], AugmentConfig(), 16)[1]  # the other random draws are unchanged
     assert all(set(some.split()) < set(full.split()) for some, full in zip(together, whole, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""One rule for the key of a pair: a folder, an index, a stream and an evaluation make the same pairs."""
+"""Keys of pairs: folders, indexed tars, streams and evaluation form the same pairs from the same names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCREENSHOTS = [f"Screenshot 2024-01-05 at 10.33.{n:02}" for n in range(16)]
 
 
 def members(names: list[str]) -> list[tuple[str, bytes]]:
-    """A file for each name: pictures, captions that say their own name, classes."""
+    """A file for each name: pictures, captions that contain their own name, classes."""
     return [
         (name, PICTURE if name.lower().endswith(("png", "jpg")) else b'{"caption": "%s"}' % name.encode())
         if not name.lower().endswith(("txt", "cls"))
@@ -87,7 +87,7 @@ def test_classes_with_dots_in_their_names(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("names", "pairs", "dropped"),
     [
-        # A map beside the picture does not take its place, nor its captions; other outputs are none.
+        # A map beside the picture does not replace it or its captions; other outputs are not pictures.
         ("1.jpg 1.json 1.seg.png 1.txt 2.jpg 2.txt", {"1": "1.txt", "2": "2.txt"}, {SECOND: 1}),
         ("1.depth.png 1.jpg 1.output.txt 1.txt", {"1": "1.txt"}, {SECOND: 1}),
         ("1.left.jpg 1.right.jpg 1.txt", {"1.left": "1.txt", "1.right": "1.txt"}, {}),
@@ -106,7 +106,7 @@ def test_index_and_stream_agree(
     source = TarPairs(shard).open()
     assert {key.rpartition("/")[2]: caption for key, caption in pairs_of(source)} == pairs
     assert dict(source.dropped) == dropped
-    assert set(source.examples) == set(dropped)  # each reason names one
+    assert set(source.examples) == set(dropped)  # each reason names one record
     walk = ShardReader(str(shard))
     assert {record.key: record.captions[0] for record in walk} == {
         f"s/{key}": text for key, text in pairs.items()
@@ -130,7 +130,7 @@ NAME = st.from_regex(r"[ab]{1}(\.[01]){0,2}\.(jpg|png|txt|TXT|json|npy)", fullma
 def test_a_stream_goes_on_from_any_record_and_is_dealt_to_lanes(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], start: int, lanes: int
 ) -> None:
-    """What is read of a shard from a record on, and by all lanes together, is what is read of it at once."""
+    """Reading from any record on, or by all lanes together, gives the records of a single pass."""
     shard = write_tar(tmp_path_factory.mktemp("s") / "s.tar", members(names))
     whole = list(ShardReader(str(shard)))
     assert [record.index for record in whole] == sorted(record.index for record in whole)
@@ -150,7 +150,7 @@ def test_a_stream_goes_on_from_any_record_and_is_dealt_to_lanes(
 
 
 def test_few_records_wait_for_each_other(tmp_path: Path) -> None:
-    """Memory does not grow with a shard whose names all begin alike."""
+    """Memory use does not grow with a shard whose names share a prefix."""
     names = [f"a.{n:03}.jpg" for n in range(100)]
     shard = write_tar(tmp_path / "s.tar", members([*names, "a.099.txt"]))
     read: list[int] = []
@@ -180,7 +180,7 @@ def test_a_record_that_is_left_out_is_named(tmp_path: Path) -> None:
 
 
 def test_members_hold_what_they_say() -> None:
-    """The toy of this file writes captions that name their file."""
+    """Check of the helpers of this file: every caption contains its file name."""
     assert members(["a.txt", "b.json"]) == [("a.txt", b"a.txt"), ("b.json", b'{"caption": "b.json"}')]
     assert io.BytesIO(PICTURE).read(4) == b"\x89PNG"
 

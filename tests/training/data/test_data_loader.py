@@ -1,3 +1,5 @@
+"""The data loader: batches, groups, workers, cache, resuming, bad records."""
+
 import io
 import json
 import threading
@@ -97,7 +99,7 @@ def test_the_seed_and_the_epoch_change_everything(mixture):
 
 
 def corrupt(members, every=10):
-    """One record in ten more, of every kind of bad."""
+    """Records of which one in ten is bad, in every possible way."""
     bad = [
         ("jpg", b""),
         ("jpg", b"words, not a picture"),

@@ -1,4 +1,4 @@
-"""Shard manifests: counts are those of reading, kept while a file is as it was, made again when it is not."""
+"""Shard manifests: exact counts, cached while a file is unchanged, and computed again when it changes."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_counts_are_what_reading_gives(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, str]], packed: bool, cut: int
 ) -> None:
     data = tar_of(members)
-    if cut < len(data) and not packed:  # else the whole archive
+    if cut < len(data) and not packed:  # otherwise the whole archive would be read
         data = data[:cut]
     path = tmp_path_factory.mktemp("shard") / "0.tar"
     path.write_bytes(gzip.compress(data, 1) if packed else data)

@@ -1,4 +1,4 @@
-"""Near misses from a file: chosen by the visit alone, never the caption itself, broken lines named."""
+"""Hard negatives from a file: selected by the visit only, never the caption itself; invalid lines named."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_lines_of_one_caption_add_up_and_all_get_their_turn(tmp_path: Path) -> N
         "a man lights a dog",
     }
     assert all(len(set(pair)) == 2 for pair in chosen)
-    assert known.of(["a man bites a dog"], NUMBERS[7:8])[0] == chosen[7]  # the visit decides, not its place
+    assert known.of(["a man bites a dog"], NUMBERS[7:8])[0] == chosen[7]  # the visit decides, not its index
     assert known.of(["b", "c"], NUMBERS[:2]) == [["b", "b"], ["c", "c"]]
 
 

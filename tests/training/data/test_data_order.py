@@ -1,3 +1,5 @@
+"""Sample order: a pure function of seed, epoch and key; shuffling, repeats, uniform random numbers."""
+
 import numpy as np
 import pytest
 
@@ -15,12 +17,12 @@ def test_an_epoch_visits_every_record_in_a_new_order():
     assert np.array_equal(first.number, again.number)
     assert not np.array_equal(first.index, second.index)
     assert not np.array_equal(first.index, Order([hash_keys(KEYS)], [1.0], 6).epoch(0).index)
-    # A shuffle leaves no trace of the first order.
+    # A shuffled order is uncorrelated with the original one.
     assert abs(np.corrcoef(np.arange(300), first.index)[0, 1]) < 0.2
 
 
 def test_hashes_are_the_same_on_every_machine():
-    # Recorded: a change here changes what every resumed run sees.
+    # Recorded values: a change here changes the data order of every resumed run.
     assert hash_keys(["a", "\udcff"]).tolist() == [3405396810240292928, 10502126616487800487]
     assert Order([hash_keys("abcdef")], [1.0], 0).epoch(2).index.tolist() == [2, 1, 5, 0, 3, 4]
 
@@ -41,7 +43,7 @@ def test_repeats_hold_over_epochs_for_each_record(repeat):
     counts = np.stack([order.counts(1, epoch) for epoch in range(20)])
     assert set(np.unique(counts)) <= {int(np.floor(repeat)), int(np.ceil(repeat))}
     assert np.abs(counts.sum(0) - 20 * repeat).max() < 1.001
-    # Not all of them in the same epochs.
+    # Not all records repeat in the same epochs.
     assert abs(counts[0].mean() - repeat) < 0.12
     visits = order.epoch(4)
     assert np.array_equal(np.bincount(visits.index[visits.part == 1], minlength=300), counts[4])

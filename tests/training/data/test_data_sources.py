@@ -1,3 +1,5 @@
+"""Sources of training pairs: shards, tables, labelled tars, folders, and damaged ones."""
+
 import gzip
 import io
 import json
@@ -134,7 +136,7 @@ def test_rows_of_a_table_do_not_lead_out_of_the_root_that_is_given(tmp_path):
     given = TablePairs(tmp_path / "root" / "t.csv", root=tmp_path / "root").open()
     assert [given.captions(n) for n in range(len(given))] == [("a", "d")]
     assert given.dropped == {"outside of root": 2}
-    own = TablePairs(tmp_path / "root" / "t.csv").open()  # the table's own folder: as open_clip reads it
+    own = TablePairs(tmp_path / "root" / "t.csv").open()  # the folder of the table, as in open_clip
     assert len(own) == 3
     assert own.read(1).image == picture(1)
 
@@ -261,7 +263,7 @@ def test_any_table_is_read_or_refused(tmp_path_factory, rows, sign):
     assert {"".join(text.split()) for text in read} <= {"".join(text.split()) for text in clean}
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of what is no UTF-8
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_json_gives_captions_or_none(data):
     captions = captions_of_fields(parse_json(data))

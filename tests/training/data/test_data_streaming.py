@@ -1,4 +1,4 @@
-"""Streams: every record once, in an order that workers, kills and lanes cannot change; faults are told of."""
+"""Streamed shards: each record once, in an order independent of workers, kills and lanes; faults reported."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def keys(batches) -> list[str]:  # type: ignore[no-untyped-def]
 
 
 def saved(positions: dict[int, object]) -> dict[int, object]:
-    """As a checkpoint in JSON would give them back."""
+    """The positions after a round trip through a checkpoint's JSON."""
     return {int(lane): position for lane, position in json.loads(json.dumps(positions)).items()}
 
 
@@ -87,7 +87,7 @@ def test_every_record_comes_once_and_mixed(make) -> None:  # type: ignore[no-unt
     first, second = keys(loader.batches(0)), keys(loader.batches(1))
     assert len(first) == len(set(first)) == 60
     assert first != second
-    assert len({key[:2] for key in first[:10]}) >= 3  # of several shards
+    assert len({key[:2] for key in first[:10]}) >= 3  # from several shards
     assert first[:16] != sorted(first[:16])
     assert loader.steps(0) == 6
 
@@ -108,7 +108,7 @@ def test_lanes_deal_out_what_one_process_reads(make) -> None:  # type: ignore[no
     together = [a.keys + b.keys for a, b in zip(*parts, strict=True)]
     assert [b.keys for b in make(rank_shard=RankShard(0, 1, 2)).batches(0)] == together
     assert len(set(chain.from_iterable(together))) == 56
-    # Two lanes on four processes, from the middle: the same batches.
+    # Two lanes on four processes, starting in the middle: the same batches.
     positions = {**parts[0][2].positions, **parts[1][2].positions}
     four = [list(make(rank_shard=RankShard(rank, 4, 2)).batches(0, saved(positions))) for rank in range(4)]
     assert [[key for b in step for key in b.keys] for step in zip(*four, strict=True)] == together[3:]
@@ -123,7 +123,7 @@ def lane_of(
     broken: dict[int, int],
     by_shard: bool,
 ) -> tuple[StreamLane, Counter[str]]:
-    """A lane over shards that are lists, some of which break off."""
+    """A lane over shards that are lists; some of them end with an error."""
     visits = Order([hash_keys(map(str, range(len(sizes))))], [repeats], 7).epoch(0)
     told: Counter[str] = Counter()
 
@@ -146,7 +146,7 @@ def lane_of(
 def planned(
     visits: Visits, sizes: list[int], lanes: int, by_shard: bool, broken: dict[int, int]
 ) -> list[int]:
-    """The pairs of an epoch's lanes by the counts of its shards."""
+    """The pairs of an epoch's lanes according to the counts of its shards."""
     lengths = StreamLengths([ShardGroup([], False, 1, 0.0)], 1)
     ends = [min(size, broken.get(shard, size)) for shard, size in enumerate(sizes)]
     lengths._counts = [[ShardCounts(0, "", end, end, end, "") for end in ends]]
@@ -174,7 +174,7 @@ def test_lanes_hold_every_record_and_any_block_can_be_read_again(
         for number, one in enumerate(blocks):
             spot, taken = LanePosition.from_json(json.loads(json.dumps(one.position.to_json(2))))
             assert taken == 2
-            # Shards that broke off before are whole now: the block is the same all the same.
+            # Shards that ended with an error before are complete now: the block is still the same.
             again, _ = lane_of(sizes, repeats, lane, lanes, block, {}, by_shard)
             first = next(again.blocks(spot))
             assert [r.key for r in first.records] == [r.key for r in one.records]
@@ -332,7 +332,7 @@ def test_shards_of_one_name_in_different_folders_are_different(tmp_path: Path, m
     found = keys(make(pattern, batch_size=60).batches(0))
     assert sorted({key.rpartition("/")[0] for key in found}) == ["1", "a/0", "b/0"]
     assert len(set(found)) == 60
-    # Two with one number would stand at one place of every epoch, with the same crops.
+    # With equal numbers both shards would have the same position and crops in every epoch.
     assert len(set(make(pattern).order.epoch(0).number.tolist())) == 3
     indexed = TarPairs(pattern).open()
     assert sorted(indexed.key(index) for index in range(60)) == sorted(found)
@@ -340,7 +340,7 @@ def test_shards_of_one_name_in_different_folders_are_different(tmp_path: Path, m
 
 
 def test_names_that_are_different_keep_the_order_of_earlier_runs() -> None:
-    """What a checkpoint goes on from: keys of shards with names of their own are their names alone."""
+    """Needed to resume old checkpoints: the key of a shard with a unique name is that name."""
     paths = ["/data/x/0.tar", "/data/y/1.tar", "2.tar.gz", "s3://bucket/3.tar", "pipe:cat /data/4.tar"]
     assert distinct_names(paths) == ["0.tar", "1.tar", "2.tar.gz", "3.tar", "4.tar"]
     assert distinct_names(["/p/x/0.tar", "/q/x/0.tar"]) == distinct_names(["/z/p/x/0.tar", "/z/q/x/0.tar"])

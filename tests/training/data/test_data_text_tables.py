@@ -1,4 +1,4 @@
-"""Tables of pairs as other programs write them: encodings, separators, packed, JSON lines; or refused."""
+"""Tables of pairs by other programs: encodings, separators, compression, JSON lines, refused files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_tables_in_the_encoding_they_have(desk: Path, form: str) -> None:
     assert [source.captions(n) for n in range(8)] == [(CAPTION.format(n),) for n in range(8)]
     assert len({source.read(n).image for n in range(8)}) == 8
     assert columns_of(path) == ["filepath", "title"]
-    for rows in (3, 8, 100):  # each chunk is read from its own place in the file
+    for rows in (3, 8, 100):  # each chunk is read from its own offset in the file
         pieces = [list(read_chunk(path, ["title", "filepath"], chunk)) for chunk in chunks(path, rows)]
         assert [cell for piece in pieces for cell in piece] == [
             (CAPTION.format(n), f"i/{n}.png") for n in range(8)
@@ -83,7 +83,7 @@ def test_packed_tables_and_json_lines(desk: Path) -> None:
         "metadata.jsonl",
         "captions.csv",
         ".",
-    ):  # a folder of the hub has metadata.jsonl
+    ):  # a folder of the hub contains metadata.jsonl
         source = describe(desk / name).open()
         assert [source.captions(n) for n in range(8)] == [(CAPTION.format(n),) for n in range(8)], name
 
@@ -196,7 +196,7 @@ def test_files_too_long_for_a_picture_or_a_caption(desk: Path, monkeypatch: pyte
         (desk / "i" / f"{n}.txt").write_text("a dog")
     for name in ("3.png", "4.txt"):
         with (desk / "i" / name).open("r+b") as file:
-            file.truncate(2**31)  # takes no room on the disk
+            file.truncate(2**31)  # sparse: it takes no space on the disk
     source = Folder(desk / "i").open()
     assert [source.key(n) for n in range(3)] == ["3.png", "4.png", "5.png"]
     with pytest.raises(DataError, match=r"3\.png cannot be read.*over the limit"):

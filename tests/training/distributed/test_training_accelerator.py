@@ -1,4 +1,4 @@
-"""Placement, copies and meeting on GPUs, on a machine without one: a fake stands where torch.cuda would."""
+"""GPU placement, transfers and process groups, tested without a GPU by a fake torch.cuda."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.waiting import HANG
 
 
 class FakeCuda:
-    """A machine with some GPUs, of which every call is noted."""
+    """A fake machine with some GPUs; records every call."""
 
     def __init__(self, count: int = 4) -> None:
         self.count, self.calls = count, []
@@ -97,7 +97,7 @@ def test_the_gpu_is_current_before_the_processes_meet(monkeypatch: pytest.Monkey
     store = torch.distributed.HashStore()
     monkeypatch.setattr(joining, "_runs", itertools.count())
     for run in (0, 1):
-        store.add(f"diptych/{run}/placed", 1)  # the other process is there already
+        store.add(f"diptych/{run}/placed", 1)  # the other process has arrived already
 
     def meet(backend: str, **options: object) -> None:
         cuda.calls.append((backend, str(options["device_id"])))
@@ -110,7 +110,7 @@ def test_the_gpu_is_current_before_the_processes_meet(monkeypatch: pytest.Monkey
     join(pick_accelerator("cuda", ranks(3, 4), cuda), "gathered")
     meeting = [("set_device", "cuda:3"), ("cpu:gloo,cuda:nccl", "cuda:3")]
     assert cuda.calls == meeting
-    # torchrun's store still holds what the first run wrote: its GPU is not another process's.
+    # torchrun's store still has the entries of the first run: its GPU is not that of another process.
     join(pick_accelerator("cuda", ranks(3, 4), cuda), "gathered")
     assert cuda.calls == meeting * 2
 
@@ -151,7 +151,7 @@ def test_processes_on_gpus_of_their_own_and_on_processors_meet() -> None:
 def test_memory_and_waiting_are_those_of_the_gpu() -> None:
     cuda = FakeCuda(2)
     gpu = CudaAccelerator(torch.device("cuda", 1), cuda)
-    assert gpu.free_bytes() == 0.8 * 70 * 2**30  # what is free, and what the allocator holds idle
+    assert gpu.free_bytes() == 0.8 * 70 * 2**30  # free memory and memory that the allocator holds unused
     assert gpu.peak_bytes() == 5 * 2**30
     gpu.synchronize()
     assert cuda.calls == [("synchronize", "cuda:1")]
@@ -165,12 +165,12 @@ def test_tf32_is_for_runs_in_less_than_float32_and_ends_with_them() -> None:
     with gpu.fast_products(torch.bfloat16):
         assert now() == ("high", True)
     with gpu.fast_products(torch.float32):
-        assert now() == ("highest", False)  # convolutions would have it without a word
+        assert now() == ("highest", False)  # convolutions would use it without a warning
     assert now() == before
 
 
 class FakeGpu(CudaAccelerator):
-    """Behaves as a GPU does towards the loop, and computes on the processor; every call is noted."""
+    """A fake GPU towards the training loop that computes on the CPU; records every call."""
 
     def __init__(self) -> None:
         self.fake = FakeCuda(1)
@@ -202,17 +202,17 @@ def test_a_step_on_a_gpu_sends_pictures_once_and_waits_for_nothing(
     monkeypatch.undo()
     train(Run(config_of(pairs, tmp_path / "cpu", **options)))
     assert same(tmp_path / "gpu", tmp_path / "cpu")
-    assert gpu.fake.calls[0] == ("set_device", "cpu")  # placed, though alone
-    assert gpu.calls.count("send torch.uint8") == 4  # steps: crops go once each, whatever the chunks
+    assert gpu.fake.calls[0] == ("set_device", "cpu")  # moved to the GPU, even in a single process
+    assert gpu.calls.count("send torch.uint8") == 4  # the crops once per step, whatever the chunks
     pins = [call for call in gpu.calls if call.startswith("pin")]
-    assert pins == ["pin diptych-pin"] * 8  # crops and groups, in a thread of their own
+    assert pins == ["pin diptych-pin"] * 8  # crops and groups, in a separate thread
     reads = [call for call in gpu.calls if "read" in call]
-    # What a step was like is read once the next one is launched.
+    # The report of a step is read after the next step has been launched.
     assert reads == ["launch read", *["launch read", "read"] * 3, "read"]
 
 
 class Forward(torch.nn.Module):
-    """Gives back its arguments."""
+    """Return its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ def test_tokens_stay_on_the_host_where_fsdp_sends_its_arguments_to_the_gpu() -> 
 
     module.register_forward_pre_hook(as_fsdp, prepend=True, with_kwargs=True)
     tokens = torch.tensor([[5, 1, 7]])
-    assert module(torch.ones(1), tokens)[1].device == gpu  # as it was
+    assert module(torch.ones(1), tokens)[1].device == gpu  # without the hook
     keep_tokens_on_host(module)
     images, kept = module(torch.ones(1), tokens)
     assert (images.device, kept.device) == (gpu, torch.device("cpu"))
@@ -260,13 +260,13 @@ def test_ddp_is_not_told_to_send_its_arguments_to_the_gpu(monkeypatch: pytest.Mo
 def test_a_failure_is_seen_while_this_process_waits_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     here = a_world(monkeypatch, store)
-    here.watchdog.stop()  # its thread; the test looks in its place
+    here.watchdog.stop()  # stops its thread; the test polls instead
     waiting = threading.Thread(target=store.get, args=("communicator",), daemon=True)
     waiting.start()
     other = store.clone()
     other.set("diptych/failure", '[1, "KeyError: 1"]')
     failure = here.watchdog.poll()
-    assert waiting.is_alive()  # or the look had to wait for the end of it
+    assert waiting.is_alive()  # otherwise the poll would have waited for it
     assert failure is not None
     assert failure.text == "KeyError: 1"
     other.set("communicator", "")
@@ -279,12 +279,12 @@ def test_a_world_on_gpus_decides_over_gloo(monkeypatch: pytest.MonkeyPatch) -> N
     here.watchdog.stop()
     monkeypatch.setattr(world.dist, "all_reduce", lambda tensor, op: sent.append(tensor))
     assert here.any_rank(True, False) == (True, False)
-    assert [tensor.device.type for tensor in sent] == ["cpu"]  # NCCL would wait for every kernel before it
+    assert [tensor.device.type for tensor in sent] == ["cpu"]  # NCCL would wait for all earlier kernels
     assert here.accelerator.backend == "cpu:gloo,cuda:nccl"
 
 
 class Two(World):
-    """Two processes, of which this one is the first; notes what the towers are when they are wrapped."""
+    """The first of two processes; records the types of the batch norms when they are wrapped."""
 
     size = 2
 
@@ -309,7 +309,7 @@ def test_batch_norms_are_synchronised_before_the_wrapper_and_keep_their_names() 
         assert name == other
         assert torch.equal(tensor, expected)
         assert tensor.requires_grad == expected.requires_grad
-    # What is averaged over the processes and what is kept still are the batch norms there are now.
+    # Averaged statistics and frozen modules refer to the converted batch norms.
     assert [id(b) for b in trainable.statistics] == [id(b) for b in running_statistics(trainable.model)]
     still = {id(module) for module in trainable.frozen}
     assert sum(id(norm) in still for norm in batch_norms(trainable.model)) == count - 4
@@ -322,7 +322,7 @@ def test_batch_norms_are_synchronised_only_among_several_processes_and_on_gpus()
     assert not any(isinstance(norm, torch.nn.SyncBatchNorm) for norm in batch_norms(alone.model))
     with pytest.raises(TrainingError, match=r"use_bn_sync needs GPUs: .* on cpu\. Without it"):
         TrainableModel(config, Accelerator(torch.device("cpu")), Two())
-    without = dataclasses.replace(config, model=TINY_VIT)  # has none to synchronise
+    without = dataclasses.replace(config, model=TINY_VIT)  # it has no batch norms
     TrainableModel(without, Accelerator(torch.device("cpu")), Two())
 
 

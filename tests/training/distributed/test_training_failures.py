@@ -1,4 +1,4 @@
-"""An error or a decision of one process alone: all end with that error, or all decide alike; nobody waits."""
+"""Failures and decisions of a single process: all processes end with its error or decide alike."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from tests.training import processes
 from tests.training.make_runs import TINY_VIT, config_of, write_pairs
 from tests.waiting import HANG
 
-# ------------------------------------------------------------------------- what two processes do
+# ---------------------------------------------------------------- functions of the two processes
 
-# The error of one process, and which one has it.
+# The error of one process, and its rank.
 KINDS = {
     "evaluator": (0, "ZeroDivisionError: no answers"),
     "disk": (0, "SaveError: the disk is full"),
     "memory": (1, "OutOfMemoryError: no memory left"),
     "start": (1, "FileNotFoundError: teacher.safetensors"),
 }
-# The last one ends the processes: FSDP2 keeps their connection, on which the other waits, until then.
+# The last case ends the processes: FSDP2 keeps open the connection on which the other one waits.
 CASES = [("evaluator", "fsdp"), *((kind, "ddp") for kind in KINDS), ("memory", "fsdp")]
 
 
 def in_turn(folder: str, pairs: str) -> None:
-    """Every case by the same two processes; the last one's error ends them."""
+    """All cases by the same two processes; the error of the last case ends them."""
     rank = int(os.environ["RANK"])
     runs = [partial(decides_alone, folder, pairs), partial(is_told_to_stop, folder, pairs)]
     runs += [partial(fails_alone, folder, pairs, kind, parallel) for kind, parallel in CASES]
     for number, run in enumerate(runs):
-        if not dist.is_initialized():  # the end of a run leaves the group
+        if not dist.is_initialized():  # the end of a run leaves the process group
             meeting = f"file://{folder}/meeting-{number}"
             dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
         result: object
@@ -61,7 +61,7 @@ def in_turn(folder: str, pairs: str) -> None:
 def fails_alone(
     folder: str, pairs: str, kind: str, parallel: str, rank: int, patch: pytest.MonkeyPatch
 ) -> None:
-    """Train; at the third step, or while it saves or measures, one process fails."""
+    """Train; one process fails at the third step, while saving, or while evaluating."""
     evaluators = {}
     if kind == "evaluator":
 
@@ -74,7 +74,7 @@ def fails_alone(
         def full(*args: object, **names: object) -> None:
             raise SaveError("the disk is full")
 
-        patch.setattr(checkpoint, "save", full)  # called on the first process alone
+        patch.setattr(checkpoint, "save", full)  # called on the first process only
     elif kind == "memory":
         step = TrainableModel._gradients
 
@@ -97,7 +97,7 @@ def fails_alone(
 
 
 def decides_alone(folder: str, pairs: str, rank: int, _: pytest.MonkeyPatch) -> object:
-    """Measure values that differ by process, and stop by patience."""
+    """Evaluate to values that differ by process, and stop by patience."""
     values = iter([0.5, 0.5, 0.5])
 
     def evaluator(model: object, step: int) -> dict[str, float]:
@@ -110,7 +110,7 @@ def decides_alone(folder: str, pairs: str, rank: int, _: pytest.MonkeyPatch) -> 
 
 
 def is_told_to_stop(folder: str, pairs: str, rank: int, _: pytest.MonkeyPatch) -> object:
-    """One of two processes gets SIGTERM."""
+    """Train while one of two processes gets SIGTERM."""
 
     class Terminate(Listener):
         def step(self, report: StepReport) -> None:
@@ -122,12 +122,12 @@ def is_told_to_stop(folder: str, pairs: str, rank: int, _: pytest.MonkeyPatch) -
     return [summary.reason, summary.step]
 
 
-# ------------------------------------------------------------------------------------------ the tests
+# ---------------------------------------------------------------------------------------------- tests
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What became of two processes: results of every case but the last, and how that ended them."""
+    """The outcome of two processes: results of all cases but the last, and the exit status of that one."""
 
     folder: Path
     results: list[list[object]]
@@ -140,7 +140,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     folder = tmp_path_factory.mktemp("pair")
     pairs = write_pairs(folder / "pairs.tar", 64)
     both = processes.start(2, "tests.training.distributed.test_training_failures:in_turn", folder, pairs)
-    # Far less than the ten minutes of a collective; far more than a busy machine needs.
+    # Far less than the ten minutes of a collective's timeout; far more than a busy machine needs.
     status = [process.wait(HANG) for process in both]
     errors = [process.errors() for process in both]
     files = [folder / f"results-{rank}.jsonl" for rank in (0, 1)]
@@ -235,7 +235,7 @@ def test_messages_wait_for_a_process_that_is_behind_and_leave_the_store_then() -
             first.send_from_first(number)
         return "done"
 
-    assert first.run_on_first(work) == "done"  # before any of the others has read
+    assert first.run_on_first(work) == "done"  # before any of the other processes has read it
     for world in others:
         served: list[int] = []
         assert world.run_on_first(lambda: "", served.append) == "done"

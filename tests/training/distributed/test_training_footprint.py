@@ -1,4 +1,4 @@
-"""The largest chunk that fits: counted, found once, and kept for the whole run."""
+"""The largest chunk that fits into memory: estimated, determined once, and constant for the whole run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_run_finds_its_chunk_and_keeps_it(
     assert same(tmp_path / "told", tmp_path / "little")
     config = config_of(pairs, tmp_path / "legs", chunk=-1, **options)
     train(Run(dataclasses.replace(config, max_minutes=1e-9)))
-    monkeypatch.setattr(Accelerator, "free_bytes", lambda self: 40e9)  # and now there is plenty
+    monkeypatch.setattr(Accelerator, "free_bytes", lambda self: 40e9)  # plenty of memory from now on
     train(Run(config), resume=True)
     assert chunk_of(tmp_path / "legs") == chunk
     assert same(tmp_path / "told", tmp_path / "legs")
@@ -120,5 +120,5 @@ def test_what_is_computed_again_is_counted_for_one_block(pairs: Path, tmp_path: 
         .footprint(batch)
         for on in (False, True)
     )
-    assert plain.pair < again.pair  # one block of text: all of it is computed again at once
+    assert plain.pair < again.pair  # with one text block, checkpointing recomputes all of it at once
     assert again.pair < 2 * plain.pair

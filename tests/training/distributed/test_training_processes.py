@@ -1,4 +1,4 @@
-"""Whole runs of several processes: they learn as one, go on with another number of them, and end clearly."""
+"""Training on several processes: same result as on one, resume with another number, clear ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.waiting import HANG, pause, wait_until
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # A broken record shifts its lane, and must shift it on every process alike.
+    # A broken record shifts the records of its lane, in the same way on every process.
     return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tar", 100, corrupt=40)
 
 
@@ -44,7 +44,7 @@ def run(count: int, pairs: Path, out: Path, **changes: object) -> None:
 
 @pytest.fixture(scope="module")
 def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of one process, from its start to its end."""
+    """The folder of an uninterrupted run of one process."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     run(1, pairs, folder)
     return folder
@@ -75,12 +75,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen(folder: Path, processes_: int = 2) -> list[list[str]]:
-    """The pairs of every step, in order, those of all processes together; steps done twice saw the same."""
+    """The pairs of every step over all processes, in order; repeated steps must have had the same pairs."""
     steps: dict[int, dict[int, list[str]]] = {}
     for rank in range(processes_):
         for line in (folder / f"seen-{rank}.jsonl").read_text().splitlines():
             if not line.endswith("]]"):
-                continue  # the kill came while it was written
+                continue  # the kill came while the line was written
             number, keys = json.loads(line)
             assert steps.setdefault(number, {}).setdefault(rank, keys) == keys, f"step {number} saw others"
     assert sorted(steps) == list(range(len(steps)))
@@ -92,7 +92,7 @@ def options(workers: int) -> str:
 
 
 def kill_two(shards: Path, folder: Path, draw: random.Random, workers: int) -> None:
-    """Let both begin, then kill them somewhere in the middle of what they do."""
+    """Start two processes, then kill them at a random instant."""
     started = processes.start(
         2,
         "tests.training.processes:streaming",
@@ -137,7 +137,7 @@ def test_two_processes_killed_over_shards_end_as_if_never_killed(
         )
     found, expected = seen(killed), seen(whole)
     assert found == expected
-    assert len({key for step in expected[: len(expected) // 2] for key in step}) == 7 * 16  # none twice
+    assert len({key for step in expected[: len(expected) // 2] for key in step}) == 7 * 16  # no pair twice
     assert same(killed / "run", whole / "run")
 
 
@@ -210,6 +210,6 @@ def test_a_shard_that_vanishes_midway_is_counted_and_the_run_goes_on(
         summary = train(Run(config), listener=Vanishing())
     assert summary.finished
     assert any("which was planned for step 16" in text for text in notes), notes
-    assert 18 <= summary.step < 24  # 24 with all four in all three epochs
+    assert 18 <= summary.step < 24  # 24 with all four shards in all three epochs
     assert any("records skipped" in text or "skipped:" in text for text in notes), notes
     assert weights(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""FSDP2 on two processes: shards are set from the seed, nothing is held whole, one process gathers."""
+"""FSDP2 on two processes: seeded initial shards, no full copy of the weights, gathered on one process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROBERTA = RobertaConfig(context_length=16, vocab_size=40, width=32, heads=2, lay
 
 
 def shards(folder: str) -> None:
-    """What a trainable of shards holds, against one that holds everything."""
+    """Compare sharded models with full ones."""
     world = DistributedWorld(Accelerator(CPU), "gathered")
     library = import_timm()
     everything = ("contrastive", "captions", "words", "classes")
@@ -46,14 +46,14 @@ def shards(folder: str) -> None:
             plain = build_objective(config, CPU)
             trainable = TrainableModel(config, Accelerator(CPU), world)
             check(plain, trainable, world)
-    assert len(sharded_groups(trainable.objective)[1]) == 9 + ROBERTA.layers  # of the last, which timm builds
+    assert len(sharded_groups(trainable.objective)[1]) == 9 + ROBERTA.layers  # of the last one, built by timm
     check_trunk_gradients(world)
     world.close()
     del library
 
 
 def check_trunk_gradients(world: DistributedWorld) -> None:
-    """A tower that timm builds has the gradients of one process, its blocks gathered as they are called."""
+    """A timm tower has the gradients of one process; its blocks are gathered when they are called."""
     processes.TOWERS["trunk"] = dataclasses.replace(processes.VIT, vision=TRUNK)
     expected = processes.gradients_of(World(), "trunk", "infonce")
     gradients = processes.gradients_of(world, "trunk", "infonce", "fsdp")
@@ -63,7 +63,7 @@ def check_trunk_gradients(world: DistributedWorld) -> None:
 
 
 def check(plain: Objective, trainable: TrainableModel, world: DistributedWorld) -> None:
-    """Equal starts; whole only what may not be sharded; the gathered model on the first process alone."""
+    """Equal initial weights; only unshardable parameters are whole; the first process gathers the model."""
     expected = plain.state_dict()
     own = trainable.objective.state_dict()
     assert own.keys() == expected.keys()
@@ -85,7 +85,7 @@ def check(plain: Objective, trainable: TrainableModel, world: DistributedWorld) 
 
 
 def check_evaluation(plain: Objective, trainable: TrainableModel, world: DistributedWorld) -> None:
-    """What an evaluator computes is what the whole model gives, while one block at most is held."""
+    """An evaluator gets the outputs of the full model, while at most one block is gathered."""
     called: list[int] = []
 
     def work(objective: Objective) -> float:
@@ -95,7 +95,7 @@ def check_evaluation(plain: Objective, trainable: TrainableModel, world: Distrib
         images, tokens = torch.rand(2, 3, image_size, image_size), torch.full((2, 12), 2)
 
         def send(block: int) -> None:
-            # Before a block comes, all are absent: each of their weights is one number in memory.
+            # Before a block is gathered, all are absent: each weight is a single number in memory.
             state = [t for module in sharding_blocks(objective) for t in module.state_dict().values()]
             assert {t.untyped_storage().nbytes() // t.element_size() for t in state} == {1}
             called.append(block)
@@ -103,7 +103,7 @@ def check_evaluation(plain: Objective, trainable: TrainableModel, world: Distrib
 
         with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(world, "send_from_first", send)
-            # The memory of whole towers is laid out channels last, which changes the order of sums.
+            # Full towers use the memory format channels last, which changes the order of summation.
             assert_close(model.encode_image(images), whole.encode_image(images))
             assert_close(model.encode_text(tokens), whole.encode_text(tokens))
             if isinstance(whole.config.vision, ViTConfig):

@@ -1,4 +1,4 @@
-"""A cooldown: a constant rate that falls over the last epochs, planned from the start or on resuming."""
+"""Learning rate cooldown: a constant rate that falls over the last epochs, planned at start or on resume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diptych.training.loop.optim import rate
 from tests.training import processes
 from tests.training.make_runs import TINY_VIT, config_of, logged, same, write_pairs
 
-STEPS = 4  # of an epoch
+STEPS = 4  # per epoch
 LEVEL = {"schedule": "constant", "warmup": 1}
 COOLED = {**LEVEL, "epochs": 4, "epochs_cooldown": 2}
 
@@ -27,7 +27,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_clip_rate(step: int, steps: int, cooldown: int, *, peak: float, power: float, end: float) -> float:
-    """As `const_lr_cooldown` of open_clip has it, after the warmup."""
+    """The rate of open_clip's `const_lr_cooldown`, after the warmup."""
     start = steps - cooldown
     if step < start:
         return peak
@@ -77,9 +77,9 @@ def test_a_constant_run_resumed_with_a_cooldown_is_a_run_with_that_cooldown(
     train(Run(config_of(pairs, tmp_path / "whole", **COOLED)))
     train(Run(config_of(pairs, tmp_path / "legs", epochs=2, **LEVEL)))
     cooled = config_of(pairs, tmp_path / "legs", **COOLED)
-    train(Run(dataclasses.replace(cooled, max_minutes=1e-9)), resume=True)  # stops in the cooldown
+    train(Run(dataclasses.replace(cooled, max_minutes=1e-9)), resume=True)  # interrupted within the cooldown
     train(Run(cooled), resume=True)
-    assert logged(tmp_path / "legs") == logged(tmp_path / "whole")  # names the step at which they part
+    assert logged(tmp_path / "legs") == logged(tmp_path / "whole")  # reports the first step that differs
     assert same(tmp_path / "legs", tmp_path / "whole")
     train(Run(config_of(pairs, tmp_path / "level", epochs=4, **LEVEL)))
     assert not same(tmp_path / "level", tmp_path / "whole")

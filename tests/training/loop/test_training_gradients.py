@@ -1,4 +1,4 @@
-"""Gradients of chunks and of many processes are those of one batch, every parameter's."""
+"""Gradient caching: gradients from chunks and several processes equal those of one batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.training.processes import RESNET, chunks, objective
 
 
 def kept_graph(trained: Contrastive, parts, groups, seeds) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    """The textbook: the same chunks with the same random states, and one graph of them all."""
+    """The reference: the same chunks with the same random states in a single graph."""
     rows = []
     for part, seed in zip(parts, seeds, strict=True):
         torch.manual_seed(seed)
@@ -66,7 +66,7 @@ def test_running_statistics_are_updated_once_a_chunk() -> None:
     for one, other in zip(running_statistics(cached), running_statistics(kept), strict=True):
         assert torch.equal(one, other)
     assert cached.model.visual.bn1.num_batches_tracked == 2
-    for name, value in gradients(kept).items():  # with the same chunks, the same gradient
+    for name, value in gradients(kept).items():  # the same chunks give the same gradient
         torch.testing.assert_close(gradients(cached)[name], value, rtol=1e-6, atol=1e-12, msg=name)
 
 

@@ -1,4 +1,4 @@
-"""Loggers: what goes to each, what a run that goes on does, what a missing package says."""
+"""Loggers: what each receives, resumed runs, and missing packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.training.make_runs import config_of, write_pairs
 
 
 class Told(Listener):
-    """Remembers what it was told."""
+    """A logger that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -83,7 +83,7 @@ def test_weights_and_biases_gets_figures_and_samples(tmp_path: Path, monkeypatch
     assert fake.run.options["id"] == (tmp_path / "runs" / "a" / "wandb-id").read_text()
     again = fake.run.options["id"]
     LOGGERS["wandb"](config)
-    assert fake.run.options["id"] == again  # a run that goes on goes on there
+    assert fake.run.options["id"] == again  # a resumed run continues in the same logger run
     fake.init = lambda **options: 1 / 0
     with pytest.raises(TrainingError, match="cannot be reached"):
         LOGGERS["wandb"](config)

@@ -1,4 +1,4 @@
-"""Knowing what goes on: figures add up, and what is wrong is said once, with its likely cause."""
+"""Training metrics and diagnosis: costs, throughput, and one warning per problem with its likely cause."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_healthy_run_and_a_young_one_hear_nothing() -> None:
     diagnosis = Diagnosis(256, True, 100.0, 10)
     assert not [text for _ in range(5) for text in diagnosis.of(report())]
     assert not [text for _ in range(5) for text in diagnosis.of(report(step=5, loss=5.54, scale=100.0))]
-    # Now and then is not always.
+    # An occasional wait is no warning.
     told = [text for n in range(9) for text in diagnosis.of(report(wait_share=0.9 * (n % 3 > 0)))]
     assert not told
 
@@ -69,7 +69,7 @@ def test_what_predicts_costs_its_decoder_or_its_head() -> None:
         found = cost_of(dataclasses.replace(config, **changes), 9)  # type: ignore[arg-type]
         assert (found.picture, found.text) == (tower.picture - projection, 2 * width * entries)
     found = cost_of(dataclasses.replace(config, objective="captions"), 9)
-    cells, asked = 4, 8  # of 32 pixels, and every token but the first
+    cells, asked = 4, 8  # the patches of 32 pixels, and all tokens but the first
     length = cells + asked
     blocks = text.layers * (2 * 12 * text.width**2 * length + 4 * length**2 * text.width)
     ends = 2 * cells * width * text.width + 2 * asked * text.width * text.vocab_size
@@ -104,7 +104,7 @@ def test_utilisation_counts_what_the_model_needs_and_no_padding() -> None:
     needed = 2 * cost(TINY, 4).pair
     assert found.utilisation == pytest.approx(needed / 10 / meter.peak_flops, abs=6e-5)
     assert found.pairs_per_second == pytest.approx(0.4, abs=0.05)
-    assert found.decoded_per_second == 24  # 2 pairs in half a second, by 3 workers of each of 2 processes
+    assert found.decoded_per_second == 24  # 2 pairs in half a second, by 3 workers in each of 2 processes
 
 
 @pytest.mark.parametrize("shape", [TINY, TINY_VIT])

@@ -1,4 +1,4 @@
-"""What a run will take, before it begins: counted as it will be, and nothing left behind."""
+"""The plan of a run: steps, memory and time are estimated before the start, and no files are left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_plan_counts_what_the_run_will_do(pairs: Path, tmp_path: Path, changes
     assert sum(found.parameters[name] for name in ("picture encoder", "everything else")) == sum(
         p.numel() for p in model.parameters()
     )
-    assert found.memory["weights"] == 8 * found.parameters["learning"]  # and their average
+    assert found.memory["weights"] == 8 * found.parameters["learning"]  # and the averaged copy
     assert found.chunk == {-1: 16, 0: 0, 4: 4}[config.chunk]
     assert found.fits
     assert 10 < found.tokens <= 16

@@ -1,4 +1,4 @@
-"""float16: the loss is scaled, a step that overflows moves nothing, and one that always does ends the run."""
+"""float16 loss scaling: an overflowing step is skipped, and repeated overflows end the run."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_an_overflow_moves_nothing_and_halves_the_scale(bad: float) -> None:
     assert (scaler.scale, scaler.skipped, scaler.good_steps) == (INITIAL / 2, 1, 0)
     weight.grad = torch.full((3,), 2.0 * scaler.scale.item())
     norm = apply_gradients(optimizer, scaler, torch.tensor(1.0), 1.0, World())
-    torch.testing.assert_close(norm, torch.tensor(12.0).sqrt())  # unscaled, and before clipping
+    torch.testing.assert_close(norm, torch.tensor(12.0).sqrt())  # unscaled before clipping
     torch.testing.assert_close(weight.grad, torch.full((3,), 3**-0.5))  # unscaled once, and clipped
     assert not torch.equal(weight, torch.ones(3))
     assert (scaler.skipped, scaler.good_steps) == (0, 1)
-    assert optimizer.state[weight]["step"] == 1  # the step that was left out does not count
+    assert optimizer.state[weight]["step"] == 1  # the skipped step does not count
 
 
 def test_a_loss_that_is_no_number_moves_nothing_in_any_precision() -> None:

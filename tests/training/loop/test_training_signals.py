@@ -1,4 +1,4 @@
-"""SIGTERM is SIGINT: the step at work is done, the run saved, and the same command goes on."""
+"""SIGTERM and SIGINT: the current step is finished, the run is saved, and the same command resumes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_either_signal_saves_and_the_run_goes_on(tmp_path: Path, number: int, re
         def step(self, report) -> None:  # type: ignore[no-untyped-def]
             if report.step == 2:
                 signal.raise_signal(number)
-                signal.raise_signal(number)  # as torchrun passes it on once more
+                signal.raise_signal(number)  # as torchrun forwards it again
 
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     config = config_of(pairs, tmp_path / "run", epochs=1)
@@ -45,7 +45,7 @@ def test_a_second_ctrl_c_that_is_no_echo_ends_at_once() -> None:
     now[0] += ECHO
     with pytest.raises(KeyboardInterrupt):
         request.handle(signal.SIGINT, None)
-    request.handle(signal.SIGTERM, None)  # it is on its way out
+    request.handle(signal.SIGTERM, None)  # it is already ending
     assert request.reason == "interrupted"
 
 

@@ -1,4 +1,4 @@
-"""The loop: it learns, two runs are one, and a run that was killed makes the weights of one that was not."""
+"""The training loop: convergence, determinism, resume after kills, early stopping, schedules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_two_runs_with_one_seed_give_the_same_weights(pairs: Path, tmp_path: Pat
 
 
 def test_one_corrupt_record_in_ten_changes_nothing_but_the_report(tmp_path: Path) -> None:
-    # One name for both: a record's key, on which the order hangs, begins with its shard's.
+    # The same name for both shards: record keys begin with it, and the order depends on the keys.
     (tmp_path / "clean").mkdir()
     (tmp_path / "dirty").mkdir()
     clean = write_pairs(tmp_path / "clean/pairs.tar", 64)
@@ -92,7 +92,7 @@ def test_a_run_in_legs_gives_the_weights_of_one_that_never_stopped(
 
 
 def trains(pairs: str, out: str) -> None:
-    """In a process of its own: train, or go on."""
+    """In a separate process: start or resume a run."""
     train(Run(config_of(Path(pairs), Path(out))), resume=True)
 
 
@@ -102,7 +102,7 @@ def start(pairs: Path, out: Path) -> Forked:
 
 
 def kill_at_random(pairs: Path, out: Path, draw: random.Random) -> None:
-    """Let the run begin, then kill it somewhere in the middle of what it does."""
+    """Start the run, then kill it at a random instant."""
     process = start(pairs, out)
     try:
         wait_until(lambda: (out / FILE).exists() or process.poll() is not None, "the run has begun")
@@ -190,7 +190,7 @@ def test_a_field_that_came_later_counts_as_what_it_is_by_default(
     stopped_by_time(config)
     path = tmp_path / "run" / "checkpoint.pt"
     content = torch.load(path, weights_only=True)
-    del content["config"][field]  # as a version wrote it that did not know the field
+    del content["config"][field]  # as an earlier version without this field wrote it
     torch.save(content, path)
     other = {"augment.drop_words": "0.5", "same_caption": "negative"}[field]
     with pytest.raises(TrainingError, match=f"another config.*{field}"):
@@ -218,7 +218,7 @@ def test_a_broken_checkpoint_is_refused(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_no_space_while_saving_is_said(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A real limit on the size of files: torch's writer turns it into a RuntimeError of its own.
+    # A real limit on file sizes: torch's writer turns it into its own RuntimeError.
     config = config_of(pairs, tmp_path / "run")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -316,7 +316,7 @@ def test_the_middle_of_a_run_at_one_rate_is_the_end_of_a_shorter_one(pairs: Path
 def test_a_run_at_one_rate_can_be_extended_and_is_then_what_a_longer_one_is(
     pairs: Path, tmp_path: Path
 ) -> None:
-    # A warmup that the short run has to shorten stays as short: the first leg used it.
+    # A warmup that the short run shortens stays that short: the first leg has used it.
     level = {"schedule": "constant", "warmup": 1}
     train(Run(config_of(pairs, tmp_path / "long", epochs=3, **level)))
     train(Run(config_of(pairs, tmp_path / "run", epochs=1, **level)))
@@ -371,12 +371,12 @@ def test_a_monitor_of_no_evaluator_is_refused_at_once(pairs: Path, tmp_path: Pat
 
 def test_a_run_begins_with_the_weights_of_another(pairs: Path, tmp_path: Path) -> None:
     first = train(Run(config_of(pairs, tmp_path / "first")))
-    # A rate that moves nothing: what is kept is what it began with, the averaged copy too.
+    # At rate 0 the result has the initial weights, and so has the averaged copy.
     settings = {"start": str(tmp_path / "first"), "lr": 1e-30, "weight_decay": 0.0, "seed": 5}
     train(Run(config_of(pairs, tmp_path / "more", **settings)))
     one, other = weights(tmp_path / "first"), weights(tmp_path / "more")
     for name in one:
-        if "running" not in name and "batches" not in name:  # the statistics of the batches go on
+        if "running" not in name and "batches" not in name:  # the running statistics still change
             torch.testing.assert_close(one[name], other[name])
     assert load_checkpoint(tmp_path / "more").spec.training["start"] == first.identity
     assert "start" not in load_checkpoint(tmp_path / "first").spec.training
@@ -425,7 +425,7 @@ def test_the_rate_of_a_stream_falls_to_zero_at_its_end_and_a_run_off_its_plan_sa
     summary = train(Run(config), listener=Noted())
     assert summary.step == len(rates) == 13
     off = [text for text in notes if "which was planned for step" in text]
-    if corrupt:  # found out only by decoding
+    if corrupt:  # detected only by decoding
         (text,) = off
         assert text.startswith(
             "epoch 1 ended after step 13, which was planned for step 16 (26 records skipped: 26 x picture "

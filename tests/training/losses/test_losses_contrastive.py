@@ -1,4 +1,4 @@
-"""The tiled losses against the dense ones, against recordings, and against the promise of no N x N matrix."""
+"""Tiled contrastive losses: equal to dense and recorded ones, without an N x N matrix in memory."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ NAMES = ["infonce7", "infonce64", "infonce300", "infonce-opposed", "sigmoid7", "
 
 
 def unit(count: int, width: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random rows of length one."""
+    """Random rows of unit length."""
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(count, width, generator=generator, dtype=torch.float64), dim=1).to(dtype)
 
 
 def absent(groups: Tensor | None, count: int) -> Tensor:
-    """(N, N): which combinations do not count."""
+    """(N, N): combinations that are excluded as negatives."""
     if groups is None:
         return torch.zeros(count, count, dtype=torch.bool)
     return (groups[:, None] == groups).logical_and(~torch.eye(count, dtype=torch.bool))
 
 
 def dense_info_nce(a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None = None) -> Tensor:
-    """The paper's figure 3, with the whole matrix."""
+    """Figure 3 of the CLIP paper, with the whole matrix."""
     s = (scale * a @ b.t()).masked_fill(absent(groups, len(a)), -torch.inf)
     own = torch.arange(len(a))
     return (F.cross_entropy(s, own) + F.cross_entropy(s.t(), own)) / 2
@@ -50,19 +50,19 @@ def dense_sigmoid(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, groups: Ten
 
 
 def with_gradients(function: Any, *inputs: Tensor, **options: Any) -> tuple[Tensor, ...]:
-    """The loss and its gradient in every input."""
+    """The loss and its gradients with respect to all inputs."""
     leaves = [given.detach().clone().requires_grad_() for given in inputs]
     loss = function(*leaves, **options)
     return loss.detach(), *torch.autograd.grad(loss, leaves)
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """Length of the difference over the length of what was expected."""
+    """Norm of the difference relative to the norm of the expected value."""
     return float((found.double() - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> None:
-    """Loss and gradients agree; near nothing, an absolute difference counts."""
+    """Loss and gradients agree; close to zero an absolute tolerance applies."""
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.shape == theirs.shape
         assert (ours.double() - theirs).abs().max() <= tolerance * max(0.1, float(theirs.abs().max()))
@@ -107,7 +107,7 @@ def test_equals_dense(
 ) -> None:
     count, width, *pieces = shape
     a, b = unit(count, width, seed), unit(count, width, seed + 1000)
-    if aligned:  # trained to perfection, or its very opposite
+    if aligned:  # perfectly trained, or perfectly wrong
         b = F.normalize(0.1 * b + aligned * a, dim=1)
     generator = torch.Generator().manual_seed(seed)
     groups = None if captions is None else torch.randint(captions, (count,), generator=generator)
@@ -135,7 +135,7 @@ def test_gradcheck(groups: Tensor | None) -> None:
 
 
 def far_apart(count: int = 40) -> tuple[Tensor, Tensor, Tensor]:
-    """One pair that agrees, all else opposed: a hundred and more between the largest entries of two rows."""
+    """One matching pair, all others opposed: the largest entries of two rows differ by more than 100."""
     a = unit(count, 8, 3)
     a[1:] = F.normalize(a[1:] * 0.05 - a[0], dim=1)
     b = -a.roll(1, 0)
@@ -148,7 +148,7 @@ def far_apart(count: int = 40) -> tuple[Tensor, Tensor, Tensor]:
 def test_rows_too_far_apart_for_one_shift(tile: tuple[int, int]) -> None:
     inputs = far_apart()
     s = inputs[2] * inputs[0] @ inputs[1].t()
-    assert s.max() - s.amax(1).min() > 150  # else the test tests nothing
+    assert s.max() - s.amax(1).min() > 150  # otherwise the test is void
     expected = with_gradients(dense_info_nce, *inputs)
     found = with_gradients(info_nce, *(given.float() for given in inputs), tile=tile)
     for value, target in zip(found, expected, strict=True):
@@ -156,7 +156,7 @@ def test_rows_too_far_apart_for_one_shift(tile: tuple[int, int]) -> None:
 
 
 def test_one_exponential_is_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ordinary features never take the slow way, opposed ones all take one shift as well."""
+    """Ordinary features never take the slow path; opposed features take it for some tiles only."""
     seen: list[float | None] = []
     plain = loss_module.sum_of_softmaxes
 
@@ -174,7 +174,7 @@ def test_one_exponential_is_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the size of the largest tensor any operation gave."""
+    """Record the size of the largest tensor that any operation returns."""
 
     entries = 0
 
@@ -194,7 +194,7 @@ def test_no_square_matrix(groups: Tensor | None) -> None:
         with Largest() as largest:
             function(*leaves, groups=groups, tile=(64, 100)).backward()
         assert 0 < largest.entries <= max(2 * 64 * 100, 500 * 16)  # both buffers at once, or one gradient
-    with Largest() as largest:  # the measuring device must see a matrix where there is one
+    with Largest() as largest:  # the recorder itself must detect a matrix
         dense_info_nce(a, b, scale)
     assert largest.entries == 500 * 500
 
@@ -225,7 +225,7 @@ def test_half_precision_is_summed_in_single(dtype: torch.dtype) -> None:
     assert distance(found[3], expected[3]) < 1e-4
     for value, target in zip(
         found[1:3], expected[1:3], strict=True
-    ):  # the gradients are rounded once, at the end
+    ):  # the gradients are rounded only once, at the end
         assert distance(value, target) < torch.finfo(dtype).eps
 
 
@@ -266,7 +266,7 @@ def test_upstream_factor_strides_and_repetition() -> None:
 
 
 def test_shifts_are_not_rounded() -> None:
-    """All scores alike: nothing to gain. A shift such as 32 + log 3 is 1e-6 away from its float32."""
+    """With equal scores the gradient is zero. A shift like 32 + log 3 differs from its float32 by 1e-6."""
     rows = torch.ones(3, 1)
     for scale in range(20, 100):
         gradient = with_gradients(info_nce, rows, rows, torch.tensor(float(scale)), tile=(2, 2))[1]
@@ -274,7 +274,7 @@ def test_shifts_are_not_rounded() -> None:
 
 
 def test_a_confident_pair_is_not_lost_to_rounding() -> None:
-    """Sigmoid: log(1 + exp(-10)) on the diagonal too, not (10 + log(1 + exp(-10))) - 10."""
+    """Sigmoid: log(1 + exp(-10)) is computed directly, not as (10 + log(1 + exp(-10))) - 10."""
     eye = torch.eye(4)
     loss = sigmoid_loss(eye, eye, torch.tensor(20.0), torch.tensor(-10.0))
     assert math.isclose(loss.item(), 4 * math.log1p(math.exp(-10)), rel_tol=1e-5)

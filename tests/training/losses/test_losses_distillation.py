@@ -1,4 +1,4 @@
-"""Learning from a stronger encoder: in tiles as in the textbook, and it teaches."""
+"""Distillation loss: the tiled version equals the direct one, with one teacher or several."""
 
 from __future__ import annotations
 

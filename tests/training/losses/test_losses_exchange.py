@@ -1,4 +1,4 @@
-"""Many processes: loss and gradients are those of one, gathered or round the ring."""
+"""Losses over several processes: equal to those of one process, with all-gather and with a ring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What contrast was compared with: captions, words, runs of words and labels, predicted from the picture."""
+"""Predictive objectives, the paper's baselines: captions, words, n-grams and labels from the picture."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tokens_of(texts: list[str]) -> torch.Tensor:
 
 
 def pictures() -> torch.Tensor:
-    """One picture of each colour, normalised as for training."""
+    """One picture of each colour, normalised as in training."""
     from diptych.inputs import CLIP_MEAN, CLIP_STD
 
     plain = np.array(list(COLOURS.values())) / 255
@@ -101,20 +101,20 @@ def test_a_captions_probability_is_the_product_of_its_tokens() -> None:
     config = dataclasses.replace(TINY.text, vocab_size=12, context_length=5)
     decoder = CaptionDecoder(config, 6, "gelu").eval()
     cells = torch.randn(1, 4, 6)
-    # All captions of one token and of two, and those that go on: together they are certain.
+    # All captions of one and of two tokens, and all longer ones: their probabilities add up to 1.
     total = 0.0
     ends = [[10, 11, 0, 0, 0]] + [[10, a, 11, 0, 0] for a in range(11)]
     longer = [[10, a, b, 11, 0] for a in range(11) for b in range(11)]
     found = decoder(cells.expand(len(ends + longer), -1, -1), torch.tensor(ends + longer)).exp()
     total = found.sum().item()
     alone = decoder(cells, torch.tensor(ends[:1])).exp().item()
-    assert found[0].item() == pytest.approx(alone, rel=1e-4)  # whatever stands after the end, or beside it
+    assert found[0].item() == pytest.approx(alone, rel=1e-4)  # whatever follows the end or is in other rows
     assert 0 < total < 1
     rest = [[10, a, b, c, 11] for a in range(11) for b in range(11) for c in range(11)]
     more = decoder(cells.expand(len(rest), -1, -1), torch.tensor(rest)).exp().sum().item()
     assert total < total + more < 1 + 1e-4
     other = decoder(torch.randn(1, 4, 6), torch.tensor(ends[1:2])).item()
-    assert other != pytest.approx(found[1].log().item(), rel=1e-4)  # it looks at the picture
+    assert other != pytest.approx(found[1].log().item(), rel=1e-4)  # it depends on the picture
 
 
 def test_labels_are_learned(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_labels_are_learned(tmp_path: Path) -> None:
         from diptych.training.data.order import hash_keys
 
         scores = trained.score(pictures())
-        order = np.argsort(hash_keys(names).view(np.int64))  # columns are in the order of the numbers
+        order = np.argsort(hash_keys(names).view(np.int64))  # columns are sorted by the hashed names
         found.append([int(order[n]) for n in scores.argmax(1)])
         return {}
 

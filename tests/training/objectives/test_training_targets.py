@@ -1,4 +1,4 @@
-"""More than one right answer, and hard negatives: against the dense losses, and in whole runs."""
+"""Several positives per picture, and hard negatives: compared with dense losses, and in whole runs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_several_right_answers_are_the_dense_loss_with_soft_targets(
 @pytest.mark.parametrize("scale", [5.0, 100.0])
 def test_hard_negatives_are_a_cross_entropy_among_few(scale: float) -> None:
     a, b, missed = unit(6, 4, seed=0), unit(6, 4, seed=1), unit(6, 3, 4, seed=2)
-    missed[0, 0], b[0] = a[0], -a[0]  # the worst: the hard negative agrees fully, the own text not at all
+    missed[0, 0], b[0] = a[0], -a[0]  # the worst case: only the hard negative matches
     present = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]]).double()
     leaves = [x.clone().requires_grad_() for x in (a, b, missed, torch.tensor(scale).double())]
     a, b, missed, factor = leaves
@@ -86,7 +86,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_negatives(path: Path) -> Path:
-    """Each caption with the other colours in place of its own; some captions have none."""
+    """Each caption with the other colours as negatives; some captions have none."""
     lines = []
     for number in range(0, 64, 2):
         name = list(COLOURS)[number % 4]
@@ -119,7 +119,7 @@ def test_a_run_with_hard_negatives_and_several_right_answers_goes_on_exactly(
 
 
 def test_hard_negatives_are_told_apart(pairs: Path, tmp_path: Path) -> None:
-    # All pairs of one caption's group are absent as negatives: only hard negatives tell colours apart.
+    # All pairs of a caption's group are excluded as negatives: only hard negatives separate the colours.
     file = write_negatives(tmp_path / "negatives.jsonl")
     config = config_of(pairs, tmp_path / "run", negatives=str(file), negatives_each=3, lr=3e-3, epochs=6)
     losses = []
@@ -128,7 +128,7 @@ def test_hard_negatives_are_told_apart(pairs: Path, tmp_path: Path) -> None:
         train(Run(dataclasses.replace(config, negatives_weight=weight, out=out, ema=0.0)))
         lines = (tmp_path / f"run{weight:g}/log.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in lines if '"loss"' in line])
-    assert losses[1][0] > losses[0][0] + 2  # 4 times about log 4, for every other pair
+    assert losses[1][0] > losses[0][0] + 2  # 4 times about log 4, for half of the pairs
     assert losses[1][-1] < losses[1][0] - 1
     assert weights(tmp_path / "run4").keys() == weights(tmp_path / "run0").keys()
 

@@ -1,4 +1,4 @@
-"""Fine-tuning that leaves a model as it is: what does not learn does not move; a plain model is kept."""
+"""Fine-tuning: locked towers, low-rank adapters, layer-wise rates, distillation; frozen weights stay."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_model_that_is_its_own_teacher_has_nothing_to_learn_from_it(
 ) -> None:
     still = {"start": start, "lr": 1e-30, "weight_decay": 0.0, "lock": "image", "epochs": 1}
     alone = losses(config_of(pairs, tmp_path / "alone", **still))
-    # The teacher reads with its running statistics, and so does a locked tower.
+    # The teacher uses its running statistics, and so does a locked tower.
     taught = {"teachers": (start, start), "distil_similarity": 5.0}
     for name, more in (("a", taught), ("b", {"teachers": (start,), "distil_features": 5.0})):
         assert losses(config_of(pairs, tmp_path / name, **still, **more)) == pytest.approx(alone, abs=1e-4)
@@ -156,7 +156,7 @@ def test_a_teacher_is_followed(pairs: Path, tmp_path: Path, start: str, features
     leg = config_of(pairs, tmp_path / "legs", seed=9, epochs=10, chunk=8, **options)
     train(Run(dataclasses.replace(leg, max_minutes=1e-9)))
     train(Run(leg), resume=True)
-    assert logged(tmp_path / "legs") == logged(tmp_path / "run")  # names the step at which they part
+    assert logged(tmp_path / "legs") == logged(tmp_path / "run")  # reports the first step that differs
     assert same(tmp_path / "run", tmp_path / "legs")
 
 

@@ -1,4 +1,4 @@
-"""Locked towers whose last groups learn: which they are, and that nothing else moves or is remembered."""
+"""Locked towers with unlocked last groups: which parameters learn, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROBERTA = dataclasses.replace(
 
 
 def learning(shape: CLIPConfig, **options: Any) -> set[str]:
-    """What is not locked, by the beginnings of names that tell groups apart."""
+    """Names of the parameters that are not locked."""
     model = build(shape, device="meta")
     locked = set(map(id, locked_parameters(model, **options)))
     assert locked, options
@@ -42,7 +42,7 @@ def learning(shape: CLIPConfig, **options: Any) -> set[str]:
 
 
 def names(found: set[str], tower: str) -> set[str]:
-    """Of one tower: the first words of each name, up to a number."""
+    """Prefixes of the names of one tower, up to the first number."""
     visual = {name for name in found if name.startswith("visual.")}
     chosen = visual if tower == "image" else found - visual - {"logit_scale"}
     short = set()

@@ -1,6 +1,6 @@
-"""Export and convert the tiny models of all released families, and compare their vectors with torch's.
+"""Export and convert the tiny models of all released families, and compare the vectors with torch's.
 
-Minutes, most of them for the exporter's traces of the towers that timm builds. From the repository's root:
+Takes minutes, most of them for the exporter's traces of timm towers. From the repository's root:
 
     PYTHONPATH=. python tests/weights/recordings/check_families.py [FAMILY ...]
 """
@@ -20,7 +20,7 @@ from tests.weights.tiny_families import TEXTS, pictures, recorded, tiny_towers, 
 
 
 def main(families: list[str]) -> None:
-    """Print one minus the smallest cosine over both towers for each form of each family."""
+    """Print one minus the smallest cosine over both towers for each format of each family."""
     library = import_timm()
     TIMM_VITS.update(tiny_towers())
     for family in families or recorded()["cases"]:
@@ -30,7 +30,7 @@ def main(families: list[str]) -> None:
 
 
 def check(family: str, folder: Path) -> list[str]:
-    """What each form gives for one family."""
+    """The results of all formats for one family."""
     read = load_checkpoint(write_folder(folder / "read", recorded()["cases"][family]))
     expected = vectors(folder / "read", "torch")
     found = []
@@ -53,7 +53,7 @@ def check(family: str, folder: Path) -> list[str]:
 
 
 def vectors(folder: Path, runtime: str) -> tuple[object, ...]:
-    """Pictures and texts by a model in a folder."""
+    """Vectors of pictures and texts by a model in a folder."""
     encoder = load(folder, runtime=runtime, exact=True)
     return encoder.encode_images(pictures()), encoder.encode_texts(TEXTS)
 

@@ -1,8 +1,8 @@
-"""Write `recorded_architectures.json`: parameter names and shapes of every model that open_clip names.
+"""Write `recorded_architectures.json`: parameter names and shapes of every model named by open_clip.
 
-A hash stands for all names and shapes of a model, beside its number of parameters; models are built without
-memory. For timm's vision transformers, what no shape shows is recorded too: heads, epsilons, activations. Run
-as `make_families.py` is:
+One hash covers all names and shapes of a model, beside its number of parameters; models are built without
+memory. Of timm's vision transformers, settings that no shape shows are recorded too: heads, epsilons,
+activations. Run like `make_families.py`:
 
     PYTHONPATH=.. python make_architectures.py
 """
@@ -19,7 +19,7 @@ from tests.weights.tiny_families import hash_shapes
 
 
 def hidden_facts(trunk: Any) -> dict[str, Any]:
-    """What a vision transformer of timm computes with, beside its weights."""
+    """Settings of a timm vision transformer beside its weights."""
     block = trunk.blocks[0]
     facts = {
         "heads": block.attn.num_heads,
@@ -40,7 +40,7 @@ def hidden_facts(trunk: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Record every model whose text tower needs nothing from the hub."""
+    """Record all models whose text tower needs nothing from the hub."""
     library = declare_operators()
     import open_clip
     import torch

@@ -1,4 +1,4 @@
-"""Write `recorded_families.json`: what open_clip, timm and transformers make of tiny models of each family.
+"""Write `recorded_families.json`: outputs of open_clip, timm and transformers for tiny models of each family.
 
 Run in an environment with open_clip_torch 3.3.0, timm 1.0.31, transformers 5.24.0 and torch 2.13.0, from this
 folder (a CPU build of torch needs two operators of torchvision declared first, as below):
@@ -26,7 +26,7 @@ IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 def declare_operators() -> Any:
-    """Let torchvision's wheel import beside a CPU build of torch."""
+    """Make torchvision's wheel importable beside a CPU build of torch."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
@@ -36,7 +36,7 @@ def declare_operators() -> Any:
 
 
 def tiny_towers() -> dict[str, Any]:
-    """Small towers of the very classes, with the very options, of timm's large ones."""
+    """Small towers of the same classes and options as timm's large ones."""
     from timm.layers import HybridEmbed, LayerNorm
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
@@ -78,7 +78,7 @@ def tiny_towers() -> dict[str, Any]:
 
 
 def bert_table() -> dict[str, Any]:
-    """A small tokenizer.json of BERT's kind, and the notes beside it."""
+    """A small BERT tokenizer.json, and its settings."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     words = [
@@ -110,7 +110,7 @@ def bert_table() -> dict[str, Any]:
 
 
 def unigram_table(first: list[str], pad: str, template: str, ends: list[tuple[str, int]]) -> dict[str, Any]:
-    """A small tokenizer.json of unigram pieces, as SigLIP's and XLM-V's are."""
+    """A small tokenizer.json of unigram pieces, like those of SigLIP and XLM-V."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     words = [
@@ -138,17 +138,17 @@ def unigram_table(first: list[str], pad: str, template: str, ends: list[tuple[st
 
 
 def siglip_table() -> dict[str, Any]:
-    """SigLIP pads with the end token."""
+    """A table in which the end token is also the padding, as in SigLIP."""
     return unigram_table(["<pad>", "</s>", "<unk>"], "</s>", "$A </s>", [("</s>", 1)])
 
 
 def xlm_v_table() -> dict[str, Any]:
-    """MetaCLIP 2 reads a text at `</s>`, whose id is 2."""
+    """A table for MetaCLIP 2, which pools a text at `</s>`, id 2."""
     return unigram_table(["<s>", "<pad>", "</s>", "<unk>"], "<pad>", "<s> $A </s>", [("<s>", 0), ("</s>", 2)])
 
 
 def open_clip_cases() -> dict[str, Any]:
-    """Configs by family, in open_clip's words, with the files of their tokenizers."""
+    """open_clip configs by family, with the files of their tokenizers."""
     siglip_text = TEXT | {
         "hf_tokenizer_name": "timm/ViT-B-16-SigLIP",
         "tokenizer_kwargs": {"clean": "canonicalize"},
@@ -250,7 +250,7 @@ def open_clip_cases() -> dict[str, Any]:
 
 
 def record_open_clip(case: dict[str, Any]) -> None:
-    """Add names, shapes, ids and vectors that open_clip gives."""
+    """Add the names, shapes, ids and vectors from open_clip."""
     import torch
     from open_clip.model import CLIP, CustomTextCLIP
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
@@ -283,7 +283,7 @@ def record_open_clip(case: dict[str, Any]) -> None:
 
 
 def record_metaclip2() -> dict[str, Any]:
-    """A folder of transformers' `MetaClip2Model`, with what it gives."""
+    """Write a folder of transformers' `MetaClip2Model`, with its outputs."""
     import torch
     from transformers import MetaClip2Config, MetaClip2Model, PreTrainedTokenizerFast
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -328,7 +328,7 @@ def record_metaclip2() -> dict[str, Any]:
 
 
 def rounded(rows: Any) -> list[list[float]]:
-    """Unit rows with as many digits as float32 has."""
+    """Unit rows rounded to the precision of float32."""
     return [[float(f"{number:.7g}") for number in row] for row in np.asarray(rows).tolist()]
 
 
