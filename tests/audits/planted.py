@@ -17,7 +17,7 @@ from PIL import Image
 
 from diptych.audits.bias.people import PeopleDataset, load_people
 from diptych.audits.bias.vocabulary import BiasVocabulary, default_vocabulary
-from diptych.inputs.articles import with_article
+from diptych.inputs.nouns import with_article
 from tests.toys import tar_bytes
 
 Person = Mapping[str, str]  # column -> value

@@ -2,8 +2,8 @@
 
 `config` describes tokenizers and preprocessing, `vocabulary` holds the token tables, `tokenizer` cleans and
 encodes texts. `long_texts` handles texts over the context length, `languages` (with `stop_words`) warns about
-languages that a model does not know, `flores` maps language codes for NLLB's tokenizer, `articles` prefixes
-names with "a" or "an", and `preprocess` is the evaluation transform. Decoding is in `diptych.media`, training
+languages that a model does not know, `flores` maps language codes for NLLB's tokenizer, `nouns` makes
+articles and plurals, and `preprocess` is the evaluation transform. Decoding is in `diptych.media`, training
 augmentation in `diptych.training.data`.
 """
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from diptych.errors import DataError, listed
 from diptych.files.text_files import read_json_file
-from diptych.inputs.articles import with_article
+from diptych.inputs.nouns import with_article
 
 _PARTS = ("templates", "race", "gender", "age", "harmful", "added", "labels")
 _COMMENT_KEYS = ("note", "source")  # keys of the file that are ignored

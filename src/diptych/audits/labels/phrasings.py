@@ -5,7 +5,6 @@ A phrasing is one text per class. `wording.py` measures their effect on accuracy
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from diptych.audits.labels.class_groups import read_text_lists
 from diptych.errors import DataError, counted
-from diptych.inputs.articles import with_article
+from diptych.inputs.nouns import plural, with_article
 
 PLAIN = "a photo of a {}."
 SENTENCES = (
@@ -97,21 +96,6 @@ def phrasings(
 def fill_template(names: Sequence[str], template: str) -> tuple[str, ...]:
     """Fill a template with every name."""
     return tuple(template.replace("{}", name) for name in names)
-
-
-def plural(name: str) -> str:
-    """Plural of a name, by the rules for most nouns.
-
-    Examples
-    --------
-    >>> [plural(name) for name in ("dog", "bus", "butterfly", "leaf beetle", "toy", "person")]
-    ['dogs', 'buses', 'butterflies', 'leaf beetles', 'toys', 'people']
-    """
-    if name == "person" or name.endswith(" person"):
-        return name.removesuffix("person") + "people"
-    if re.search(r"[^aeiou]y$", name):
-        return name[:-1] + "ies"
-    return name + ("es" if re.search(r"(s|x|z|ch|sh)$", name) else "s")
 
 
 def with_wrong_article(name: str) -> str:

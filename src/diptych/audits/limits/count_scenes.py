@@ -69,17 +69,6 @@ def prompt(template: str, number: int, things: str) -> str:
     return template.replace("{n}", WORDS[number]).replace("{d}", str(number)).replace("{things}", things)
 
 
-def plural(shape: str) -> str:
-    """Plural of a shape.
-
-    Examples
-    --------
-    >>> plural("star"), plural("cross")
-    ('stars', 'crosses')
-    """
-    return shape + ("es" if shape.endswith("s") else "s")
-
-
 def draw_counts(most: int, each: int, seed: int) -> GeneratedDataset:
     """`each` images of every count from 1 to `most`, balanced over the drawing conditions.
 

@@ -15,7 +15,7 @@ from PIL.Image import Image
 
 from diptych.audits.base import OrderedAudit, accuracy_bars, verdict_cell
 from diptych.audits.limits import scenes
-from diptych.audits.limits.count_scenes import conditions, draw_counts, parse_number, plural, prompt, scene
+from diptych.audits.limits.count_scenes import conditions, draw_counts, parse_number, prompt, scene
 from diptych.audits.prompt_scores import (
     Floats,
     accuracy_by_answer,
@@ -29,6 +29,7 @@ from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
+from diptych.inputs.nouns import plural
 from diptych.reports import Cell, Estimate, Heatmap, Section, Table
 from diptych.stats.intervals import proportion
 from diptych.stats.significance import NOT_ENOUGH, Verdict, against_chance, decide

@@ -20,7 +20,7 @@ from diptych.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluation import Settings
 from diptych.evaluation.protocols.settings import Setup
-from diptych.inputs.articles import with_article
+from diptych.inputs.nouns import with_article
 from diptych.reports import Cell, Estimate, Heatmap, Section, Table
 from diptych.stats.differences import difference
 from diptych.stats.disparity import disparities

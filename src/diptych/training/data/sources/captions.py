@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 
 from diptych.errors import DataError
-from diptych.inputs.articles import with_article
+from diptych.inputs.nouns import with_article
 
 DEFAULT_TEMPLATES = ("a photo of {a}.",)
 
