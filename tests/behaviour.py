@@ -3,7 +3,7 @@
 A recording holds every command with its arguments, options and defaults, the identity of the default model,
 the output of commands on real pictures (`DIPTYCH_SHARED`), and hashes of what they write: a catalogue, a
 folder of vectors, a checkpoint. `python tests/behaviour.py compare OLD NEW` prints what differs and ends with
-status 1 if anything does. Both recordings must come from one machine: another processor rounds otherwise.
+status 1 if anything does. Both recordings must come from one machine: another processor rounds differently.
 
 To record another commit, run this file with that commit's `src` first on PYTHONPATH.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 PICTURES = 48
-# Keys whose values change from run to run: clocks, speeds, versions, sizes of files that hold such values.
+# Keys whose values change from run to run: times, speeds, versions, sizes of files with such values.
 UNSTABLE = re.compile(
     r"second|time|rate$|date|created|version|when|commit|torch|threads|command|bytes|memory|run$"
 )

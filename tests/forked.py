@@ -29,9 +29,9 @@ class Forked:
     work : str
     texts : sequence of str
     errors : Path
-        The file that gets what it writes to its standard error.
+        The file for its standard error.
     **environment : str
-        Variables for it alone.
+        Variables of this process only.
     """
 
     def __init__(self, work: str, *texts: str, errors: Path, **environment: str) -> None:

@@ -16,7 +16,7 @@ Row = NDArray[np.float32]
 
 
 class Planted:
-    """An encoder made of two functions, from a picture and from a text to a row."""
+    """An encoder of two functions, which map a picture and a text to a row."""
 
     identity = "toy:planted"
     input_size = 32
@@ -67,7 +67,7 @@ def one_hot(index: int, dim: int) -> Row:
 
 
 def number_in(text: str) -> int:
-    """The number that a prompt says, or 0."""
+    """The number in a prompt, or 0."""
     for word in re.findall("[a-z]+|[0-9]+", text.lower()):
         if word in WORDS[1:] or (word.isdecimal() and 0 < int(word) < 21):
             return WORDS.index(word) if word in WORDS else int(word)

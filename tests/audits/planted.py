@@ -1,7 +1,7 @@
 """A toy encoder with planted answers, and generated pictures of people for the bias audit.
 
-Every phrase of the audit's words is a direction of its own. A picture is the number of a person in its
-pixels; what the person is called is looked up, so that shares are known to the last picture.
+Every phrase of the audit has its own direction. The pixels of a picture encode the number of a person, and
+the phrases of that person are looked up, so that all shares are known exactly.
 """
 
 from __future__ import annotations

@@ -442,9 +442,7 @@ def test_clevr_as_it_is_handed_out(tmp_path) -> None:
     home = clevr(tmp_path, [[9.2, 12.0, 8.0], [10.5, 11.0, 12.0, 13.0], [8.4, 9.0, 9.0]])
     counted = annotated.clevr_counts(home)
     assert (counted.class_names, counted.labels.tolist()) == (("3", "4"), [0, 1, 0])
-    assert [data for _, data in counted] == [
-        picture_bytes((i, 0, 0)) for i in range(3)
-    ]  # labels go by position
+    assert [data for _, data in counted] == [picture_bytes((i, 0, 0)) for i in range(3)]  # labels by position
     far = annotated.clevr_distances(home)
     assert far.labels.tolist() == [0, 5, 1]  # (0, 8] is the first bin, as in the benchmark
     (home / "scenes" / "CLEVR_val_scenes.json").write_text('{"scenes": [{"objects": 3}]}')

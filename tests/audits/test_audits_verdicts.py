@@ -147,7 +147,7 @@ def test_a_third_group_makes_no_finding_of_two_equal_ones(
     tests = disparities(values, [str(k) for k in range(len(sizes))], codes, "toy", shuffles=199)
     equal = {str(k) for k in range(len(sizes)) if rates[k] == rates[0]}
     wrong = sum(any(p.p <= 0.05 and {p.high, p.low} <= equal for p in one.pairs) for one in tests)
-    assert wrong <= 0.07 * 200  # 0.29 and 0.13 with one variance for all groups
+    assert wrong <= 0.07 * 200  # 0.29 and 0.13 with a pooled variance
 
 
 def test_groups_of_unequal_variance_are_no_finding() -> None:
@@ -156,7 +156,7 @@ def test_groups_of_unequal_variance_are_no_finding() -> None:
     spread = np.where(codes == 0, 0.3, 0.05)
     values = {str(n): np.clip(0.5 + spread * rng.normal(size=440), 0, 1) for n in range(100)}
     tests = disparities(values, ["a", "b"], codes, "toy", shuffles=199)
-    assert sum(one.p is not None and one.p <= 0.05 for one in tests) <= 10  # 47 with one variance
+    assert sum(one.p is not None and one.p <= 0.05 for one in tests) <= 10  # 47 with a pooled variance
     lean = [
         shuffle_p_values((spread * rng.normal(size=440))[:, None], codes, 2, 199, n)[0, 0] for n in range(100)
     ]

@@ -99,7 +99,7 @@ def _spread(model: CLIP) -> None:
 
 
 def write_tokenizer(path: Path) -> None:
-    """A tokenizer.json that knows ten words and puts an end token after them."""
+    """Write a tokenizer.json with ten words and an end token."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     vocab = {"<unk>": 0, "<pad>": 1, "</s>": 2} | {word: i + 3 for i, word in enumerate(WORDS)}

@@ -93,7 +93,7 @@ def test_one_explanation_has_one_name() -> None:
 
 
 def test_a_number_of_pictures_at_most_is_a_limit() -> None:
-    """`--sample`, `--most`, `--train-pictures` and `--limit` once had this meaning."""
+    """It once had four names: `--sample`, `--most`, `--train-pictures` and `--limit`."""
     for name, command in commands():
         for option, one in options(command):
             text = (one.help or "").lower()

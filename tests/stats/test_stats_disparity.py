@@ -13,7 +13,7 @@ TWO = np.repeat([0, 1], 50)
 
 
 def yes(*counts: int, size: int = 50) -> np.ndarray:
-    """One row per group of `size`, with this number of positive values in each."""
+    """Values of groups of `size` rows each; the first `count` rows of a group are 1."""
     return np.concatenate([np.arange(size) < count for count in counts]).astype(float)
 
 

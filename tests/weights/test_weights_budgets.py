@@ -124,7 +124,7 @@ def _deep(path: Path) -> Path:
 
 
 def _config(key: str) -> Callable[[Path], Path]:
-    """An open_clip folder whose config claims a thousand million of something."""
+    """An open_clip folder whose config has a size of a thousand million."""
 
     def write(path: Path) -> Path:
         path.mkdir()

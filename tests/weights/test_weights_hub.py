@@ -227,7 +227,7 @@ def test_a_release_by_name_and_tag(
 def test_a_multilingual_release_finds_its_table(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The repository's own tokenizer.json, or XLM-R's where it has none."""
+    """The tokenizer.json of the repository, or XLM-R's if it has none."""
     text = dataclasses.replace(RobertaConfig(), width=8, heads=2, layers=1, vocab_size=XLM_R_VOCABULARY)
     shape = dataclasses.replace(TINY, text=text)
     spec = ModelSpec(name="toy t", architecture=shape, tokenizer=roberta_tokenizer(text))

@@ -87,7 +87,7 @@ _GEMMA = (
 
 
 def write_xlm_r_table(path: Path) -> int:
-    """A tokenizer.json of XLM-R's kind: unigram pieces, `<s>` before and `</s>` after; its size."""
+    """Write an XLM-R tokenizer.json: unigram pieces, `<s>` before and `</s>` after a text; gives its size."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     pieces = [(piece, 0.0 if piece.startswith("<") else -float(i)) for i, piece in enumerate(_XLM_R)]
@@ -104,7 +104,7 @@ def write_xlm_r_table(path: Path) -> int:
 
 
 def write_gemma_table(path: Path) -> int:
-    """A tokenizer.json of Gemma's kind: byte-pair merges, `<eos>` after a text, nothing before; its size."""
+    """Write a tokenizer.json like Gemma's (byte-pair merges, `<eos>` after a text); return its size."""
     from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
     merges = [("d", "o"), ("do", "g"), ("▁", "dog"), ("a", "▁")]

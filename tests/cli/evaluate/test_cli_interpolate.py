@@ -20,7 +20,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def tuned(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fine-tuned model of the same shape."""
+    """A second model of the same shape, in place of a fine-tuned one."""
     folder = tmp_path_factory.mktemp("models") / "tuned"
     spec = load_checkpoint(tiny).spec
     save_checkpoint(folder, spec, build(spec.architecture, seed=1).state_dict())

@@ -17,7 +17,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """CIFAR-10 with both parts, PACS with two domains, and a file in place of an archive of captions."""
+    """CIFAR-10 with both parts, PACS with two domains, and Flickr8k as a folder instead of an archive."""
     for number, name in enumerate(("dog", "cat", "truck", "ship", "horse", "frog")):
         paint(tmp_path / "data" / "cifar10" / "test" / name / "0.png", number)
         paint(tmp_path / "data" / "cifar10" / "train" / name / "0.png", number + 9)

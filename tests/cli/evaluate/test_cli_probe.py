@@ -48,7 +48,7 @@ def test_it_is_printed_and_written(run: Run, tiny: Path, pack: Path, command: st
     kept = len(list(Path("rows").glob("*.npz")))
     assert (
         kept == {"probe": 3, "few-shot": 3, "knn": 2}[command]
-    )  # features before the projection, and those of zero-shot
+    )  # features of both parts, and embeddings for zero-shot
     again = run(*asked(command, pack, "-m", tiny, "--json", "--cache", "rows"))
     assert len(list(Path("rows").glob("*.npz"))) == kept
     assert json.loads(again.stdout)["results"][0]["metrics"] == told["results"][0]["metrics"]

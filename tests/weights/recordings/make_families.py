@@ -299,7 +299,7 @@ def record_metaclip2() -> dict[str, Any]:
     model = MetaClip2Model(config).eval()
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict(state_of(shapes))
-    # On Pillow, as models are trained; the default one resizes with torchvision, up to 3e-4 away in a vector.
+    # With Pillow, as models are trained; the default processor uses torchvision, and vectors differ by 3e-4.
     processor = CLIPImageProcessorPil(
         size={"height": 32, "width": 32}, do_center_crop=False, crop_size={"height": 32, "width": 32}
     )
