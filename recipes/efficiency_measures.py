@@ -104,13 +104,13 @@ def measure(trained: Any, config: TrainConfig, sheets: Mapping[str, TestSet]) ->
 
 
 @torch.no_grad()
-def score(trained: Any, sheet: TestSet, known: Sequence[str] = ()) -> Scores:
-    """Score of each text for each image, (N, K); `known` are the labels of a trained classifier."""
+def score(trained: Any, sheet: TestSet, classes: Sequence[str] = ()) -> Scores:
+    """Score of each text for each image, (N, K); `classes` are the labels of a trained classifier."""
     parts = []
     for start in range(0, len(sheet.images), CHUNK):
         images = sheet.images[start : start + CHUNK].contiguous(memory_format=torch.channels_last)
         if isinstance(trained, Classification):
-            parts.append(trained.score(images)[:, _columns(sheet.names, known)])
+            parts.append(trained.score(images)[:, _columns(sheet.names, classes)])
         elif isinstance(trained, CLIP):
             parts.append(trained.logits(images, sheet.tokens))
         else:
@@ -118,10 +118,10 @@ def score(trained: Any, sheet: TestSet, known: Sequence[str] = ()) -> Scores:
     return torch.cat(parts).double().numpy()
 
 
-def _columns(names: Sequence[str], known: Sequence[str]) -> list[int]:
+def _columns(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     """Output columns of labels; the classifier sorts its labels by their hashes."""
-    order = np.argsort(hash_keys(known).view(np.int64))
-    column_of = {known[n]: column for column, n in enumerate(order)}
+    order = np.argsort(hash_keys(classes).view(np.int64))
+    column_of = {classes[n]: column for column, n in enumerate(order)}
     return [column_of[name] for name in names]
 
 

@@ -129,14 +129,14 @@ def config(leg: Leg, data: tuple[Mixture, Mixture], out: Path) -> TrainConfig:
     shape = CLIPConfig(embed_dim=128, vision=TOWERS[leg.tower], text=TEXT, activation="quick_gelu")
     everything, labelled = data
     by_label = leg.objective == "classes"
-    known = {name for part, _ in labelled.parts for name in part.open().classes} if by_label else ()  # type: ignore[attr-defined]
+    labels = {name for part, _ in labelled.parts for name in part.open().classes} if by_label else ()  # type: ignore[attr-defined]
     return TrainConfig(
         name=leg.name,
         out=str(out / "runs" / leg.name),
         model=shape,
         data=labelled if by_label else everything,
         objective=leg.objective,  # type: ignore[arg-type]
-        classes=tuple(sorted(known)),
+        classes=tuple(sorted(labels)),
         epochs=leg.levels[-1],
         batch_size=BATCH,
         lr=leg.lr,
@@ -173,8 +173,10 @@ def evaluator(leg: Leg, config: TrainConfig, sheets: Mapping[str, TestSet]) -> E
         epoch = round(step / STEPS)
         if epoch not in leg.levels:
             return {}
-        wanted = {name: sheet for name, sheet in sheets.items() if epoch == leg.levels[-1] or sheet.classes}
-        return {"epoch": epoch, **measure(trained, config, wanted)}
+        measured_sheets = {
+            name: sheet for name, sheet in sheets.items() if epoch == leg.levels[-1] or sheet.classes
+        }
+        return {"epoch": epoch, **measure(trained, config, measured_sheets)}
 
     return evaluate
 

@@ -128,13 +128,13 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["flowers", "digits"])
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*were cut")  # captions of Flickr8k, the same each time
-    known, rest = tasks(), retained_measures()
+    all_tasks, old_measures = tasks(), retained_measures()
     docs = args.docs or args.out
     summary: dict[str, Any] = {"start": load_checkpoint("default").identity, "tasks": {}}
     for name in args.tasks:
-        measures = [known[name].target, *rest]
+        measures = [all_tasks[name].target, *old_measures]
         runs_by_way = {
-            way: [run(way, known[name], seed, args.out / name, measures) for seed in range(args.seeds)]
+            way: [run(way, all_tasks[name], seed, args.out / name, measures) for seed in range(args.seeds)]
             for way in WAYS
         }
         curves = {way: curve(args.out / name / folder_of(way, 0), measures) for way in HALVES}

@@ -185,8 +185,8 @@ def _write(
     shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"
     sheet = Sheet(
         title=f"{counted(len(cards), 'picture')}, classified by labels in words",
-        subtitle=f"Each picture was compared with {len(labels)} labels; {shown}. All scores add up to 100. "
-        f"{accuracy}",
+        subtitle=f"Each picture was compared with {counted(len(labels), 'label')}; {shown}. All scores add "
+        f"up to 100. {accuracy}",
         footer=f"diptych {__version__}  ·  {encoder.spec.name}, {parameters / 1e6:.1f} million parameters  "
         f"·  {encoder.identity[:19]}",
         cards=cards,

@@ -66,11 +66,10 @@ def _print_labels(done: dict[str, Any]) -> None:
         for example in row["examples"] if done["dry_run"] else ():
             name = fit_width(example["path"], stdout_console().width - 20, tail=True).rstrip()
             typer.echo(f"{'':11}{example['score']:4.2f}  {name}")
-    verb = "would have" if done["dry_run"] else "have"
+    verb = "would have" if done["dry_run"] else "has" if done["tagged"] == 1 else "have"
     changed = "" if done["dry_run"] else f"; {done['changed']:,} changed"
-    typer.echo(
-        f"{done['tagged']:,} of {done['judged']:,} pictures {verb} a tag of {clean(done['origin'])}{changed}"
-    )
+    pictures = f"{done['tagged']:,} of {counted(done['judged'], 'picture')}"
+    typer.echo(f"{pictures} {verb} a tag of {clean(done['origin'])}{changed}")
 
 
 def _print_sidecars(counts: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import typer
 from diptych.cli.evaluate import transfer
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.errors import InputError
+from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -126,5 +126,5 @@ def _read_shots(text: str) -> list[int]:
 def _pairs(paths: list[Path]) -> list[tuple[Path, Path]]:
     """Group the paths into pairs of TRAIN and TEST."""
     if len(paths) % 2:
-        raise InputError(f"expected TRAIN TEST, or several such pairs, not {len(paths)} data sets")
+        raise InputError(f"expected TRAIN TEST, or several such pairs, not {counted(len(paths), 'data set')}")
     return list(zip(paths[::2], paths[1::2], strict=True))

@@ -8,7 +8,7 @@ import typer
 
 from diptych.cli.shared.console import note, plain_table, print_json, stdout_console
 from diptych.cli.shared.options import Json, flag
-from diptych.errors import InputError, UnknownModelError
+from diptych.errors import InputError, UnknownModelError, counted
 
 if TYPE_CHECKING:
     from diptych.weights.registry import Release
@@ -121,8 +121,8 @@ def _open_clip_table(rows: list[dict[str, Any]]) -> None:
     loading = [row for row in rows if row["loads"]]
     released = [row for row in rows if row["tags"]]
     note(
-        f"{len(loading)} of {len(rows)} names load, and {sum(row['loads'] for row in released)} of the "
-        f"{len(released)} with released weights"
+        f"{len(loading)} of {counted(len(rows), 'name')} load, and "
+        f"{sum(row['loads'] for row in released)} of the {len(released)} with released weights"
     )
 
 

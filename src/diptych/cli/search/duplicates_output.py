@@ -134,7 +134,8 @@ def _print_table(result: DuplicateGroups, top: int) -> None:
             for line in _lines(group, width):
                 typer.echo(line)
         if len(groups) > top:
-            typer.echo(f"\n  and {len(groups) - top:,} more groups (--top, --html or --json shows them)")
+            more = counted(len(groups) - top, "more group")
+            typer.echo(f"\n  and {more} (--top, --html or --json shows all)")
         typer.echo()
 
 
@@ -170,7 +171,7 @@ def _lines(group: DuplicateGroup, width: int) -> Iterator[str]:
         )
         yield fit_width(f"        {evidence_of(member)}", width).rstrip()
     if len(group.others) > MOST_SHOWN:
-        yield f"        and {len(group.others) - MOST_SHOWN:,} more files"
+        yield f"        and {counted(len(group.others) - MOST_SHOWN, 'more file')}"
 
 
 def _file_line(role: str, file: File, width: int) -> str:

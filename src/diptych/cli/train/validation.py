@@ -110,10 +110,11 @@ def warn_of_shared(train: Source, held_out: Source | None, keep_up: Sequence[Pat
     )
     for name, digests in measured.items():
         if shared := sum(digest in training for digest in digests):
+            verb = "is" if shared == 1 else "are"
             print_message(
                 "warning",
-                f"{shared:,} of {len(digests):,} pictures of {name} are also among {pairs}: the results do "
-                "not show how the model does on new pictures",
+                f"{shared:,} of {counted(len(digests), 'picture')} of {name} {verb} also among {pairs}: the "
+                "results do not show how the model does on new pictures",
             )
 
 
