@@ -1,6 +1,6 @@
 """Quickly started processes for tests: forked from a server that has already imported the libraries.
 
-A process of its own takes seconds to import torch, and the tests of training start dozens of them.
+A new process needs seconds to import torch, and the tests of training start dozens of them.
 """
 
 from __future__ import annotations

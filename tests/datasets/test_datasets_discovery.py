@@ -429,8 +429,8 @@ def test_voc_with_several_classes_and_difficult_objects(tmp_path: Path) -> None:
     assert train.targets.tolist() == [[0, 1]]
     measure = measure_known(place)
     result = measure(ToyEncoder())
-    # Green: the green picture is first; the two red pictures and the blue one have equal cosines. Relevant
-    # are the green one, precision 1, then all four at once, precision 2/4. Red: its one relevant is first.
+    # Green: its picture is first; the two red ones and the blue one have equal cosines. Relevant are the
+    # green one, precision 1, then all four at once, precision 2/4. Red: its only relevant picture is first.
     green, red = (1 + 2 / 4) / 2, 1.0
     assert result.per_class == {"green": pytest.approx(green), "red": pytest.approx(red)}
     assert result.metrics["mean_average_precision"] == pytest.approx((green + red) / 2)

@@ -87,7 +87,7 @@ _GEMMA = (
 
 
 def write_xlm_r_table(path: Path) -> int:
-    """Write an XLM-R tokenizer.json: unigram pieces, `<s>` before and `</s>` after a text; gives its size."""
+    """Write a tokenizer.json like XLM-R's (unigram, `<s>` and `</s>` around a text); return its size."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     pieces = [(piece, 0.0 if piece.startswith("<") else -float(i)) for i, piece in enumerate(_XLM_R)]

@@ -156,7 +156,7 @@ def test_rows_too_far_apart_for_one_shift(tile: tuple[int, int]) -> None:
 
 
 def test_one_exponential_is_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ordinary features never take the slow path; opposed features take it for some tiles only."""
+    """Ordinary features never take the slow path (shift None); opposed features do."""
     seen: list[float | None] = []
     plain = loss_module.sum_of_softmaxes
 
