@@ -27,17 +27,8 @@ EXPECTED = (
 # Columns of tables that hold labels, best first.
 _COLUMNS = (
     *("label", "labels", "name", "names", "class", "classes", "class_name", "classname", "class_names"),
-    *(
-        "label_name",
-        "display_name",
-        "category",
-        "categories",
-        "category_name",
-        "tag",
-        "tags",
-        "text",
-        "title",
-    ),
+    *("label_name", "display_name", "category", "categories", "category_name", "tag", "tags"),
+    *("text", "title"),
 )
 _LISTS = ("labels", "names", "classes", "class_names", "categories", "id2label")  # fields of JSON and YAML
 _NAMES = ("name", "label", "class", "class_name", "display_name", "title", "text")  # of one label's object
@@ -108,13 +99,9 @@ def _are_labels(value: Any) -> bool:
 def _composed(value: Any) -> Any:
     if isinstance(value, dict):
         return {composed(name): _composed(inner) for name, inner in value.items()}
-    return (
-        [_composed(item) for item in value]
-        if isinstance(value, list)
-        else composed(value)
-        if value
-        else value
-    )
+    if isinstance(value, list):
+        return [_composed(item) for item in value]
+    return composed(value) if value else value
 
 
 # ------------------------------------------------------------------------------------------------- lines
@@ -152,9 +139,8 @@ def _without_numbers(lines: list[str], path: Path) -> list[str]:
             continue
         if prefix_kind == "numbers":
             first = int(matches[0]["number"])
-            if first > 1 or [int(match["number"]) for match in matches] != list(
-                range(first, first + len(lines))
-            ):
+            numbers = [int(match["number"]) for match in matches]
+            if first > 1 or numbers != list(range(first, first + len(lines))):
                 continue
         warnings.warn(
             f"{path}: the {prefix_kind} before the labels are left out "
@@ -259,12 +245,9 @@ def _plain(value: Any, *, folders: bool) -> Any:
             if isinstance(inner, list) or (isinstance(inner, dict) and _is_numbered(inner)):
                 return _plain(inner, folders=False)
         return _of_mapping(value, folders=folders)
-    if (
-        isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
-    ):  # COCO's categories
-        names = [
-            next((item[name] for name in _NAMES if isinstance(item.get(name), str)), None) for item in value
-        ]
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):  # as in COCO
+        texts = ([item[name] for name in _NAMES if isinstance(item.get(name), str)] for item in value)
+        names = [candidates[0] if candidates else None for candidates in texts]
         return names if all(names) else value
     return value
 
@@ -276,18 +259,11 @@ def _of_mapping(value: Mapping[Any, Any], *, folders: bool) -> Any:
         return dict(value)
     ordered = [value[key] for key in sorted(value, key=int)]
     if all(_is_class(item) for item in ordered):  # ImageNet's class index: "0": ["n01440764", "tench"]
-        return (
-            {item[0]: _words(item[1]) for item in ordered}
-            if folders
-            else [_words(item[1]) for item in ordered]
-        )
+        pairs = [(synset, name.replace("_", " ")) for synset, name in ordered]
+        return dict(pairs) if folders else [name for _, name in pairs]
     if folders or not all(isinstance(item, str) for item in ordered):
         return {str(key): item for key, item in value.items()}
     return ordered
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _is_class(value: Any) -> bool:

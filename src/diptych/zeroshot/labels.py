@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from diptych.errors import TextError
+from diptych.errors import TextError, listed
 
 Texts: TypeAlias = "str | Sequence[str] | None"
 # A mapping holds Texts or mappings like itself; mypy has no finite name for that.
@@ -92,9 +92,8 @@ def warn_repeats(labels: Sequence[Label]) -> None:
     """Warn of repeated names: they split the probability, and only the first is predicted."""
     repeated = [name for name, count in Counter(full_names(labels)).items() if count > 1]
     if repeated:
-        shown = ", ".join(repr(name) for name in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
         warnings.warn(
-            f"labels that come more than once ({shown}): equal labels split the probability "
+            f"labels that come more than once ({listed(repeated, 5)}): equal labels split the probability "
             "between them; give them different names or merge them",
             UserWarning,
             stacklevel=4,

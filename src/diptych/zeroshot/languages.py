@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from diptych.errors import DataError, TextError, counted
+from diptych.errors import DataError, TextError, counted, listed
 from diptych.files.text_files import read_text_file
 
 
@@ -56,12 +56,9 @@ class Language:
         """
         missing = [name for name in classes if name.casefold() not in self.names]
         if missing:
-            shown = ", ".join(map(repr, missing[:5])) + (
-                f" and {len(missing) - 5} more" if missing[5:] else ""
-            )
             raise DataError(
                 f"{dataset_name} has {counted(len(missing), 'class', 'classes')} without a name in "
-                f"{self.title}: {shown}. Give them in a file: --language FILE with "
+                f"{self.title}: {listed(missing, 5)}. Give them in a file: --language FILE with "
                 '{"language": "' + self.code + '", "templates": ["...{}..."], "names": {'
                 f'"{missing[0]}": "...", ...}}}}'
             )

@@ -14,7 +14,7 @@ from diptych.datasets.dataset import ImageDataset
 from diptych.datasets.overlap import check_overlaps
 from diptych.embedding.batches import Failed
 from diptych.encoder import Encoder
-from diptych.errors import DataError, InputError, counted
+from diptych.errors import DataError, InputError, counted, listed
 from diptych.evaluation.protocols.classification import figures
 from diptych.evaluation.protocols.features import DatasetEmbeddings
 from diptych.evaluation.protocols.settings import Setup
@@ -25,8 +25,6 @@ FEATURES: tuple[Features, ...] = ("tower", "embeddings")
 
 ROLES = ("TRAIN", "TEST", "the validation part")
 """Names of the data sets in messages, as on the command line."""
-
-_SHOWN = 5  # class names in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +74,9 @@ def match_classes(train: ImageDataset, other: ImageDataset) -> NDArray[np.int64]
         absent = [name for name in train.class_names if name not in set(other.class_names)]
         raise DataError(
             f"{other.name} has {counted(len(unknown), 'class', 'classes')} that {train.name} lacks "
-            f"({_quoted(unknown)}): a class without training pictures cannot be predicted. {train.name} has "
-            f"{counted(len(index), 'class', 'classes')}"
-            + (f", of which {other.name} lacks {_quoted(absent)}" if absent else "")
+            f"({listed(unknown, 5)}): a class without training pictures cannot be predicted. {train.name} "
+            f"has {counted(len(index), 'class', 'classes')}"
+            + (f", of which {other.name} lacks {listed(absent, 5)}" if absent else "")
             + "; if only the wording differs, use one file of class names for both"
         )
     return np.array([index[name] for name in other.class_names], dtype=np.int64)
@@ -156,7 +154,7 @@ def untaught(labels: NDArray[np.int64], names: Sequence[str]) -> list[str]:
     missing = [name for number, name in enumerate(names) if number not in present]
     if missing:
         warnings.warn(
-            f"{len(missing)} of {len(names)} classes have no picture to learn from ({_quoted(missing)}): "
+            f"{len(missing)} of {len(names)} classes have no picture to learn from ({listed(missing, 5)}): "
             "their test pictures count as missed",
             stacklevel=3,
         )
@@ -196,9 +194,3 @@ def answers(
     return figures(
         hits, scores.argmax(axis=1), test.labels, names, test.positions, test.dataset, also, binary_scores
     )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    """Quote the first few names for a message."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more

@@ -7,7 +7,7 @@ with their corruptions. Models are compared in `shift_gaps.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Unpack
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diptych.datasets.dataset import ImageDataset
 from diptych.datasets.overlap import check_overlaps
-from diptych.errors import DataError, InputError
+from diptych.errors import DataError, InputError, listed
 from diptych.evaluation.protocols.classification import at_positions
 from diptych.evaluation.protocols.scorers import Scorer, score
 from diptych.evaluation.protocols.settings import Settings, Setup
@@ -69,12 +69,12 @@ class ShiftGroup:
                 continue
             expected, actual = set(self.reference.class_names), set(shift.class_names)
             common = len(expected & actual)
+            only, only_there = (listed(sorted(names), 3) for names in (expected - actual, actual - expected))
             if (expected != actual and not self.shared_classes) or common < 2:
                 raise DataError(
                     f"{name} and {shift.name} have different classes (of {len(expected)} and {len(actual)}, "
-                    f"{common} in both; only in {name}: {_few(expected - actual)}; only in {shift.name}: "
-                    f"{_few(actual - expected)}): rename the folders, or measure among the classes that both "
-                    "have (shared_classes)"
+                    f"{common} in both; only in {name}: {only}; only in {shift.name}: {only_there}): "
+                    "rename the folders, or measure among the classes that both have (shared_classes)"
                 )
 
     @property
@@ -258,10 +258,3 @@ def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
         rng.multinomial(rows, even, size=min(step, resamples - start)) for start in range(0, resamples, step)
     )
     return np.concatenate([part @ table for part in counts]) / rows
-
-
-def _few(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return (", ".join(map(repr, ordered[:3])) or "none") + (
-        f" and {len(ordered) - 3} more" if ordered[3:] else ""
-    )
