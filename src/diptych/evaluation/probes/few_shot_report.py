@@ -12,7 +12,7 @@ from diptych.datasets.registry import PER_CLASS
 from diptych.errors import counted
 from diptych.evaluation.probes.data_efficiency import EquivalentShots, equal_shots
 from diptych.evaluation.probes.probe_report import shared_pictures, shortcomings
-from diptych.evaluation.results.result import Result, chance_verdicts
+from diptych.evaluation.results.result import Result, not_above_chance
 from diptych.reports import Bars, Curve, Curves, Estimate, Plot, Report, Section, Table
 
 _WORDS = {"acc1": "Accuracy", PER_CLASS: "Mean per class, this data set's own metric,"}
@@ -161,9 +161,9 @@ def _plain(equal: EquivalentShots | None) -> dict[str, Any] | None:
 
 def _not_above_chance(runs: Sequence[FewShotRun]) -> set[str]:
     """Data sets on which zero-shot is not significantly better than chance, corrected for their number."""
-    known = [(run.name, run.zero_shot, run.metric) for run in runs if run.zero_shot is not None]
-    verdicts = chance_verdicts([(result, metric) for _, result, metric in known])
-    return {name for (name, _, _), verdict in zip(known, verdicts, strict=True) if verdict != "above"}
+    figures = [(run.zero_shot, run.metric) for run in runs if run.zero_shot is not None]
+    weak = {id(result) for result, _ in not_above_chance(figures)}
+    return {run.name for run in runs if id(run.zero_shot) in weak}
 
 
 def _section(run: FewShotRun, number: int, of: int, weak: bool) -> Section:

@@ -167,13 +167,10 @@ def _estimate(figures: Sequence[tuple[Result, str]]) -> Estimate:
     middle = math.fsum(result.metrics[metric] for result, metric in figures) / count
     if any(metric not in result.intervals for result, metric in figures):
         return Estimate(middle, n=pictures)
-    below = (
-        math.hypot(*(result.metrics[metric] - result.intervals[metric][0] for result, metric in figures))
+    below, above = (
+        math.hypot(*(result.intervals[metric][end] - result.metrics[metric] for result, metric in figures))
         / count
-    )
-    above = (
-        math.hypot(*(result.intervals[metric][1] - result.metrics[metric] for result, metric in figures))
-        / count
+        for end in (0, 1)
     )
     return Estimate(middle, middle - below, middle + above, pictures)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from diptych.encoder import EncoderCost
 from diptych.errors import DataError
-from diptych.evaluation.results.result import Result, chance_verdicts
+from diptych.evaluation.results.result import Result, not_above_chance
 
 _QUESTIONS = {
     "Intended use": "What is it for, and for whom? What is it not for?",
@@ -99,11 +99,7 @@ def _figures(results: Sequence[Result]) -> str:
         for name in result.metrics
         if name in result.chance and name in result.intervals
     ]
-    weak = [
-        f"{result.dataset} ({name})"
-        for (result, name), verdict in zip(known, chance_verdicts(known), strict=True)
-        if verdict != "above"
-    ]
+    weak = [f"{result.dataset} ({name})" for result, name in not_above_chance(known)]
     for result in results:
         for row in result.rows():
             interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"

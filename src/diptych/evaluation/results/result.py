@@ -19,7 +19,7 @@ from diptych.errors import DataError
 from diptych.files.disk import write_bytes
 from diptych.reports import Estimate
 from diptych.stats.intervals import wilson_cases
-from diptych.stats.significance import Verdict, against_chance, decide
+from diptych.stats.significance import against_chance, decide
 
 _PACKAGES = ("diptych", "numpy", "pillow", "scipy", "torch")
 
@@ -204,21 +204,21 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise DataError(f"{path} is not a result file: fields of the wrong type; {expected}") from error
 
 
-def chance_verdicts(figures: Sequence[tuple[Result, str]]) -> list[Verdict]:
-    """Verdicts on figures against chance, corrected for their number (Holm).
+def not_above_chance(figures: Sequence[tuple[Result, str]]) -> list[tuple[Result, str]]:
+    """The figures, (result, metric), not shown to be above chance; corrected for their number (Holm).
 
     Examples
     --------
     >>> good = Result(dataset="toy", task="knn", metrics={"acc1": 0.5}, chance={"acc1": 0.1}, n=99,
     ...               intervals={"acc1": (0.404, 0.596)}, identity="", data_fingerprint="")
-    >>> chance_verdicts([(good, "acc1")])
-    ['above']
+    >>> not_above_chance([(good, "acc1")])
+    []
     """
     claims = {
         number: against_chance(result.estimate(metric), result.chance[metric])
         for number, (result, metric) in enumerate(figures)
     }
-    return list(decide(claims).values())
+    return [figures[number] for number, verdict in decide(claims).items() if verdict != "above"]
 
 
 def short_name(metric: str) -> str:

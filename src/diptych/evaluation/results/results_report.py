@@ -8,7 +8,7 @@ from typing import Any
 
 from diptych.encoder import EncoderCost
 from diptych.evaluation.results.averages import collection_means, means_section
-from diptych.evaluation.results.result import Result, chance_verdicts, short_name
+from diptych.evaluation.results.result import Result, not_above_chance, short_name
 from diptych.files.disk import file_stems
 from diptych.reports import Curve, Curves, Estimate, Plot, Report, Section, Table
 
@@ -79,9 +79,8 @@ def _near_chance(results: Iterable[Result]) -> list[str]:
         if metric in result.intervals and metric in result.chance
     ]
     weak: dict[str, list[str]] = {}
-    for (result, metric), verdict in zip(figures, chance_verdicts(figures), strict=True):
-        if verdict != "above":
-            weak.setdefault(metric, []).append(result.dataset)
+    for result, metric in not_above_chance(figures):
+        weak.setdefault(metric, []).append(result.dataset)
     return [
         f"Not shown to be better than chance in {_TRIED[metric]}: {', '.join(dict.fromkeys(named))}."
         for metric, named in weak.items()
