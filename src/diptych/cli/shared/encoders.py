@@ -30,8 +30,8 @@ CatalogModel = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="The model, as for [bold]diptych classify[/bold]. Default: the one that the catalogue was made "
-        "with.",
+        help="The model, as for [bold]diptych classify[/bold]. Default: the one that the catalogue (of embed: "
+        "the folder) was made with; at first the default model.",
         show_default=False,
         rich_help_panel="Model",
     ),
