@@ -240,6 +240,7 @@ def test_any_names_and_bytes_come_back(
     assert got == {(folder, f"{folder}/{file}.png"): content for (folder, file), content in files.items()}
 
 
+@pytest.mark.filterwarnings("ignore::diptych.files.text_files.TextEncodingWarning")
 @settings(max_examples=60)
 @given(st.binary(max_size=300), st.integers(0, 2000))
 def test_a_damaged_archive_is_read_or_refused_but_nothing_else(

@@ -264,19 +264,19 @@ def _benchmark(name: str, files: Sequence[Path], images: Path | None) -> Composi
     """Build a benchmark from the records of its files and the images that they name."""
     read = {"winoground": read_winoground, "aro": read_aro, "sugar_crepe": read_sugar_crepe}[name]
     each = [read(file) for file in files]
-    wanted = {image for records, _ in each for record in records for image, _ in record.images}
+    image_names = {image for records, _ in each for record in records for image, _ in record.images}
     sources = list(files) if is_parquet(files[0]) else [_pictures_of(name, files[0].parent, images)]
-    entries = _entries(sources, wanted)
+    entries = _entries(sources, image_names)
     if not entries:
         raise DataError(
-            f"none of the {len(wanted):,} pictures that {files[0].name} names is in {sources[0]}: expected "
-            f"files such as {min(wanted)!r:.60}; --images names another folder or archive"
+            f"none of the {len(image_names):,} pictures that {files[0].name} names is in {sources[0]}: "
+            f"expected files such as {min(image_names)!r:.60}; --images names another folder or archive"
         )
-    shown = {
+    parts = {
         part for records, _ in each for record in records for part in record.images if part[0] in entries
     }
     order = {entry: position for position, entry in enumerate(entries.values())}
-    ordered = sorted(shown, key=lambda part: (order[entries[part[0]]], part[1] or (), part[0]))
+    ordered = sorted(parts, key=lambda part: (order[entries[part[0]]], part[1] or (), part[0]))
     pictures = Regions(name, tuple(entries[image] for image, _ in ordered), tuple(box for _, box in ordered))
     position_of = {part: position for position, part in enumerate(ordered)}
     if name == "winoground":  # its Parquet may have several files

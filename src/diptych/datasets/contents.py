@@ -60,15 +60,15 @@ def image_digests(
     digests: list[bytes] = []
     for path, group in groupby(entries, key=lambda entry: entry.path):
         together = list(group)
-        known = _known_digests(path, together)
-        missing = [entry for entry in together if entry.name not in known]
-        if progress and known:
+        digest_of = _known_digests(path, together)
+        missing = [entry for entry in together if entry.name not in digest_of]
+        if progress and digest_of:
             progress(len(together) - len(missing))
         for entry, _, digest in _digested(missing):
-            known[entry.name] = digest
+            digest_of[entry.name] = digest
             if progress:
                 progress(1)
-        digests += [known[entry.name] for entry in together]
+        digests += [digest_of[entry.name] for entry in together]
     return tuple(digests)
 
 
@@ -115,13 +115,13 @@ def _known_digests(path: Path, entries: Iterable[ImageEntry]) -> dict[PurePosixP
     """Recorded digests of files that have not changed."""
     recorded = _recorded.get(path, {})
     archive = version_of(path) if path.is_file() else None
-    known: dict[PurePosixPath, bytes] = {}
+    digests: dict[PurePosixPath, bytes] = {}
     for entry in entries:
         if (record := recorded.get(entry.name)) is not None:
             version = archive or version_of(path / entry.name)
             if version and record[0] == version:
-                known[entry.name] = record[1]
-    return known
+                digests[entry.name] = record[1]
+    return digests
 
 
 def content_digest(content: Content) -> bytes:

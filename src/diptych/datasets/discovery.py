@@ -136,21 +136,21 @@ def find_dataset(root: str | Path, name: str) -> DatasetLocation:
     InputError
         An unknown name.
     """
-    wanted, path = known_dataset(name), Path(root)
+    dataset, path = known_dataset(name), Path(root)
     if not path.exists():
         raise DataError(f"{path} is not there: expected a folder of data sets, or one data set")
     locations = available_datasets(path) if path.is_dir() else []
-    match = next((location for location in locations if location.known == wanted), None)
+    match = next((location for location in locations if location.known == dataset), None)
     if match is not None:
         return match
-    parts = _parts([path], wanted)
+    parts = _parts([path], dataset)
     if parts and (not locations or path.is_file()):
-        return DatasetLocation(wanted, parts)
-    like = " or ".join((short(wanted.name), *wanted.folders))
+        return DatasetLocation(dataset, parts)
+    like = " or ".join((short(dataset.name), *dataset.folders))
     names = listed(location.known.name for location in locations)
     raise DataError(
-        f"{path} holds no {wanted.name}: it has {names}; expected a folder called {like}, or a file such as "
-        f"{short(wanted.name)}-test.tar"
+        f"{path} holds no {dataset.name}: it has {names}; expected a folder called {like}, or a file such as "
+        f"{short(dataset.name)}-test.tar"
     )
 
 

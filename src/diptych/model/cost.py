@@ -139,8 +139,8 @@ def peak_rate(device: torch.device, dtype: torch.dtype) -> float:
     """
     if device.type == "cuda":
         name = str(torch.cuda.get_device_name(device))
-        known = next((rates for gpu, rates in GPUS.items() if gpu in name), (0.0, 0.0))
-        return known[1] if dtype == torch.float32 else known[0]
+        peak_rates = next((rates for gpu, rates in GPUS.items() if gpu in name), (0.0, 0.0))
+        return peak_rates[1] if dtype == torch.float32 else peak_rates[0]
     return _measured_rate(dtype) if device.type == "cpu" else 0.0
 
 

@@ -297,8 +297,8 @@ def misspelt_words(labels: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _is_known(word: str) -> bool:
-    known = _known()
-    return any(form in known for form in (word, word.removesuffix("s"), word.removesuffix("es")))
+    words = _known()
+    return any(form in words for form in (word, word.removesuffix("s"), word.removesuffix("es")))
 
 
 @cache

@@ -162,13 +162,14 @@ def neighbours(letter: str) -> str:
         return ""
     index = _ROWS[row].index(lower)
     keys = ""
-    for other, columns in (
+    for row_index, columns in (
         (row - 1, (index, index + 1)),
         (row, (index - 1, index + 1)),
         (row + 1, (index - 1, index)),
     ):
-        if 0 <= other < len(_ROWS):
-            keys += "".join(_ROWS[other][column] for column in columns if 0 <= column < len(_ROWS[other]))
+        if 0 <= row_index < len(_ROWS):
+            letters = _ROWS[row_index]
+            keys += "".join(letters[column] for column in columns if 0 <= column < len(letters))
     return keys.upper() if letter.isupper() else keys
 
 
