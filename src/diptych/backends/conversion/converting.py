@@ -8,7 +8,6 @@ name and renamed when all checks have passed, so a failure leaves nothing behind
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.backends.conversion.samples import TEXTS, synthetic_images
-from diptych.backends.conversion.tracing import trimmable_ids, write_towers
+from diptych.backends.conversion.tracing import quiet_loggers, trimmable_ids, write_towers
 from diptych.backends.exported.encoder import ExportedEncoder
 from diptych.backends.exported.fidelity import compare_embeddings
 from diptych.backends.exported.folder import (
@@ -34,7 +33,7 @@ from diptych.backends.exported.folder import (
 from diptych.backends.exported.openvino_compat import import_intel_library, preserved_signal_stack
 from diptych.backends.exported.towers import has_bfloat16, is_installed
 from diptych.backends.torch import TorchEncoder
-from diptych.errors import InputError, WeightsError
+from diptych.errors import InputError, WeightsError, counted
 from diptych.extras import require
 from diptych.files.disk import saving
 from diptych.inputs import counted_long_texts, preprocess
@@ -103,8 +102,7 @@ def export(
         require(module, extra="onnx", purpose="export a model")
     if pictures is not None and len(pictures) < MIN_IMAGES:
         raise InputError(
-            f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} to calibrate with: expected "
-            f"{MIN_IMAGES} or more"
+            f"{counted(len(pictures), 'picture')} to calibrate with: expected {MIN_IMAGES} or more"
         )
     encoder = TorchEncoder.from_checkpoint(checkpoint, device="cpu", precision="float32")
     comparison_images, calibration_images = _split_images(pictures, int8=int8)
@@ -274,13 +272,9 @@ def _silence_nncf() -> Iterator[None]:
 
     NNCF checks whether the model is one of torch, and then torch logs that it finds no GPU.
     """
-    loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+    with (
+        quiet_loggers("nncf", "torch.utils.cpp_extension"),
+        open(os.devnull, "w") as nowhere,  # noqa: PTH123
+        contextlib.redirect_stdout(nowhere),
+    ):
+        yield

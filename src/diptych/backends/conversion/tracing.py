@@ -128,16 +128,22 @@ def _remove_metadata(model: Any) -> None:
 
 
 @contextlib.contextmanager
-def _silence_exporter() -> Iterator[None]:
-    """Silence the exporter's remarks about itself: missing operators of torchvision, future renames."""
-    loggers = [logging.getLogger(f"torch.onnx._internal.exporter.{name}") for name in ("_registration",)]
+def quiet_loggers(*names: str) -> Iterator[None]:
+    """Let these loggers report errors only."""
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            yield
+        yield
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _silence_exporter() -> Iterator[None]:
+    """Silence the exporter's remarks about itself: missing operators of torchvision, future renames."""
+    with quiet_loggers("torch.onnx._internal.exporter._registration"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+        yield
