@@ -27,32 +27,18 @@ if TYPE_CHECKING:
     from diptych.backends.torch import TorchEncoder
 
 __all__ = [
-    "load",
-    "TorchEncoder",
-    "ExportedEncoder",
-    "export",
-    "choose_runtime",
-    "RuntimeChoice",
-    "autotune",
-    "AutotuningEncoder",
-    "load_supervised",
-    "supervised_classes",
-    "SupervisedScorer",
-    "open_clip_triple",
-]
+    "load", "TorchEncoder", "ExportedEncoder", "export", "choose_runtime", "RuntimeChoice", "autotune",
+    "AutotuningEncoder", "load_supervised", "supervised_classes", "SupervisedScorer", "open_clip_triple",
+]  # fmt: skip
 
 _MODULES = {
     "load": "loading",
     "TorchEncoder": "torch",
     "ExportedEncoder": "exported.encoder",
     "export": "conversion.converting",
-    "choose_runtime": "runtime_choice",
-    "RuntimeChoice": "runtime_choice",
-    "autotune": "autotuning",
-    "AutotuningEncoder": "autotuning",
-    "load_supervised": "supervised",
-    "supervised_classes": "supervised",
-    "SupervisedScorer": "supervised",
+    **dict.fromkeys(("choose_runtime", "RuntimeChoice"), "runtime_choice"),
+    **dict.fromkeys(("autotune", "AutotuningEncoder"), "autotuning"),
+    **dict.fromkeys(("load_supervised", "supervised_classes", "SupervisedScorer"), "supervised"),
     "open_clip_triple": "harness",
 }
 

@@ -12,18 +12,6 @@ from diptych.reports.report import Cell, Estimate, Report, Section, Table
 from diptych.reports.scatter import Mark, Scatter
 
 __all__ = [
-    "Report",
-    "Section",
-    "Table",
-    "Estimate",
-    "Cell",
-    "Plot",
-    "Curves",
-    "Curve",
-    "Bars",
-    "Heatmap",
-    "Gallery",
-    "Scatter",
-    "Mark",
-    "save_plot",
-]
+    "Report", "Section", "Table", "Estimate", "Cell", "Plot", "Curves", "Curve", "Bars", "Heatmap", "Gallery",
+    "Scatter", "Mark", "save_plot",
+]  # fmt: skip

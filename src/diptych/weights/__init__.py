@@ -24,39 +24,22 @@ if TYPE_CHECKING:
     from diptych.weights.transformers.write import to_transformers
 
 __all__ = [
-    "load_checkpoint",
-    "load_text_encoder",
-    "join_text_encoder",
-    "save_checkpoint",
-    "to_diptych",
-    "to_open_clip",
-    "to_transformers",
-    "identity_of",
-    "fit",
-    "combine",
-    "list_models",
-    "suggest",
-    "Checkpoint",
-    "TextCheckpoint",
-    "ModelSpec",
-]
+    "load_checkpoint", "load_text_encoder", "join_text_encoder", "save_checkpoint", "to_diptych",
+    "to_open_clip", "to_transformers", "identity_of", "fit", "combine", "list_models", "suggest",
+    "Checkpoint", "TextCheckpoint", "ModelSpec",
+]  # fmt: skip
 
 _MODULES = {
-    "load_checkpoint": "load",
-    "load_text_encoder": "load",
-    "join_text_encoder": "transformers.m_clip",
-    "save_checkpoint": "native",
-    "to_diptych": "native",
+    **dict.fromkeys(("load_checkpoint", "load_text_encoder"), "load"),
+    **dict.fromkeys(("join_text_encoder", "TextCheckpoint"), "transformers.m_clip"),
+    **dict.fromkeys(("save_checkpoint", "to_diptych"), "native"),
     "to_open_clip": "open_clip.write",
     "to_transformers": "transformers.write",
     "identity_of": "identity",
     "fit": "fitting",
     "combine": "combining",
-    "list_models": "registry",
-    "suggest": "registry",
-    "Checkpoint": "spec",
-    "TextCheckpoint": "transformers.m_clip",
-    "ModelSpec": "spec",
+    **dict.fromkeys(("list_models", "suggest"), "registry"),
+    **dict.fromkeys(("Checkpoint", "ModelSpec"), "spec"),
 }
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
