@@ -30,7 +30,7 @@ CatalogModel = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="The model, as for [bold]diptych classify[/bold]. Default: the one that the catalogue (of embed: "
+        help="The model, as for [bold]diptych classify[/bold]. Default: the one that the catalogue (embed: "
         "the folder) was made with; at first the default model.",
         show_default=False,
         rich_help_panel="Model",
