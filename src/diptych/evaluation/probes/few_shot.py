@@ -16,16 +16,8 @@ from numpy.typing import NDArray
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError, InputError, counted
-from diptych.evaluation.probes import logistic
+from diptych.evaluation.probes import logistic, transfer
 from diptych.evaluation.probes.splits import FewShotDraw, draw_shots
-from diptych.evaluation.probes.transfer import (
-    EmbeddedPart,
-    Features,
-    all_failures,
-    check_parts,
-    embed_part,
-    untaught,
-)
 from diptych.evaluation.protocols.classification import at_positions
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
@@ -64,7 +56,7 @@ def evaluate_few_shot(
     validation: ImageDataset | None = None,
     shots: Sequence[int] = SHOTS,
     seeds: int = SEEDS,
-    features: Features = "tower",
+    features: transfer.Features = "tower",
     **settings: Unpack[Settings],
 ) -> Result:
     """Fit linear classifiers on a few images of each class and evaluate them on another data set.
@@ -102,14 +94,14 @@ def evaluate_few_shot(
     """
     shot_counts = _wanted(shots, seeds)
     setup = Setup.of(**settings)
-    shared = check_parts(setup, train, test, validation)
-    train_part = embed_part(setup, encoder, train, train, features)
-    test_part = embed_part(setup, encoder, train, test, features)
+    shared = transfer.check_parts(setup, train, test, validation)
+    train_part = transfer.embed_part(setup, encoder, train, train, features)
+    test_part = transfer.embed_part(setup, encoder, train, test, features)
     validation_part = (
-        train_part if validation is None else embed_part(setup, encoder, train, validation, features)
+        train_part if validation is None else transfer.embed_part(setup, encoder, train, validation, features)
     )
     count, largest_class = len(train.class_names), int(np.bincount(train_part.labels).max())
-    missing = untaught(train_part.labels, train.class_names)
+    missing = transfer.untaught(train_part.labels, train.class_names)
     possible_shots = [k for k in shot_counts if k <= largest_class]
     if not possible_shots:
         raise DataError(
@@ -135,7 +127,7 @@ def evaluate_few_shot(
         "points": [_point(k, fits[k]) for k in possible_shots],
     }
     train_parts = (train_part,) if validation is None else (train_part, validation_part)
-    failures = all_failures(test_part, *train_parts)
+    failures = transfer.all_failures(test_part, *train_parts)
     figures = _figures(fits, test_part, count)
     return setup.result(encoder, test, task=TASK, failures=failures, details=details, **figures)
 
@@ -150,9 +142,9 @@ def _wanted(shots: Sequence[int], seeds: int) -> list[int]:
 
 
 def _learn(
-    train_part: EmbeddedPart,
-    validation_part: EmbeddedPart,
-    test_part: EmbeddedPart,
+    train_part: transfer.EmbeddedPart,
+    validation_part: transfer.EmbeddedPart,
+    test_part: transfer.EmbeddedPart,
     k: int,
     seed: int,
     count: int,
@@ -188,7 +180,7 @@ def _learn(
     )
 
 
-def _figures(fits: dict[int, list[_Try]], test_part: EmbeddedPart, count: int) -> dict[str, Any]:
+def _figures(fits: dict[int, list[_Try]], test_part: transfer.EmbeddedPart, count: int) -> dict[str, Any]:
     """Means over draws, as keywords of `Setup.result`."""
     hits = {k: np.mean([fit.hits for fit in fits_of_k], axis=0) for k, fits_of_k in fits.items()}
     recalls = {k: float(np.mean([fit.recall for fit in fits_of_k])) for k, fits_of_k in fits.items()}

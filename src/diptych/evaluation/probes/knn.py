@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder, normalize
 from diptych.errors import InputError, counted
-from diptych.evaluation.probes.transfer import (
-    Features,
-    all_failures,
-    answers,
-    check_parts,
-    embed_part,
-    untaught,
-)
+from diptych.evaluation.probes import transfer
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
 from diptych.stats import metrics
@@ -42,7 +35,7 @@ def evaluate_knn(
     *,
     k: int = NEIGHBOURS,
     temperature: float | None = None,
-    features: Features = "embeddings",
+    features: transfer.Features = "embeddings",
     also: Sequence[str] = (),
     **settings: Unpack[Settings],
 ) -> Result:
@@ -78,12 +71,12 @@ def evaluate_knn(
     """
     setup = Setup.of(**settings)
     _check(k, temperature)
-    shared = check_parts(setup, train, test)
-    train_part = embed_part(setup, encoder, train, train, features)
-    test_part = embed_part(setup, encoder, train, test, features)
+    shared = transfer.check_parts(setup, train, test)
+    train_part = transfer.embed_part(setup, encoder, train, train, features)
+    test_part = transfer.embed_part(setup, encoder, train, test, features)
     count = len(train.class_names)
     scores = votes(train_part.features, train_part.labels, test_part.features, count, k, temperature)
-    figures = answers(scores, test_part, train.class_names, tolerance=metrics.ROUNDING, also=also)
+    figures = transfer.answers(scores, test_part, train.class_names, tolerance=metrics.ROUNDING, also=also)
     details = {
         "features": features,
         **shared,
@@ -91,10 +84,10 @@ def evaluate_knn(
         "k": min(k, len(train_part.labels)),
         "wanted_k": k,
         "temperature": temperature,
-        "untaught": untaught(train_part.labels, train.class_names),
+        "untaught": transfer.untaught(train_part.labels, train.class_names),
         "confusions": figures.pop("confusions"),
     }
-    failures = all_failures(test_part, train_part)
+    failures = transfer.all_failures(test_part, train_part)
     return setup.result(encoder, test, task=TASK, failures=failures, details=details, **figures)
 
 

@@ -17,19 +17,10 @@ from numpy.typing import NDArray
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder
 from diptych.errors import DataError
-from diptych.evaluation.probes import logistic
+from diptych.evaluation.probes import logistic, transfer
 from diptych.evaluation.probes.logistic import LinearFit, StrengthSearch
 from diptych.evaluation.probes.regularisation_search import MAX_TRIALS
 from diptych.evaluation.probes.splits import split_validation
-from diptych.evaluation.probes.transfer import (
-    EmbeddedPart,
-    Features,
-    all_failures,
-    answers,
-    check_parts,
-    embed_part,
-    untaught,
-)
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.evaluation.results.result import Result
 
@@ -42,7 +33,7 @@ def evaluate_linear_probe(
     test: ImageDataset,
     *,
     validation: ImageDataset | None = None,
-    features: Features = "tower",
+    features: transfer.Features = "tower",
     c: float | None = None,
     validation_fraction: float = 0.2,
     seed: int = 0,
@@ -90,10 +81,12 @@ def evaluate_linear_probe(
     Radford et al. 2021, arXiv 2103.00020, appendix A.3.
     """
     setup = Setup.of(**settings)
-    shared = check_parts(setup, train, test, validation)
-    train_part = embed_part(setup, encoder, train, train, features)
-    test_part = embed_part(setup, encoder, train, test, features)
-    validation_part = None if validation is None else embed_part(setup, encoder, train, validation, features)
+    shared = transfer.check_parts(setup, train, test, validation)
+    train_part = transfer.embed_part(setup, encoder, train, train, features)
+    test_part = transfer.embed_part(setup, encoder, train, test, features)
+    validation_part = (
+        None if validation is None else transfer.embed_part(setup, encoder, train, validation, features)
+    )
     with setup.stage(f"{test.name}: strengths of L2", MAX_TRIALS) as advance:
         features_used, labels, strength_search = select_strength(
             train_part, validation_part, c, validation_fraction, seed, advance
@@ -101,7 +94,7 @@ def evaluate_linear_probe(
     with setup.stage(f"{test.name}: fit", None):
         fit = logistic.fit(features_used, labels, strength_search.c if strength_search else float(c or 0))
     count = len(train.class_names)
-    figures = answers(fit.scores(test_part.features, count), test_part, train.class_names, also=also)
+    figures = transfer.answers(fit.scores(test_part.features, count), test_part, train.class_names, also=also)
     train_parts = [part for part in (train_part, validation_part) if part is not None]
     details = {
         "features": features,
@@ -110,17 +103,17 @@ def evaluate_linear_probe(
         "validation": _validation_details(validation, strength_search, validation_fraction, seed),
         "pictures": len(labels),
         "pictures_per_class": len(labels) / len(np.unique(labels)),
-        "untaught": untaught(labels, train.class_names),
+        "untaught": transfer.untaught(labels, train.class_names),
         "confusions": figures.pop("confusions"),
         **fit_details(fit, strength_search),
     }
-    failures = all_failures(test_part, *train_parts)
+    failures = transfer.all_failures(test_part, *train_parts)
     return setup.result(encoder, test, task=TASK, failures=failures, details=details, **figures)
 
 
 def select_strength(
-    train_part: EmbeddedPart,
-    validation_part: EmbeddedPart | None,
+    train_part: transfer.EmbeddedPart,
+    validation_part: transfer.EmbeddedPart | None,
     c: float | None,
     validation_fraction: float,
     seed: int,
