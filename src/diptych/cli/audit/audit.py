@@ -12,6 +12,7 @@ import typer
 
 from diptych.cli.audit.auditing import Seed, run_audit
 from diptych.cli.shared.measuring import EncoderOptions, MeasureOptions, measuring
+from diptych.cli.shared.options import argument
 
 app = typer.Typer(
     no_args_is_help=True, help="Audit a model: its limits, biases and labels, each with chance and a verdict."
@@ -27,10 +28,7 @@ Clevr = Annotated[
 @measuring
 def counting(
     data: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="DATA", show_default=False, help="Pictures in folders named by the number of objects."
-        ),
+        Path | None, argument("DATA", "Pictures in folders named by the number of objects.")
     ] = None,
     clevr: Clevr = None,
     things: Annotated[

@@ -13,26 +13,17 @@ from diptych.cli.shared import options
 from diptych.cli.shared.console import note
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.options import argument
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
 
-Data = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATA",
-        show_default=False,
-        help="Labelled pictures: a folder or archive with a folder per class.",
-    ),
-]
+Data = Annotated[Path, argument("DATA", "Labelled pictures: a folder or archive with a folder per class.")]
 
 
 @measuring
 def digits(
-    data: Annotated[
-        Path | None,
-        typer.Argument(metavar="DATA", show_default=False, help="Handwritten digits, such as MNIST."),
-    ] = None,
+    data: Annotated[Path | None, argument("DATA", "Handwritten digits, such as MNIST.")] = None,
     font: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A further font; repeat it for several.")
     ] = None,
@@ -221,12 +212,7 @@ def typographic(
 @measuring
 def classes(
     labels: Annotated[
-        Path,
-        typer.Argument(
-            metavar="LABELS",
-            show_default=False,
-            help="A file of labels: one per line, or JSON, a list or name -> texts.",
-        ),
+        Path, argument("LABELS", "A file of labels: one per line, or JSON, a list or name -> texts.")
     ],
     sample: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Sample pictures of the kind to be classified.")

@@ -11,6 +11,7 @@ import typer
 from diptych.cli.audit.auditing import Seed, run_audit
 from diptych.cli.shared import options
 from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.options import argument
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +24,7 @@ Attribute = Annotated[
         help="The column of this attribute. Default: the column of the same name, if there is one.",
     ),
 ]
-_PEOPLE = typer.Argument(
-    metavar="DATA",
-    show_default=False,
-    help="A folder or tar archive of pictures, with a table of attributes.",
-)
+_PEOPLE = argument("DATA", "A folder or tar archive of pictures, with a table of attributes.")
 
 
 @dataclass(frozen=True)

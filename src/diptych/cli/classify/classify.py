@@ -14,7 +14,7 @@ from diptych.cli.shared.console import print_failures
 from diptych.cli.shared.encoders import EncoderSettings
 from diptych.cli.shared.labels import fit_classifier, merge_labels, note_language, templates_option
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import flag
+from diptych.cli.shared.options import argument, flag
 from diptych.errors import InputError, TextError, counted
 
 if TYPE_CHECKING:
@@ -222,11 +222,10 @@ class ClassifyModelOptions(EncoderSettings):
 def classify(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="PICTURE|LABEL",
-            help="Pictures and labels: existing files, folders, patterns and addresses are pictures, other "
+        argument(
+            "PICTURE|LABEL",
+            "Pictures and labels: existing files, folders, patterns and addresses are pictures, other "
             "words are labels.",
-            show_default=False,
         ),
     ] = None,
     images: Annotated[

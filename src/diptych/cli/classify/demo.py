@@ -13,6 +13,7 @@ from diptych.cli.shared import options
 from diptych.cli.shared.console import note, print_message
 from diptych.cli.shared.encoders import EncoderSettings
 from diptych.cli.shared.option_groups import with_groups
+from diptych.cli.shared.options import argument
 from diptych.cli.shared.own_files import SOFTWARE, Force, check_overwrite
 from diptych.cli.shared.reporting import print_lines
 from diptych.errors import counted
@@ -58,12 +59,7 @@ class DemoModelOptions(EncoderSettings):
 @with_groups
 def demo(
     pictures: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PICTURE",
-            help="Your own pictures or folder. Default: sample pictures.",
-            show_default=False,
-        ),
+        list[str] | None, argument("PICTURE", "Your own pictures or folder. Default: sample pictures.")
     ] = None,
     label: Annotated[
         list[str] | None,

@@ -16,7 +16,7 @@ from diptych.cli.shared.console import clean, print_message
 from diptych.cli.shared.encoders import CatalogModelOptions, ModelReference, load_encoder
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json, OutputOptions, flag
+from diptych.cli.shared.options import Json, OutputOptions, argument, flag
 from diptych.cli.shared.picture_limit import with_pixel_limit
 from diptych.errors import InputError, counted
 
@@ -131,12 +131,7 @@ def check(
 @with_groups
 def import_(
     source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="VECTORS",
-            help="A folder written by diptych embed or clip-retrieval, or a .parquet file.",
-            show_default=False,
-        ),
+        Path, argument("VECTORS", "A folder written by diptych embed or clip-retrieval, or a .parquet file.")
     ],
     catalog: catalogs.Catalog = None,
     root: Annotated[
@@ -236,12 +231,7 @@ def _print_import(done: ImportReport, name: str, pictures: int, seconds: float, 
 @app.command()
 @with_groups
 def export(
-    to: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TO", help="A new folder, or a file name that ends in .parquet.", show_default=False
-        ),
-    ],
+    to: Annotated[Path, argument("TO", "A new folder, or a file name that ends in .parquet.")],
     catalog: catalogs.Catalog = None,
     dtype: Annotated[
         str, typer.Option(metavar="float16|float32", help="Data type of the embeddings in a folder.")

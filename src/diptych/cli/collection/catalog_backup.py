@@ -12,20 +12,13 @@ from diptych.cli.collection.annotation_output import note_annotation_changes
 from diptych.cli.shared import catalogs
 from diptych.cli.shared.console import clean, note, print_message
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json, OutputOptions, flag
+from diptych.cli.shared.options import Json, OutputOptions, argument, flag
 from diptych.errors import counted
 
 
 def move(
-    old: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OLD", help="The path under which the folder was indexed.", show_default=False
-        ),
-    ],
-    new: Annotated[
-        Path, typer.Argument(metavar="NEW", help="The path where the same files are now.", show_default=False)
-    ],
+    old: Annotated[Path, argument("OLD", "The path under which the folder was indexed.")],
+    new: Annotated[Path, argument("NEW", "The path where the same files are now.")],
     catalog: catalogs.Catalog = None,
     dry_run: Annotated[
         bool, flag("--dry-run", "Change nothing; only check that the files are in NEW.")
@@ -75,12 +68,7 @@ def move(
 
 @with_groups
 def backup(
-    to: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TO", help="A new folder for the copy, which is a catalogue itself.", show_default=False
-        ),
-    ],
+    to: Annotated[Path, argument("TO", "A new folder for the copy, which is a catalogue itself.")],
     catalog: catalogs.Catalog = None,
     *,
     output: OutputOptions,
@@ -111,9 +99,7 @@ def backup(
 
 @with_groups
 def restore(
-    backup: Annotated[
-        Path, typer.Argument(metavar="BACKUP", help="A folder written by backup.", show_default=False)
-    ],
+    backup: Annotated[Path, argument("BACKUP", "A folder written by backup.")],
     catalog: catalogs.Catalog = None,
     replace: Annotated[
         bool,

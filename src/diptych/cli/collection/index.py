@@ -18,7 +18,7 @@ from diptych.cli.shared import catalogs
 from diptych.cli.shared.console import clean, print_failures, print_message, print_messages
 from diptych.cli.shared.encoders import EmbeddingOptions
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, flag
+from diptych.cli.shared.options import OutputOptions, argument, flag
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -95,12 +95,7 @@ class IndexOptions:
 @with_groups
 def index(
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="PATH",
-            help="Folders and pictures. Default: everything indexed before.",
-            show_default=False,
-        ),
+        list[Path] | None, argument("PATH", "Folders and pictures. Default: everything indexed before.")
     ] = None,
     catalog: catalogs.Catalog = None,
     *,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.shared.options import argument
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,11 +21,7 @@ _option = functools.partial(typer.Option, rich_help_panel="By hand")
 
 Pictures = Annotated[
     list[Path] | None,
-    typer.Argument(
-        metavar="PICTURE",
-        help="With --add, --remove, --rate: indexed pictures, or folders of them.",
-        show_default=False,
-    ),
+    argument("PICTURE", "With --add, --remove, --rate: indexed pictures, or folders of them."),
 ]
 
 

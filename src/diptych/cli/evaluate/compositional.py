@@ -12,6 +12,7 @@ import typer
 from diptych.cli.evaluate.result_output import Measurement, Out, run_measurements
 from diptych.cli.shared.console import note
 from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.options import argument
 from diptych.cli.shared.reporting import print_table
 from diptych.errors import counted
 
@@ -25,12 +26,7 @@ _MOST_CATEGORIES = 12  # longer tables are only in the report
 
 @measuring
 def compositional(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH", show_default=False, help="The folder of a benchmark, or Winoground in Parquet."
-        ),
-    ],
+    data: Annotated[Path, argument("PATH", "The folder of a benchmark, or Winoground in Parquet.")],
     images: Annotated[
         Path | None,
         typer.Option(

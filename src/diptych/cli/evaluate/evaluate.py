@@ -16,6 +16,7 @@ from diptych.cli.evaluate.result_output import Measurement, Out, run_measurement
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared.console import note
 from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.options import argument
 from diptych.encoder import LanguageEncoder
 from diptych.errors import DataError, InputError
 
@@ -28,9 +29,7 @@ app = typer.Typer(
     help="Measure a model: zero-shot, retrieval, probes, few-shot curves; each result beside chance.",
 )
 
-Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH", help="Folders or archives of pictures.", show_default=False)
-]
+Paths = Annotated[list[Path], argument("PATH", "Folders or archives of pictures.")]
 
 
 @app.command("zero-shot")

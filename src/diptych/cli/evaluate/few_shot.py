@@ -11,6 +11,7 @@ import typer
 from diptych.cli.evaluate import transfer
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.options import argument
 from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 
 @measuring
 def few_shot(
-    data: Annotated[
-        list[Path],
-        typer.Argument(metavar="TRAIN TEST", help="Pairs of training and test data.", show_default=False),
-    ],
+    data: Annotated[list[Path], argument("TRAIN TEST", "Pairs of training and test data.")],
     shots: Annotated[
         str, typer.Option(metavar="K,K,...", help="Numbers of training pictures per class.")
     ] = "1,2,4,8,16",

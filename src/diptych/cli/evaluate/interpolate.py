@@ -23,6 +23,7 @@ from diptych.cli.shared.console import (
 from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited, measuring
+from diptych.cli.shared.options import argument
 from diptych.cli.shared.reporting import save_report
 from diptych.errors import DataError, InputError, MissingExtraError, counted
 
@@ -65,21 +66,9 @@ class MixingOptions:
 
 @measuring
 def interpolate(
-    start: Annotated[
-        str, typer.Argument(metavar="START", help="The model before fine-tuning.", show_default=False)
-    ],
-    end: Annotated[
-        str,
-        typer.Argument(
-            metavar="END", help="The model after fine-tuning: a run or a model.", show_default=False
-        ),
-    ],
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA", help="Data of the new task, as for zero-shot or retrieval.", show_default=False
-        ),
-    ],
+    start: Annotated[str, argument("START", "The model before fine-tuning.")],
+    end: Annotated[str, argument("END", "The model after fine-tuning: a run or a model.")],
+    data: Annotated[Path, argument("DATA", "Data of the new task, as for zero-shot or retrieval.")],
     *,
     mixing: MixingOptions,
     classes: ClassOptions,

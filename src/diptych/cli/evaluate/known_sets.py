@@ -10,6 +10,7 @@ import typer
 
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note, print_json
+from diptych.cli.shared.options import argument
 from diptych.cli.shared.reporting import print_table
 from diptych.errors import DataError
 
@@ -25,12 +26,7 @@ _WORDS = {
     "image_retrieval_recall@1": "recall@1",
 }
 Root = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[ROOT]",
-        help="A folder of data sets; without it all known data sets are listed.",
-        show_default=False,
-    ),
+    Path | None, argument("[ROOT]", "A folder of data sets; without it all known data sets are listed.")
 ]
 
 

@@ -9,13 +9,11 @@ from typing import Annotated
 import typer
 
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, command
+from diptych.cli.shared.options import OutputOptions, argument, command
 from diptych.cli.shared.reporting import ReportDir, print_report
 from diptych.errors import DataError, InputError, counted
 
-ResultFile = Annotated[
-    Path, typer.Argument(metavar="RESULT", help="A result file of evaluate.", show_default=False)
-]
+ResultFile = Annotated[Path, argument("RESULT", "A result file of evaluate.")]
 
 
 @with_groups
@@ -74,9 +72,7 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
 
 @with_groups
 def mean(
-    results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT", help="Result files of evaluate.", show_default=False)
-    ],
+    results: Annotated[list[Path], argument("RESULT", "Result files of evaluate.")],
     report: ReportDir = None,
     *,
     output: OutputOptions,

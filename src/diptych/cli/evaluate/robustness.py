@@ -15,7 +15,7 @@ from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited, measuring
-from diptych.cli.shared.options import flag
+from diptych.cli.shared.options import argument, flag
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ class _RobustnessOptions(RunOptions):
 
 @measuring
 def robustness(
-    data: Annotated[
-        Path,
-        typer.Argument(metavar="REFERENCE", help="Labelled pictures of the reference.", show_default=False),
-    ],
+    data: Annotated[Path, argument("REFERENCE", "Labelled pictures of the reference.")],
     *,
     shifted: ShiftOptions,
     ordinary: Annotated[

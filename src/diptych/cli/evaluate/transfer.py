@@ -15,6 +15,7 @@ import typer
 from diptych.cli.shared import options
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited
+from diptych.cli.shared.options import argument
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from diptych.encoder import Encoder
     from diptych.evaluation import FeatureStore, Result, Settings
 
-Train = Annotated[Path, typer.Argument(metavar="TRAIN", help="Training data.", show_default=False)]
-Test = Annotated[Path, typer.Argument(metavar="TEST", help="Test data.", show_default=False)]
+Train = Annotated[Path, argument("TRAIN", "Training data.")]
+Test = Annotated[Path, argument("TEST", "Test data.")]
 Validation = Annotated[
     Path | None,
     typer.Option(

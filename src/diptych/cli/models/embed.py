@@ -15,7 +15,7 @@ import typer
 from diptych.cli.shared.console import clean, print_message
 from diptych.cli.shared.encoders import EmbeddingOptions, ModelReference, load_encoder
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, flag
+from diptych.cli.shared.options import OutputOptions, argument, flag
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -108,11 +108,10 @@ class ClusterOptions:
 def embed(
     sources: Annotated[
         list[str],
-        typer.Argument(
-            metavar="SOURCE",
-            help="Pictures, folders, archives ('s/{000..099}.tar'), tables (.csv, .tsv, .parquet), or files "
+        argument(
+            "SOURCE",
+            "Pictures, folders, archives ('s/{000..099}.tar'), tables (.csv, .tsv, .parquet), or files "
             "of texts, one per line (.txt).",
-            show_default=False,
         ),
     ],
     to: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared.console import note, plain_table, print_json, stdout_console
-from diptych.cli.shared.options import Json, flag
+from diptych.cli.shared.options import Json, argument, flag
 from diptych.errors import InputError, UnknownModelError, counted
 
 if TYPE_CHECKING:
@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 
 def list_models(
-    pattern: Annotated[
-        str,
-        typer.Argument(
-            metavar="WORD", help="Show only models whose entry contains WORD.", show_default=False
-        ),
-    ] = "",
+    pattern: Annotated[str, argument("WORD", "Show only models whose entry contains WORD.")] = "",
     open_clip: Annotated[
         bool, flag("--open-clip", "List all names of open_clip, with the reason for those that do not load.")
     ] = False,

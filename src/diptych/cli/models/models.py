@@ -10,7 +10,7 @@ import typer
 from diptych.cli.models import listing
 from diptych.cli.shared.console import clean, note, print_json, progress, stdout_console
 from diptych.cli.shared.encoders import ModelName
-from diptych.cli.shared.options import Json, Pretrained, Quiet, flag
+from diptych.cli.shared.options import Json, Pretrained, Quiet, argument, flag
 from diptych.errors import InputError, WeightsError, counted
 
 if TYPE_CHECKING:
@@ -86,12 +86,7 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
 @app.command()
 def convert(
     model: ModelName,
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER", help="The folder to write; must be new or empty.", show_default=False
-        ),
-    ],
+    folder: Annotated[Path, argument("FOLDER", "The folder to write; must be new or empty.")],
     to: Annotated[
         str, typer.Option(metavar="diptych|open_clip|transformers", help="The file format to write.")
     ] = "diptych",

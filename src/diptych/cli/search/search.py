@@ -15,7 +15,7 @@ from diptych.cli.shared import catalogs
 from diptych.cli.shared.encoders import SearchModelOptions
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json, Output, Quiet, flag
+from diptych.cli.shared.options import Json, Output, Quiet, argument, flag
 from diptych.cli.shared.own_files import Force, check_overwrite
 from diptych.errors import counted
 
@@ -115,10 +115,9 @@ class SearchOutputOptions(Output):
 def search(
     query: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="QUERY",
-            show_default=False,
-            help="Words, picture files, or #N for an indexed picture; join them by + and -; 2: in front "
+        argument(
+            "QUERY",
+            "Words, picture files, or #N for an indexed picture; join them by + and -; 2: in front "
             "doubles the weight. -WORD: less of this word.",
         ),
     ] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import options
+from diptych.cli.shared.options import argument
 
 if TYPE_CHECKING:
     from diptych.backends import ExportedEncoder, TorchEncoder
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
     from diptych.weights import Checkpoint
 
 ModelName = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="The model: a name, a folder, hf-hub:ORG/REPO or local-dir:PATH.",
-        show_default=False,
-    ),
+    str, argument("MODEL", "The model: a name, a folder, hf-hub:ORG/REPO or local-dir:PATH.")
 ]
 CatalogModel = Annotated[
     str | None,

@@ -19,6 +19,11 @@ _model_option = functools.partial(typer.Option, rich_help_panel="Model")
 _machine_option = functools.partial(typer.Option, rich_help_panel="Machine")
 
 
+def argument(metavar: str, help: str) -> Any:
+    """A `typer.Argument` without its default in ``--help``."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False)
+
+
 def flag(name: str, help: str, **settings: Any) -> Any:
     """A `typer.Option` that is given without a value; typer would print a placeholder for one."""
     return typer.Option(name, metavar="", help=help, **settings)

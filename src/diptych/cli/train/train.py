@@ -18,7 +18,7 @@ import typer
 
 from diptych.cli.shared.console import note, progress
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json, Output, Quiet, flag
+from diptych.cli.shared.options import Json, Output, Quiet, argument, flag
 from diptych.cli.train.own_pairs import OwnPairs
 from diptych.cli.train.train_options import ConfigOptions
 from diptych.errors import InputError, counted
@@ -73,12 +73,7 @@ class TrainRunOptions(Output):
 @with_groups
 def train(
     recipe: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RECIPE]",
-            help="A Python file with a function run() that returns the run.",
-            show_default=False,
-        ),
+        Path | None, argument("[RECIPE]", "A Python file with a function run() that returns the run.")
     ] = None,
     *,
     own: OwnPairs,
