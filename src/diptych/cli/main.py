@@ -33,6 +33,7 @@ from diptych.cli.evaluate import (
 from diptych.cli.models import embed, export, models
 from diptych.cli.search import duplicates, map, search, similar
 from diptych.cli.shared.console import note_guessed_encodings, print_message, set_encodings, show_warnings
+from diptych.cli.shared.options import flag
 from diptych.cli.shared.picture_limit import with_pixel_limit
 from diptych.cli.train import train
 from diptych.errors import DiptychError
@@ -109,14 +110,9 @@ def _print_version(chosen: bool) -> None:
 
 @app.callback()
 def diptych(
-    debug: Annotated[
-        bool, typer.Option("--debug", metavar="", help="Show the full traceback of an error.")
-    ] = False,
+    debug: Annotated[bool, flag("--debug", "Show the full traceback of an error.")] = False,
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, metavar="", help="Print the version."
-        ),
+        bool, flag("--version", "Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Train and use CLIP models: search, classify, tag and compare pictures by text.

@@ -12,16 +12,14 @@ import typer
 
 from diptych.cli.audit.auditing import Seed, run_audit
 from diptych.cli.shared.measuring import EncoderOptions, MeasureOptions, measuring
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 
 app = typer.Typer(
     no_args_is_help=True, help="Audit a model: its limits, biases and labels, each with chance and a verdict."
 )
 
-Each = Annotated[int, typer.Option(metavar="N", min=1, help="Number of pictures of each kind.")]
-Clevr = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Use CLEVR_v1.0 instead of generated pictures.")
-]
+Each = Annotated[int, option("N", "Number of pictures of each kind.", min=1)]
+Clevr = Annotated[Path | None, option("DIR", "Use CLEVR_v1.0 instead of generated pictures.")]
 
 
 @app.command("counting")
@@ -31,12 +29,8 @@ def counting(
         Path | None, argument("DATA", "Pictures in folders named by the number of objects.")
     ] = None,
     clevr: Clevr = None,
-    things: Annotated[
-        str, typer.Option(metavar="TEXT", help="The objects to count in DATA, in the plural.")
-    ] = "objects",
-    most: Annotated[
-        int, typer.Option(metavar="N", min=2, max=20, help="The largest number of objects.")
-    ] = 10,
+    things: Annotated[str, option("TEXT", "The objects to count in DATA, in the plural.")] = "objects",
+    most: Annotated[int, option("N", "The largest number of objects.", min=2, max=20)] = 10,
     each: Each = 48,
     seed: Seed = 0,
     *,
@@ -69,9 +63,7 @@ def counting(
 def relations(
     kind: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Test only this relation, e.g. left or binding; repeat it for several."
-        ),
+        option("NAME", "Test only this relation, e.g. left or binding; repeat it for several."),
     ] = None,
     each: Each = 100,
     seed: Seed = 0,
@@ -110,8 +102,7 @@ def abstract(each: Each = 100, seed: Seed = 0, *, common: EncoderOptions) -> Non
 def distance(
     clevr: Clevr = None,
     kitti: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Use KITTI, a folder with label_2 and image_2: the paper's task."),
+        Path | None, option("DIR", "Use KITTI, a folder with label_2 and image_2: the paper's task.")
     ] = None,
     each: Each = 60,
     seed: Seed = 0,

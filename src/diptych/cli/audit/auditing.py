@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import EncoderOptions
+from diptych.cli.shared.options import option
 
 if TYPE_CHECKING:
     from diptych.audits import Audit
 
 
-Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
+Seed = Annotated[int, option("N", "Random seed.")]
 
 
 def run_audit(

@@ -13,7 +13,7 @@ from diptych.cli.shared import options
 from diptych.cli.shared.console import note
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, flag, option
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
@@ -24,12 +24,8 @@ Data = Annotated[Path, argument("DATA", "Labelled pictures: a folder or archive 
 @measuring
 def digits(
     data: Annotated[Path | None, argument("DATA", "Handwritten digits, such as MNIST.")] = None,
-    font: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A further font; repeat it for several.")
-    ] = None,
-    words: Annotated[
-        bool, typer.Option("--spelled-out", metavar="", help="Write 'three' instead of '3' in the prompts.")
-    ] = False,
+    font: Annotated[list[Path] | None, option("FILE", "A further font; repeat it for several.")] = None,
+    words: Annotated[bool, flag("--spelled-out", "Write 'three' instead of '3' in the prompts.")] = False,
     templates: options.Templates = "mnist",
     seed: Seed = 0,
     *,
@@ -53,15 +49,11 @@ def digits(
 def fine(
     data: Data,
     groups: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A JSON file, group -> classes. Default: groups by the texts."),
+        Path | None, option("FILE", "A JSON file, group -> classes. Default: groups by the texts.")
     ] = None,
-    count: Annotated[
-        int | None, typer.Option(metavar="N", min=2, help="Number of groups, when made by the texts.")
-    ] = None,
+    count: Annotated[int | None, option("N", "Number of groups, when made by the texts.", min=2)] = None,
     save_groups: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Save the groups, to audit another model with the same ones."),
+        Path | None, option("FILE", "Save the groups, to audit another model with the same ones.")
     ] = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
@@ -98,16 +90,13 @@ def fine(
 @measuring
 def wording(
     data: Data,
-    synonyms: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A JSON file, class -> synonyms.")
-    ] = None,
+    synonyms: Annotated[Path | None, option("FILE", "A JSON file, class -> synonyms.")] = None,
     misspellings: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Number of random misspellings for each number of edits.")
+        int, option("N", "Number of random misspellings for each number of edits.", min=0)
     ] = 5,
     names: options.Names = None,
     templates: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|TEXT", help="The prompt templates to compare, e.g. imagenet80."),
+        str | None, option("NAME|TEXT", "The prompt templates to compare, e.g. imagenet80.")
     ] = None,
     seed: Seed = 0,
     *,
@@ -179,9 +168,7 @@ def typographic(
     data: Data,
     size: Annotated[
         list[float] | None,
-        typer.Option(
-            metavar="SHARE", help="Height of the text as a fraction of the picture; repeat it for several."
-        ),
+        option("SHARE", "Height of the text as a fraction of the picture; repeat it for several."),
     ] = None,
     names: options.Names = None,
     templates: options.Templates = "plain",
@@ -214,22 +201,15 @@ def classes(
     labels: Annotated[
         Path, argument("LABELS", "A file of labels: one per line, or JSON, a list or name -> texts.")
     ],
-    sample: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Sample pictures of the kind to be classified.")
-    ] = None,
+    sample: Annotated[Path | None, option("DATA", "Sample pictures of the kind to be classified.")] = None,
     background: Annotated[
-        Path | None,
-        typer.Option(metavar="DATA", help="Pictures that show none of the labels. Default: generated ones."),
+        Path | None, option("DATA", "Pictures that show none of the labels. Default: generated ones.")
     ] = None,
     add: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Show what adding this label would change; repeat it for several."),
+        list[str] | None, option("NAME", "Show what adding this label would change; repeat it for several.")
     ] = None,
     remove: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Show what removing this label would change; repeat it for several."
-        ),
+        list[str] | None, option("NAME", "Show what removing this label would change; repeat it for several.")
     ] = None,
     templates: options.Templates = "plain",
     seed: Seed = 0,

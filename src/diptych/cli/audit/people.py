@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from diptych.cli.audit.auditing import Seed, run_audit
 from diptych.cli.shared import options
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,10 +17,7 @@ if TYPE_CHECKING:
 
 Attribute = Annotated[
     str | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="The column of this attribute. Default: the column of the same name, if there is one.",
-    ),
+    option("COLUMN", "The column of this attribute. Default: the column of the same name, if there is one."),
 ]
 _PEOPLE = argument("DATA", "A folder or tar archive of pictures, with a table of attributes.")
 
@@ -33,12 +28,11 @@ class TableOptions:
 
     table: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The table of attributes: CSV, TSV or Parquet. Default: the one inside or beside DATA.",
+        option(
+            "FILE", "The table of attributes: CSV, TSV or Parquet. Default: the one inside or beside DATA."
         ),
     ] = None
-    file: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the file names.")] = None
+    file: Annotated[str | None, option("COLUMN", "The column with the file names.")] = None
 
     def load(self, data: Path, common: MeasureOptions, seed: int) -> PeopleDataset:
         """The people, sampled by --limit; prints what is wrong with the table."""
@@ -55,14 +49,9 @@ class SignificanceOptions:
     """Which groups are tested, and how strictly."""
 
     minimum: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=2, help="Smallest group that is ranked and tested; smaller ones are only listed."
-        ),
+        int, option("N", "Smallest group that is ranked and tested; smaller ones are only listed.", min=2)
     ] = 30
-    level: Annotated[
-        float, typer.Option(metavar="P", help="Probability of any false finding in the whole report.")
-    ] = 0.05
+    level: Annotated[float, option("P", "Probability of any false finding in the whole report.")] = 0.05
     seed: Seed = 0
 
 
@@ -73,29 +62,25 @@ class BiasOptions:
     race: Attribute = None
     gender: Attribute = None
     age: Attribute = None
-    baseline: Annotated[
-        str, typer.Option(metavar="VALUE", help="The race that tables 3 and 4 compare with all others.")
-    ] = "White"
+    baseline: Annotated[str, option("VALUE", "The race that tables 3 and 4 compare with all others.")] = (
+        "White"
+    )
     words: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A JSON file with words that replace the built-in ones: templates, race, gender, age, "
+        option(
+            "FILE",
+            "A JSON file with words that replace the built-in ones: templates, race, gender, age, "
             "harmful, added, labels.",
         ),
     ] = None
     labels_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ROLE", help="The attribute by which the use of labels is compared. Default: gender."
-        ),
+        str | None, option("ROLE", "The attribute by which the use of labels is compared. Default: gender.")
     ] = None
     threshold: Annotated[
         list[float] | None,
-        typer.Option(
-            metavar="P",
-            help="Probability from which a label counts as given; repeat it for several. Default: 0.005, "
-            "0.04.",
+        option(
+            "P",
+            "Probability from which a label counts as given; repeat it for several. Default: 0.005, 0.04.",
         ),
     ] = None
 
@@ -149,12 +134,10 @@ def association(
     *,
     table: TableOptions,
     by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Compare the groups of this column; repeat it for several."),
+        list[str] | None, option("COLUMN", "Compare the groups of this column; repeat it for several.")
     ] = None,
     sets: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A JSON file with sets of words that replace the built-in ones."),
+        Path | None, option("FILE", "A JSON file with sets of words that replace the built-in ones.")
     ] = None,
     templates: options.Templates = "plain",
     tests: SignificanceOptions,

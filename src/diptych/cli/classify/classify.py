@@ -14,7 +14,7 @@ from diptych.cli.shared.console import print_failures
 from diptych.cli.shared.encoders import EncoderSettings
 from diptych.cli.shared.labels import fit_classifier, merge_labels, note_language, templates_option
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import argument, flag
+from diptych.cli.shared.options import argument, flag, option
 from diptych.errors import InputError, TextError, counted
 
 if TYPE_CHECKING:
@@ -32,22 +32,14 @@ class LabelOptions:
 
     label: Annotated[
         list[str] | None,
-        typer.Option(
-            "--label",
-            "-l",
-            metavar="TEXT",
-            help="A label, even if a file has that name; repeat it for several.",
-        ),
+        option("TEXT", "A label, even if a file has that name; repeat it for several.", "--label", "-l"),
     ] = None
     labels: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="A file of labels: one per line, JSON (list, or name -> texts), CSV or YAML."
-        ),
+        option("FILE", "A file of labels: one per line, JSON (list, or name -> texts), CSV or YAML."),
     ] = None
     classifier: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Use a classifier saved by --save-classifier instead of labels."),
+        Path | None, option("FILE", "Use a classifier saved by --save-classifier instead of labels.")
     ] = None
     templates: Annotated[str, templates_option()] = "auto"
     multi_label: Annotated[
@@ -55,17 +47,16 @@ class LabelOptions:
     ] = False
     none: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
-            help="Answer 'none of these' below this confidence, and print the confidence. It lies between "
+        option(
+            "X",
+            "Answer 'none of these' below this confidence, and print the confidence. It lies between "
             "1/N and 1 for N labels (softmax of the cosines), between -1 and 1 for one label (cosine).",
         ),
     ] = None
     calibrate: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Set the cut-off of --none from a folder of pictures that each show one of the labels.",
+        option(
+            "DIR", "Set the cut-off of --none from a folder of pictures that each show one of the labels."
         ),
     ] = None
 
@@ -143,8 +134,7 @@ class ResultOptions:
     """How the results are printed, and where the pictures are copied."""
 
     top: Annotated[
-        int | None,
-        typer.Option("--top", "-k", metavar="N", min=1, help="Show the N best labels of each picture."),
+        int | None, option("N", "Show the N best labels of each picture.", "--top", "-k", min=1)
     ] = None
     json: options.Json = False
     csv: Annotated[bool, flag("--csv", "Print CSV, one row per picture with the score of every label.")] = (
@@ -154,8 +144,7 @@ class ResultOptions:
         False
     )
     copy_to: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Copy each picture into a subfolder named after its label."),
+        Path | None, option("DIR", "Copy each picture into a subfolder named after its label.")
     ] = None
 
     def writer(self, fitted: ZeroShotClassifier, pictures: int) -> Writer:
@@ -230,16 +219,12 @@ def classify(
     ] = None,
     images: Annotated[
         list[str] | None,
-        typer.Option(
-            "--images", "-i", metavar="PATH", help="A picture, folder or pattern; repeat it for several."
-        ),
+        option("PATH", "A picture, folder or pattern; repeat it for several.", "--images", "-i"),
     ] = None,
     *,
     labelling: LabelOptions,
     results: ResultOptions,
-    save_classifier: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Save the classifier for --classifier.")
-    ] = None,
+    save_classifier: Annotated[Path | None, option("FILE", "Save the classifier for --classifier.")] = None,
     allow_urls: Annotated[
         bool, flag("--allow-urls", "Download pictures given by http(s) addresses.")
     ] = False,

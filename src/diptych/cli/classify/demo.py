@@ -13,7 +13,7 @@ from diptych.cli.shared import options
 from diptych.cli.shared.console import note, print_message
 from diptych.cli.shared.encoders import EncoderSettings
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 from diptych.cli.shared.own_files import SOFTWARE, Force, check_overwrite
 from diptych.cli.shared.reporting import print_lines
 from diptych.errors import counted
@@ -63,18 +63,13 @@ def demo(
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(
-            "--label",
-            "-l",
-            metavar="TEXT",
-            help="Your own label; repeat it for several. Default: labels of the samples.",
+        option(
+            "TEXT", "Your own label; repeat it for several. Default: labels of the samples.", "--label", "-l"
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for the contact sheet.")
-    ] = Path("out"),
+    out: Annotated[Path, option("DIR", "The folder for the contact sheet.", "--out", "-o")] = Path("out"),
     force: Force = False,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Use the first N pictures.")] = 24,
+    limit: Annotated[int, option("N", "Use the first N pictures.", min=1)] = 24,
     quiet: options.Quiet = False,
     *,
     encoding: DemoModelOptions,

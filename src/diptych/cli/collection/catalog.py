@@ -16,7 +16,7 @@ from diptych.cli.shared.console import clean, print_message
 from diptych.cli.shared.encoders import CatalogModelOptions, ModelReference, load_encoder
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json, OutputOptions, argument, flag
+from diptych.cli.shared.options import Json, OutputOptions, argument, flag, option
 from diptych.cli.shared.picture_limit import with_pixel_limit
 from diptych.errors import InputError, counted
 
@@ -136,18 +136,12 @@ def import_(
     catalog: catalogs.Catalog = None,
     root: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The folder that relative paths start from. Default: the current one.",
-            show_default=False,
+        option(
+            "DIR", "The folder that relative paths start from. Default: the current one.", show_default=False
         ),
     ] = None,
     column: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="The column of embeddings in a .parquet file. Default: recognised by its name.",
-        ),
+        str, option("NAME", "The column of embeddings in a .parquet file. Default: recognised by its name.")
     ] = "",
     trust: Annotated[bool, flag("--trust", "Import embeddings even if their model is unknown.")] = False,
     *,
@@ -233,9 +227,7 @@ def _print_import(done: ImportReport, name: str, pictures: int, seconds: float, 
 def export(
     to: Annotated[Path, argument("TO", "A new folder, or a file name that ends in .parquet.")],
     catalog: catalogs.Catalog = None,
-    dtype: Annotated[
-        str, typer.Option(metavar="float16|float32", help="Data type of the embeddings in a folder.")
-    ] = "float16",
+    dtype: Annotated[str, option("float16|float32", "Data type of the embeddings in a folder.")] = "float16",
     *,
     filters: FilterOptions,
     output: OutputOptions,

@@ -18,7 +18,7 @@ from diptych.cli.shared import catalogs
 from diptych.cli.shared.console import clean, print_failures, print_message, print_messages
 from diptych.cli.shared.encoders import EmbeddingOptions
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, argument, flag
+from diptych.cli.shared.options import OutputOptions, argument, flag, option
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class IndexOptions:
 
     exclude: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Skip files that match, now and later: a name ('*.gif'), a folder (private/), the end of a "
+        option(
+            "PATTERN",
+            "Skip files that match, now and later: a name ('*.gif'), a folder (private/), the end of a "
             "path (2019/drafts), or a path below the indexed folder (/2019). '' removes all patterns.",
         ),
     ] = None
@@ -74,9 +74,9 @@ class IndexOptions:
     ] = False
     forget: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Remove this file or folder from the catalogue, not from disk, until it is indexed by name "
+        option(
+            "PATH",
+            "Remove this file or folder from the catalogue, not from disk, until it is indexed by name "
             "again. PATHs are indexed first, so the same pictures keep their tags there.",
         ),
     ] = None

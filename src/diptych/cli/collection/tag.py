@@ -17,7 +17,7 @@ from diptych.cli.shared.encoders import CatalogModelOptions
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.labels import fit_classifier, merge_labels, templates_option
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, flag
+from diptych.cli.shared.options import OutputOptions, flag, option
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from diptych.catalog.tags.tagging import TaggingReport, TagRule
     from diptych.encoder import Encoder
 
-_rule_option = functools.partial(typer.Option, rich_help_panel="Giving")
+_rule_option = functools.partial(option, rich_help_panel="Giving")
 
 
 @dataclass(frozen=True)
@@ -34,28 +34,24 @@ class LabelListOptions:
 
     labels: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A file of labels: one per line, JSON (list, name -> texts, or groups of these), CSV or "
-            "YAML.",
+        option(
+            "FILE",
+            "A file of labels: one per line, JSON (list, name -> texts, or groups of these), CSV or YAML.",
         ),
     ] = None
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", "-l", metavar="TEXT", help="A label; repeat it for several."),
-    ] = None
+    label: Annotated[list[str] | None, option("TEXT", "A label; repeat it for several.", "--label", "-l")] = (
+        None
+    )
     origin: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The name of this list of labels: a later run with the same name replaces its tags. "
+        option(
+            "NAME",
+            "The name of this list of labels: a later run with the same name replaces its tags. "
             "Default: the file's name, or the labels themselves.",
             show_default=False,
         ),
     ] = None
-    clear: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Remove all tags of this list.", show_default=False)
-    ] = None
+    clear: Annotated[str | None, option("NAME", "Remove all tags of this list.", show_default=False)] = None
     dry_run: Annotated[
         bool, flag("--dry-run", "Change nothing; count the pictures of each tag and name the best ones.")
     ] = False
@@ -73,16 +69,16 @@ class RuleOptions:
     """Which labels become tags of a picture."""
 
     templates: Annotated[str, templates_option(rich_help_panel="Giving")] = "auto"
-    top: Annotated[
-        int | None, _rule_option("--top", "-k", metavar="N", min=1, help="Give a picture at most N tags.")
-    ] = None
+    top: Annotated[int | None, _rule_option("N", "Give a picture at most N tags.", "--top", "-k", min=1)] = (
+        None
+    )
     least: Annotated[
         float,
         _rule_option(
-            metavar="X",
+            "X",
+            "Give a tag only if its label beats 'a photo of something' with at least this probability.",
             min=0,
             max=1,
-            help="Give a tag only if its label beats 'a photo of something' with at least this probability.",
         ),
     ] = 0.9
     one: Annotated[
@@ -123,9 +119,9 @@ class SidecarOptions:
     ] = False
     xmp_style: Annotated[
         str,
-        typer.Option(
-            metavar="darktable|adobe",
-            help="Names of the sidecars: photo.jpg.xmp, as darktable and digiKam write, or photo.xmp.",
+        option(
+            "darktable|adobe",
+            "Names of the sidecars: photo.jpg.xmp, as darktable and digiKam write, or photo.xmp.",
             rich_help_panel="Sidecars",
         ),
     ] = "darktable"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from diptych.catalog import Filter, Store
 
-_option = functools.partial(typer.Option, rich_help_panel="By hand")
+_option = functools.partial(option, rich_help_panel="By hand")
 
 Pictures = Annotated[
     list[Path] | None,
@@ -29,14 +29,13 @@ Pictures = Annotated[
 class ByHandOptions:
     """Tags and the rating to give."""
 
-    add: Annotated[list[str] | None, _option(metavar="TAG", help="Add this tag to the pictures.")] = None
+    add: Annotated[list[str] | None, _option("TAG", "Add this tag to the pictures.")] = None
     remove: Annotated[
-        list[str] | None,
-        _option(metavar="TAG", help="Remove this tag from the pictures, whichever list it came from."),
+        list[str] | None, _option("TAG", "Remove this tag from the pictures, whichever list it came from.")
     ] = None
-    rate: Annotated[
-        str | None, _option(metavar="0-5|reject|none", help="Rate the pictures; none removes the rating.")
-    ] = None
+    rate: Annotated[str | None, _option("0-5|reject|none", "Rate the pictures; none removes the rating.")] = (
+        None
+    )
 
     @property
     def given(self) -> bool:

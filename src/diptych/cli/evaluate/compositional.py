@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.evaluate.result_output import Measurement, Out, run_measurements
 from diptych.cli.shared.console import note
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 from diptych.cli.shared.reporting import print_table
 from diptych.errors import counted
 
@@ -29,10 +27,8 @@ def compositional(
     data: Annotated[Path, argument("PATH", "The folder of a benchmark, or Winoground in Parquet.")],
     images: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="The folder or archive of pictures, e.g. coco/val2017.",
-            show_default="beside the files",
+        option(
+            "PATH", "The folder or archive of pictures, e.g. coco/val2017.", show_default="beside the files"
         ),
     ] = None,
     out: Out = None,

@@ -16,7 +16,7 @@ from diptych.cli.evaluate.result_output import Measurement, Out, run_measurement
 from diptych.cli.evaluate.transfer import compare_contents
 from diptych.cli.shared.console import note
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 from diptych.encoder import LanguageEncoder
 from diptych.errors import DataError, InputError
 
@@ -40,9 +40,9 @@ def zero_shot(
     choice: DataOptions,
     language: Annotated[
         str,
-        typer.Option(
-            metavar="CODE",
-            help="Language of class names and prompts: en, de, es, fr, ..., or a JSON file (language, "
+        option(
+            "CODE",
+            "Language of class names and prompts: en, de, es, fr, ..., or a JSON file (language, "
             "templates, names). Sets the tokenizer of NLLB-CLIP.",
         ),
     ] = "en",
@@ -75,17 +75,14 @@ def retrieval(
     data: Paths,
     field: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The field of KEY.json that holds the captions.",
+        option(
+            "NAME",
+            "The field of KEY.json that holds the captions.",
             show_default="captions, or captions_CODE of --language",
         ),
     ] = None,
     language: Annotated[
-        str,
-        typer.Option(
-            metavar="CODE", help="Language of the captions, such as de. Sets the tokenizer of NLLB-CLIP."
-        ),
+        str, option("CODE", "Language of the captions, such as de. Sets the tokenizer of NLLB-CLIP.")
     ] = "en",
     part: PartName = "test",
     out: Out = None,

@@ -11,7 +11,7 @@ import typer
 from diptych.cli.evaluate import transfer
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 @measuring
 def few_shot(
     data: Annotated[list[Path], argument("TRAIN TEST", "Pairs of training and test data.")],
-    shots: Annotated[
-        str, typer.Option(metavar="K,K,...", help="Numbers of training pictures per class.")
-    ] = "1,2,4,8,16",
-    seeds: Annotated[
-        int, typer.Option(metavar="N", help="Number of random draws for each K, with seeds 0, 1, ...")
-    ] = 3,
+    shots: Annotated[str, option("K,K,...", "Numbers of training pictures per class.")] = "1,2,4,8,16",
+    seeds: Annotated[int, option("N", "Number of random draws for each K, with seeds 0, 1, ...")] = 3,
     val: transfer.Validation = None,
     full: Annotated[
         bool, typer.Option("--full/--no-full", help="Also measure the linear probe on all of TRAIN.")

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.evaluate.transfer import ClassOptions, compare_contents
 from diptych.cli.shared import options
 from diptych.cli.shared.console import (
@@ -23,7 +21,7 @@ from diptych.cli.shared.console import (
 from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited, measuring
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 from diptych.cli.shared.reporting import save_report
 from diptych.errors import DataError, InputError, MissingExtraError, counted
 
@@ -49,19 +47,12 @@ class MixingOptions:
 
     keep_up: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="DATA", help="Data of an old task that must not get worse; repeat it for several."
-        ),
+        option("DATA", "Data of an old task that must not get worse; repeat it for several."),
     ] = None
     shares: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST", help="Mixing weights of END: 0 is START, 1 is END.", show_default="0,0.1,...,1"
-        ),
+        str, option("LIST", "Mixing weights of END: 0 is START, 1 is END.", show_default="0,0.1,...,1")
     ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
-    keep: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Save the model with this weight of END in --out.")
-    ] = None
+    keep: Annotated[float | None, option("SHARE", "Save the model with this weight of END in --out.")] = None
 
 
 @measuring
@@ -73,10 +64,7 @@ def interpolate(
     mixing: MixingOptions,
     classes: ClassOptions,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="The folder for curve.json, the plots and the model."
-        ),
+        Path | None, option("DIR", "The folder for curve.json, the plots and the model.", "--out", "-o")
     ] = None,
     common: _InterpolateOptions,
 ) -> None:

@@ -12,6 +12,7 @@ import typer
 from diptych.cli.shared import options
 from diptych.cli.shared.console import note
 from diptych.cli.shared.labels import class_texts
+from diptych.cli.shared.options import option
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from diptych.evaluation import Measure
 
 
-PartName = Annotated[
-    str, typer.Option(metavar="test|train|val", help="The split to measure on, if there are several.")
-]
+PartName = Annotated[str, option("test|train|val", "The split to measure on, if there are several.")]
 
 
 @dataclass(frozen=True)
@@ -30,27 +29,22 @@ class DataOptions:
     """Options that choose pictures, class names and prompts."""
 
     names: options.Names = None
-    only: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Measure only the classes in this file, one per line.")
-    ] = None
+    only: Annotated[Path | None, option("FILE", "Measure only the classes in this file, one per line.")] = (
+        None
+    )
     domain: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|each", help="Measure one folder above the classes; 'each': every one separately."
-        ),
+        str | None, option("NAME|each", "Measure one folder above the classes; 'each': every one separately.")
     ] = None
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help="A known data set in PATH, by CLIP_benchmark's name; repeat it for several."
-        ),
+        option("NAME", "A known data set in PATH, by CLIP_benchmark's name; repeat it for several."),
     ] = None
     part: PartName = "test"
     templates: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME|TEXT",
-            help="Prompt templates, e.g. imagenet80. Default: those of the data set, or plain.",
+        option(
+            "NAME|TEXT",
+            "Prompt templates, e.g. imagenet80. Default: those of the data set, or plain.",
             show_default=False,
         ),
     ] = None

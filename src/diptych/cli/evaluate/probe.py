@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.evaluate import transfer
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.measuring import MeasureOptions, measuring
+from diptych.cli.shared.options import option
 
 if TYPE_CHECKING:
     from diptych.encoder import Encoder
@@ -24,14 +23,9 @@ def probe(
     val: transfer.Validation = None,
     features: transfer.Features = "tower",
     strength: Annotated[
-        float | None,
-        typer.Option(
-            metavar="C", help="Inverse L2 strength (1 / lambda). Default: found by the paper's search."
-        ),
+        float | None, option("C", "Inverse L2 strength (1 / lambda). Default: found by the paper's search.")
     ] = None,
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Random seed of the part of TRAIN that chooses the L2 strength.")
-    ] = 0,
+    seed: Annotated[int, option("N", "Random seed of the part of TRAIN that chooses the L2 strength.")] = 0,
     *,
     classes: transfer.ClassOptions,
     common: MeasureOptions,
@@ -63,14 +57,10 @@ def probe(
 def knn(
     train: transfer.Train,
     test: transfer.Test,
-    neighbours: Annotated[
-        int, typer.Option("--neighbours", "-k", metavar="K", help="Number of neighbours that vote.")
-    ] = 20,
+    neighbours: Annotated[int, option("K", "Number of neighbours that vote.", "--neighbours", "-k")] = 20,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            metavar="T", help="Weight votes by exp(cosine / T), as DINO does (0.07). Default: equal weights."
-        ),
+        option("T", "Weight votes by exp(cosine / T), as DINO does (0.07). Default: equal weights."),
     ] = None,
     features: transfer.Features = "embeddings",
     *,

@@ -6,10 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, argument, command
+from diptych.cli.shared.options import OutputOptions, argument, command, option
 from diptych.cli.shared.reporting import ReportDir, print_report
 from diptych.errors import DataError, InputError, counted
 
@@ -21,8 +19,7 @@ def compare(
     first: ResultFile,
     second: ResultFile,
     level: Annotated[
-        float,
-        typer.Option(metavar="P", help="Probability of a wrong verdict in any row (family-wise error rate)."),
+        float, option("P", "Probability of a wrong verdict in any row (family-wise error rate).")
     ] = 0.05,
     report: ReportDir = None,
     *,

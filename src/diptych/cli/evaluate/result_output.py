@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from diptych.cli.shared.console import clear_progress, exit_on_failures, print_json
 from diptych.cli.shared.measuring import MeasureOptions
+from diptych.cli.shared.options import option
 from diptych.cli.shared.reporting import print_section, save_report
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from diptych.evaluation.protocols.settings import MeasuredData
 
 Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", metavar="FILE", help="Write CLIP_benchmark's JSON, one file per data set."),
+    Path | None, option("FILE", "Write CLIP_benchmark's JSON, one file per data set.", "--out", "-o")
 ]
 
 

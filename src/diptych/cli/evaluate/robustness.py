@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.evaluate.transfer import ClassOptions, compare_contents
 from diptych.cli.shared import options
 from diptych.cli.shared.console import exit_on_failures
 from diptych.cli.shared.encoders import model_and_tag
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited, measuring
-from diptych.cli.shared.options import argument, flag
+from diptych.cli.shared.options import argument, flag, option
 from diptych.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -29,35 +27,28 @@ class ShiftOptions:
     """The shifted pictures that the reference is compared with."""
 
     shift: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="DATA", help="Shifted pictures of the same classes; repeat it for several."),
+        list[Path] | None, option("DATA", "Shifted pictures of the same classes; repeat it for several.")
     ] = None
     reference: Annotated[
         str | None,
-        typer.Option(
-            metavar="DOMAIN", help="Use this folder above the classes as the reference, the others as shifts."
-        ),
+        option("DOMAIN", "Use this folder above the classes as the reference, the others as shifts."),
     ] = None
     corruptions: Annotated[bool, flag("--corruptions", "Use 15 corruptions of the pictures as shifts.")] = (
         False
     )
-    severities: Annotated[
-        str, typer.Option(metavar="LIST", help="Severities of the corruptions, 1 (mild) to 5.")
-    ] = "1,2,3,4,5"
+    severities: Annotated[str, option("LIST", "Severities of the corruptions, 1 (mild) to 5.")] = "1,2,3,4,5"
     side: Annotated[
         int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="Reduce pictures to this size before corrupting them.",
+        option(
+            "PIXELS",
+            "Reduce pictures to this size before corrupting them.",
             show_default="the models' input size",
         ),
     ] = None
     shared_classes: Annotated[
         bool, flag("--shared-classes", "Compare only classes that both data sets have.")
     ] = False
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Random seed of the sample and of the corruptions.")
-    ] = 0
+    seed: Annotated[int, option("N", "Random seed of the sample and of the corruptions.")] = 0
 
     def load(self, path: Path, words: Any, limit: int | None) -> tuple[ImageDataset, list[ImageDataset]]:
         """The reference and its shifts; corruptions are made later, at the models' input size."""
@@ -102,11 +93,11 @@ class _RobustnessOptions(RunOptions):
 
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "NAME",
+            "The model, or a run trained on labels; NAME,TAG for a tag; repeat it for several.",
             "--model",
             "-m",
-            metavar="NAME",
-            help="The model, or a run trained on labels; NAME,TAG for a tag; repeat it for several.",
             rich_help_panel="Model",
         ),
     ] = None
@@ -132,18 +123,13 @@ def robustness(
     shifted: ShiftOptions,
     ordinary: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A standard model that defines the baseline line; give two or more. NAME,TAG for a tag.",
+        option(
+            "NAME", "A standard model that defines the baseline line; give two or more. NAME,TAG for a tag."
         ),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The model that relative robustness refers to.",
-            show_default="the first --ordinary",
-        ),
+        option("NAME", "The model that relative robustness refers to.", show_default="the first --ordinary"),
     ] = None,
     class_options: ClassOptions,
     common: _RobustnessOptions,
@@ -240,14 +226,14 @@ def _scorer(
 
 def _refuse_unsupervised_options(name: str, common: RunOptions) -> None:
     """Refuse options that a run trained on labels cannot use; print what --fast means for it."""
-    for option, value, possible in (
+    for refused, value, possible in (
         ("--runtime", common.runtime, ("auto", "torch", None)),
         ("--precision", common.precision, ("auto", "float32")),
     ):
         if value not in possible:
             raise InputError(
-                f"{option} {value}: {name} was trained on labels and runs only with torch in float32; leave "
-                f"out {option}, or measure it in a separate command"
+                f"{refused} {value}: {name} was trained on labels and runs only with torch in float32; leave "
+                f"out {refused}, or measure it in a separate command"
             )
     if common.fast:
         common.note(

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.shared import options
 from diptych.cli.shared.console import clear_progress, exit_on_failures, json_text
 from diptych.cli.shared.measuring import MeasureOptions, measuring
-from diptych.cli.shared.options import flag
+from diptych.cli.shared.options import flag, option
 from diptych.cli.shared.reporting import print_lines, print_section, save_report
 from diptych.errors import InputError, counted
 from diptych.files.disk import user_cache
@@ -27,30 +25,19 @@ if TYPE_CHECKING:
 class PartOptions:
     """Which parts of the suite run, and on how many pictures."""
 
-    dataset: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Use only this data set; repeat it for several.")
-    ] = None
+    dataset: Annotated[list[str] | None, option("NAME", "Use only this data set; repeat it for several.")] = (
+        None
+    )
     skip: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="PART",
-            help="Leave out zero-shot, retrieval, probes or robustness; repeat it for several.",
-        ),
+        option("PART", "Leave out zero-shot, retrieval, probes or robustness; repeat it for several."),
     ] = None
-    train_limit: Annotated[
-        int, typer.Option(metavar="N", min=10, help="Like --limit, for training splits.")
-    ] = 5000
+    train_limit: Annotated[int, option("N", "Like --limit, for training splits.", min=10)] = 5000
     corrupt: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="The data set whose pictures are corrupted.",
-            show_default="cifar10, or the first",
-        ),
+        option("NAME", "The data set whose pictures are corrupted.", show_default="cifar10, or the first"),
     ] = ""
-    corrupt_limit: Annotated[
-        int, typer.Option(metavar="N", min=10, help="Like --limit, for corrupted pictures.")
-    ] = 500
+    corrupt_limit: Annotated[int, option("N", "Like --limit, for corrupted pictures.", min=10)] = 500
 
     def suite_options(self, limit: int | None) -> SuiteOptions:
         """The options of `diptych.evaluation.suite`."""
@@ -74,18 +61,13 @@ class _SuiteOptions(MeasureOptions):
     """Options of a suite, which always writes a report."""
 
     report: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", help="The folder for the page, JSON, CSV, plots, and results to resume from."
-        ),
+        Path, option("DIR", "The folder for the page, JSON, CSV, plots, and results to resume from.")
     ] = Path("suite")
 
 
 @measuring
 def suite(
-    data: Annotated[
-        Path, typer.Option(metavar="ROOT", help="The folder of data sets; evaluate datasets ROOT lists them.")
-    ],
+    data: Annotated[Path, option("ROOT", "The folder of data sets; evaluate datasets ROOT lists them.")],
     *,
     choice: PartOptions,
     dry_run: Annotated[bool, flag("--dry-run", "List the steps and measure nothing.")] = False,

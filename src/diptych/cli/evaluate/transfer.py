@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.shared import options
 from diptych.cli.shared.labels import class_texts
 from diptych.cli.shared.measuring import RunOptions, limited
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 
 if TYPE_CHECKING:
     from diptych.datasets import ImageDataset
@@ -27,13 +25,9 @@ Train = Annotated[Path, argument("TRAIN", "Training data.")]
 Test = Annotated[Path, argument("TEST", "Test data.")]
 Validation = Annotated[
     Path | None,
-    typer.Option(
-        "--val", metavar="PATH", help="Validation data to choose the L2 strength. Default: a part of TRAIN."
-    ),
+    option("PATH", "Validation data to choose the L2 strength. Default: a part of TRAIN.", "--val"),
 ]
-Features = Annotated[
-    str, typer.Option(metavar="tower|embeddings", help="Features before the projection, or the embeddings.")
-]
+Features = Annotated[str, option("tower|embeddings", "Features before the projection, or the embeddings.")]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import typer
 from diptych.cli.shared.console import clean, print_message
 from diptych.cli.shared.encoders import EmbeddingOptions, ModelReference, load_encoder
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, argument, flag
+from diptych.cli.shared.options import OutputOptions, argument, flag, option
 from diptych.errors import counted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 5
 
-_cluster_option = functools.partial(typer.Option, rich_help_panel="Many machines")
+_cluster_option = functools.partial(option, rich_help_panel="Many machines")
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,11 @@ class SourceOptions:
     captions: Annotated[
         bool, flag("--captions", "Embed pictures and their captions; skip pictures without a caption.")
     ] = False
-    image_column: Annotated[
-        str, typer.Option(metavar="NAME", help="The table's column of pictures. Default: by its name.")
-    ] = ""
-    caption_column: Annotated[
-        str, typer.Option(metavar="NAME", help="The table's column of texts. Default: by its name.")
-    ] = ""
-    dtype: Annotated[
-        str, typer.Option(metavar="float16|float32", help="Data type of the embeddings on disk.")
-    ] = "float16"
+    image_column: Annotated[str, option("NAME", "The table's column of pictures. Default: by its name.")] = ""
+    caption_column: Annotated[str, option("NAME", "The table's column of texts. Default: by its name.")] = ""
+    dtype: Annotated[str, option("float16|float32", "Data type of the embeddings on disk.")] = "float16"
     unit_rows: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=1, help="Number of files or rows in one part; an archive is always one part."
-        ),
+        int, option("N", "Number of files or rows in one part; an archive is always one part.", min=1)
     ] = 10_000
     retry: Annotated[bool, flag("--retry", "Read again the parts in which something failed.")] = False
 
@@ -63,24 +54,23 @@ class ClusterOptions:
     share: Annotated[
         str,
         _cluster_option(
-            metavar="I/N",
-            help="Embed only part I of N, counted from 0, as one of N processes such as a Slurm array.",
+            "I/N", "Embed only part I of N, counted from 0, as one of N processes such as a Slurm array."
         ),
     ] = "0/1"
     ray: Annotated[
         str | None,
         _cluster_option(
-            metavar="ADDRESS",
-            help="Run on a Ray cluster: local, auto or an address. Every machine needs access to the files.",
+            "ADDRESS",
+            "Run on a Ray cluster: local, auto or an address. Every machine needs access to the files.",
             show_default=False,
         ),
     ] = None
     workers: Annotated[
         int | None,
         _cluster_option(
-            metavar="N",
+            "N",
+            "Number of Ray workers. Default: one per GPU, or one per processor without GPUs.",
             min=1,
-            help="Number of Ray workers. Default: one per GPU, or one per processor without GPUs.",
             show_default=False,
         ),
     ] = None
@@ -114,10 +104,7 @@ def embed(
             "of texts, one per line (.txt).",
         ),
     ],
-    to: Annotated[
-        Path,
-        typer.Option("--to", "-o", metavar="DIR", help="The folder for the embeddings.", show_default=False),
-    ],
+    to: Annotated[Path, option("DIR", "The folder for the embeddings.", "--to", "-o", show_default=False)],
     *,
     reading: SourceOptions,
     cluster: ClusterOptions,

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.shared.console import clean, note, plain_table, print_json, stdout_console
 from diptych.cli.shared.encoders import ModelName
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Output, OutputOptions, Pretrained, flag
+from diptych.cli.shared.options import Output, OutputOptions, Pretrained, flag, option
 from diptych.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -22,9 +20,9 @@ MOST_CALIBRATION = 400  # pictures read to calibrate with
 
 Calibrate = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Calibrate int8 and check the export with these pictures, best some hundred of your own. "
+    option(
+        "DIR",
+        "Calibrate int8 and check the export with these pictures, best some hundred of your own. "
         "Default: synthetic pictures.",
         show_default=False,
     ),
@@ -34,10 +32,7 @@ Calibrate = Annotated[
 @with_groups
 def export(
     model: ModelName,
-    to: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="The folder to write; must be new or empty.", show_default=False),
-    ],
+    to: Annotated[Path, option("DIR", "The folder to write; must be new or empty.", show_default=False)],
     int8: Annotated[
         bool, flag("--int8", "Also write an int8 version for OpenVINO, about 1.5 times as fast.")
     ] = False,

@@ -10,7 +10,7 @@ import typer
 from diptych.cli.models import listing
 from diptych.cli.shared.console import clean, note, print_json, progress, stdout_console
 from diptych.cli.shared.encoders import ModelName
-from diptych.cli.shared.options import Json, Pretrained, Quiet, argument, flag
+from diptych.cli.shared.options import Json, Pretrained, Quiet, argument, flag, option
 from diptych.errors import InputError, WeightsError, counted
 
 if TYPE_CHECKING:
@@ -87,18 +87,13 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
 def convert(
     model: ModelName,
     folder: Annotated[Path, argument("FOLDER", "The folder to write; must be new or empty.")],
-    to: Annotated[
-        str, typer.Option(metavar="diptych|open_clip|transformers", help="The file format to write.")
-    ] = "diptych",
+    to: Annotated[str, option("diptych|open_clip|transformers", "The file format to write.")] = "diptych",
     half: Annotated[bool, flag("--half", "Write diptych's format in half precision: half the size.")] = False,
     pretrained: Pretrained = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(metavar="PIXELS", help="Change the image size; position embeddings are resized."),
+        int | None, option("PIXELS", "Change the image size; position embeddings are resized.")
     ] = None,
-    context_length: Annotated[
-        int | None, typer.Option(metavar="TOKENS", help="Change the context length of texts.")
-    ] = None,
+    context_length: Annotated[int | None, option("TOKENS", "Change the context length of texts.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Convert a model to the format of diptych, open_clip or transformers, with the same weights.
@@ -139,9 +134,7 @@ def card(
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULT", help="JSON files of evaluate, of this model.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")] = Path(
-        "README.md"
-    ),
+    out: Annotated[Path, option("FILE", "The file to write.", "--out", "-o")] = Path("README.md"),
     pretrained: Pretrained = None,
     quiet: Quiet = False,
 ) -> None:

@@ -15,7 +15,7 @@ from diptych.cli.shared import catalogs
 from diptych.cli.shared.console import format_size, note, print_message, print_messages
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Output, OutputOptions
+from diptych.cli.shared.options import Output, OutputOptions, flag, option
 from diptych.cli.shared.own_files import Force, check_overwrite
 from diptych.errors import counted
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 OUTPUT_FORMATS = ("table", "json", "csv", "imagededup", "remove")
 MOST_REFUSED = 10  # files that stayed and are named one by one
 
-_moving_option = functools.partial(typer.Option, rich_help_panel="Moving")
+_moving_option = functools.partial(option, rich_help_panel="Moving")
 
 
 @dataclass(frozen=True)
@@ -41,42 +41,35 @@ class GroupOptions:
 
     tiers: Annotated[
         str,
-        typer.Option(
-            metavar="LIST",
-            help="Kinds of copies to find: bytes (equal files), picture (saved again, resized, mirrored), "
+        option(
+            "LIST",
+            "Kinds of copies to find: bytes (equal files), picture (saved again, resized, mirrored), "
             "part (cropped, framed, with added text, in a collage), scene (another moment).",
         ),
     ] = "bytes,picture,part,scene"
     keep: Annotated[
         str,
-        typer.Option(
-            metavar="RULES",
-            help="Rules for which file to keep, tried in order until one decides: resolution, annotated (has "
+        option(
+            "RULES",
+            "Rules for which file to keep, tried in order until one decides: resolution, annotated (has "
             "tags, a rating or a caption), exif, format[:PNG/JPEG/...], largest, smallest, oldest, newest, "
             "folder:DIR.",
         ),
     ] = "resolution,annotated,exif,format,largest,oldest"
     form: Annotated[
         str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="Output: table, json, csv, imagededup ({file: [[file, score]]}), or remove (paths of "
+        option(
+            "NAME",
+            "Output: table, json, csv, imagededup ({file: [[file, score]]}), or remove (paths of "
             "copies, one per line).",
+            "--format",
         ),
     ] = "table"
     print0: Annotated[
-        bool,
-        typer.Option(
-            "--print0", "-0", metavar="", help="Print paths of copies, each ended by NUL (for xargs -0)."
-        ),
+        bool, flag("--print0", "Print paths of copies, each ended by NUL (for xargs -0).", "-0")
     ] = False
-    top: Annotated[
-        int, typer.Option("--top", "-k", metavar="N", min=1, help="Groups of each kind shown in the table.")
-    ] = 20
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write one HTML page to review the groups.")
-    ] = None
+    top: Annotated[int, option("N", "Groups of each kind shown in the table.", "--top", "-k", min=1)] = 20
+    html: Annotated[Path | None, option("FILE", "Also write one HTML page to review the groups.")] = None
     force: Force = False
 
 
@@ -87,21 +80,20 @@ class MovingOptions:
     trash: Annotated[
         str | None,
         _moving_option(
-            metavar="DIR|auto",
-            help="Move copies into this folder; auto: a hidden folder in each indexed folder. Nothing is "
-            "deleted.",
+            "DIR|auto",
+            "Move copies into this folder; auto: a hidden folder in each indexed folder. Nothing is deleted.",
         ),
     ] = None
     copies: Annotated[
         str,
         _moving_option(
-            metavar="LIST",
-            help="What counts as a copy for --trash and for lists of paths: bytes, or bytes,picture. Review "
+            "LIST",
+            "What counts as a copy for --trash and for lists of paths: bytes, or bytes,picture. Review "
             "the pictures first: they may differ in small print.",
         ),
     ] = "bytes"
     undo: Annotated[
-        Path | None, _moving_option(metavar="LIST", help="Move back the files that a run with --trash moved.")
+        Path | None, _moving_option("LIST", "Move back the files that a run with --trash moved.")
     ] = None
 
 
@@ -263,8 +255,8 @@ def _put_back(catalog: str | None, undo: Path, *, json: bool) -> None:
         remark = "was already in place" if untouched == 1 else "were already in place"
         typer.echo(f"{moved_back} moved back, {untouched:,} {remark}")
         if unknown:
-            option = "" if location is None else f" --catalog {shlex.quote(location)}"
-            note(f"to index {unknown:,} of them again: diptych index{option}")
+            catalog_option = "" if location is None else f" --catalog {shlex.quote(location)}"
+            note(f"to index {unknown:,} of them again: diptych index{catalog_option}")
     if restored.problems:
         raise typer.Exit(1)
 

@@ -15,7 +15,7 @@ from diptych.cli.shared.console import clean, print_message
 from diptych.cli.shared.encoders import CatalogModelOptions
 from diptych.cli.shared.filters import FilterOptions
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import OutputOptions, count, flag
+from diptych.cli.shared.options import OutputOptions, count, flag, option
 from diptych.cli.shared.own_files import Force, check_overwrite
 from diptych.errors import counted
 
@@ -28,15 +28,10 @@ if TYPE_CHECKING:
 class MapOptions:
     """What the map shows."""
 
-    clusters: Annotated[
-        str, typer.Option(metavar="auto|N", help="Number of regions; each holds several clusters.")
-    ] = "auto"
+    clusters: Annotated[str, option("auto|N", "Number of regions; each holds several clusters.")] = "auto"
     labels: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A file of names for regions, one per line. Default: a thousand common words.",
-        ),
+        option("FILE", "A file of names for regions, one per line. Default: a thousand common words."),
     ] = None
     no_thumbnails: Annotated[
         bool, flag("--no-thumbnails", "Draw dots and names only; no picture is read.")
@@ -44,21 +39,15 @@ class MapOptions:
     inline: Annotated[
         bool, flag("--inline", "Put the thumbnails into the page, so that it is a single file.")
     ] = False
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=4, help="Show at most N pictures, drawn at random.")
-    ] = 100_000
-    title: Annotated[str, typer.Option(metavar="TEXT", help="The title of the page.")] = "A map of pictures"
+    limit: Annotated[int, option("N", "Show at most N pictures, drawn at random.", min=4)] = 100_000
+    title: Annotated[str, option("TEXT", "The title of the page.")] = "A map of pictures"
     force: Force = False
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Random seed; another seed gives another layout.")
-    ] = 0
+    seed: Annotated[int, option("N", "Random seed; another seed gives another layout.")] = 0
 
 
 @with_groups
 def map_(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The HTML page to write.")] = Path(
-        "map.html"
-    ),
+    out: Annotated[Path, option("FILE", "The HTML page to write.", "--out", "-o")] = Path("map.html"),
     catalog: catalogs.Catalog = None,
     *,
     drawing: MapOptions,

@@ -15,7 +15,7 @@ from diptych.cli.shared import catalogs
 from diptych.cli.shared.encoders import SearchModelOptions
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json, Output, Quiet, argument, flag
+from diptych.cli.shared.options import Json, Output, Quiet, argument, flag, option
 from diptych.cli.shared.own_files import Force, check_overwrite
 from diptych.errors import counted
 
@@ -31,13 +31,13 @@ _PATH_STARTS = ("/", "./", "../", "~/")  # of a value right behind a short optio
 class PageOptions:
     """Which results of a query are shown, and in which order."""
 
-    top: Annotated[int, typer.Option("--top", "-k", metavar="N", min=1, help="Pictures per page.")] = 20
-    page: Annotated[int, typer.Option(metavar="N", min=1, help="The page to show.")] = 1
+    top: Annotated[int, option("N", "Pictures per page.", "--top", "-k", min=1)] = 20
+    page: Annotated[int, option("N", "The page to show.", min=1)] = 1
     sort: Annotated[
         str | None,
-        typer.Option(
-            metavar="likeness|date|name|rating",
-            help="Sort the results: nearest first (not the same as the relevance shown, which says how sure "
+        option(
+            "likeness|date|name|rating",
+            "Sort the results: nearest first (not the same as the relevance shown, which says how sure "
             "it is that a picture fits), newest first, by path, or best rated first. Without a query: newest "
             "first.",
             show_default=False,
@@ -45,10 +45,7 @@ class PageOptions:
     ] = None
     everything: Annotated[bool, flag("--all", "Show the nearest pictures even if none fits.")] = False
     cutoff: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", min=0, max=1, help="Smallest relevance shown, from 0 to 1.", show_default=False
-        ),
+        float | None, option("X", "Smallest relevance shown, from 0 to 1.", min=0, max=1, show_default=False)
     ] = None
     copies: Annotated[bool, flag("--copies", "Show near-duplicates one by one instead of grouped.")] = False
 
@@ -70,24 +67,16 @@ class PageOptions:
 class SearchOutputOptions(Output):
     """How results are printed, and files that show them."""
 
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the results as one HTML page.")
-    ] = None
+    html: Annotated[Path | None, option("FILE", "Also write the results as one HTML page.")] = None
     force: Force = False
     explain: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Also write each picture as PNG with the matching patches marked."),
+        Path | None, option("DIR", "Also write each picture as PNG with the matching patches marked.")
     ] = None
-    preview: Annotated[
-        bool, typer.Option("--preview", "-p", metavar="", help="Show the pictures in the terminal.")
-    ] = False
+    preview: Annotated[bool, flag("--preview", "Show the pictures in the terminal.", "-p")] = False
     paths: Annotated[bool, flag("--paths", "Print only paths, one per line.")] = False
-    print0: Annotated[
-        bool,
-        typer.Option(
-            "--print0", "-0", metavar="", help="Print only paths, each ended by NUL (for xargs -0)."
-        ),
-    ] = False
+    print0: Annotated[bool, flag("--print0", "Print only paths, each ended by NUL (for xargs -0).", "-0")] = (
+        False
+    )
     csv: Annotated[bool, flag("--csv", "Print CSV in UTF-8, one row per picture.")] = False
     json: Json = False
     quiet: Quiet = False
@@ -256,10 +245,10 @@ def split_query(args: Sequence[str], parameters: Iterable[Any]) -> tuple[list[st
     >>> split_query(["beach", "-people", "-k", "5", "-p", "+", "sea"], search.params)
     (['-k', '5', '-p'], ['beach', '-people', '+', 'sea'])
     """
+    options = [parameter for parameter in parameters if isinstance(parameter, TyperOption)]
     by_name = {
-        name: option for option in parameters if isinstance(option, TyperOption) for name in option.opts
+        name: parameter for parameter in options for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    by_name |= {name: option for option in by_name.values() for name in option.secondary_opts}
     option_args: list[str] = []
     words: list[str] = []
     remaining = iter(args)
@@ -270,8 +259,8 @@ def split_query(args: Sequence[str], parameters: Iterable[Any]) -> tuple[list[st
             words.append(arg)
         else:
             option_args.append(arg)
-            option = by_name.get(arg)  # None for `--top=5`, which holds its value
-            if option is not None and _takes_value(option):
+            parameter = by_name.get(arg)  # None for `--top=5`, which holds its value
+            if parameter is not None and _takes_value(parameter):
                 option_args += [value for value in [next(remaining, None)] if value is not None]
     return option_args, words
 
@@ -283,13 +272,13 @@ def _is_option(arg: str, by_name: dict[str, TyperOption]) -> bool:
         # "-5" and "-é" are never options, so they are words; an unknown "-n" is a typing error.
         return arg.startswith("--") or (arg[1].isascii() and arg[1].isalpha()) or arg in by_name
     flags = arg[1:]
-    while flags and (option := by_name.get(f"-{flags[0]}")) is not None:
-        if _takes_value(option):
+    while flags and (parameter := by_name.get(f"-{flags[0]}")) is not None:
+        if _takes_value(parameter):
             value = flags[1:]
             return value.isdecimal() or value.startswith(_PATH_STARTS)
         flags = flags[1:]
     return not flags
 
 
-def _takes_value(option: TyperOption) -> bool:
-    return not option.is_flag and option.nargs != 0
+def _takes_value(parameter: TyperOption) -> bool:
+    return not parameter.is_flag and parameter.nargs != 0

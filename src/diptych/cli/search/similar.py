@@ -13,7 +13,7 @@ from diptych.cli.shared.console import clean, fit_width, print_message, stdout_c
 from diptych.cli.shared.encoders import CatalogModelOptions
 from diptych.cli.shared.filters import FilterOptions, check_filter
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json
+from diptych.cli.shared.options import Json, option
 
 if TYPE_CHECKING:
     from diptych.catalog.duplicates.similar import SimilarImage
@@ -27,8 +27,7 @@ def similar(
     ],
     catalog: catalogs.Catalog = None,
     alike: Annotated[
-        int,
-        typer.Option("--top", "-k", metavar="N", min=0, help="Show at most N pictures that only look alike."),
+        int, option("N", "Show at most N pictures that only look alike.", "--top", "-k", min=0)
     ] = 5,
     *,
     filters: FilterOptions,

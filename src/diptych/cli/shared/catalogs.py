@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from diptych.cli.shared.encoders import ModelReference, StoredModelOptions, load_encoder
 from diptych.cli.shared.filters import check_filter
+from diptych.cli.shared.options import option
 
 if TYPE_CHECKING:
     from diptych.catalog import Filter, Searcher, Store
@@ -21,12 +20,12 @@ VARIABLE = "DIPTYCH_CATALOG"
 
 Catalog = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "DIR",
+        f"The catalogue: a folder, or postgresql://HOST/NAME. Default: ${VARIABLE}, or else a folder in "
+        "your home.",
         "--catalog",
         "-c",
-        metavar="DIR",
-        help=f"The catalogue: a folder, or postgresql://HOST/NAME. Default: ${VARIABLE}, or else a folder in "
-        "your home.",
         show_default=False,
     ),
 ]

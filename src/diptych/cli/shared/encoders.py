@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.options import argument
+from diptych.cli.shared.options import argument, option
 
 if TYPE_CHECKING:
     from diptych.backends import ExportedEncoder, TorchEncoder
@@ -22,12 +22,12 @@ ModelName = Annotated[
 ]
 CatalogModel = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "NAME",
+        "The model, as for [bold]diptych classify[/bold]. Default: the one that the catalogue (embed: "
+        "the folder) was made with; at first the default model.",
         "--model",
         "-m",
-        metavar="NAME",
-        help="The model, as for [bold]diptych classify[/bold]. Default: the one that the catalogue (embed: "
-        "the folder) was made with; at first the default model.",
         show_default=False,
         rich_help_panel="Model",
     ),

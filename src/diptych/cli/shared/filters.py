@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.shared.options import flag
+from diptych.cli.shared.options import flag, option
 
 if TYPE_CHECKING:
     from diptych.catalog import Filter
     from diptych.catalog.database.database import Database
 
-_option = functools.partial(typer.Option, rich_help_panel="Filters")
+_option = functools.partial(option, rich_help_panel="Filters")
 Texts = list[str] | None  # of an option that may be repeated
 
 
@@ -26,59 +26,44 @@ class FilterOptions:
     """The filter options, in the order of `--help`."""
 
     after: Annotated[
-        str | None, _option(metavar="DATE", help="Taken on this date or later: 2013, 2013-05 or 2013-05-31.")
+        str | None, _option("DATE", "Taken on this date or later: 2013, 2013-05 or 2013-05-31.")
     ] = None
     before: Annotated[
-        str | None,
-        _option(metavar="DATE", help="Taken on this date or earlier; 2013 includes the whole year."),
+        str | None, _option("DATE", "Taken on this date or earlier; 2013 includes the whole year.")
     ] = None
     folder: Annotated[
-        list[Path] | None,
-        _option("--in", metavar="DIR", help="In this folder; repeat it for any of several."),
+        list[Path] | None, _option("DIR", "In this folder; repeat it for any of several.", "--in")
     ] = None
-    not_folder: Annotated[
-        list[Path] | None, _option("--not-in", metavar="DIR", help="Not in this folder.")
-    ] = None
-    tag: Annotated[Texts, _option(metavar="TAG", help="With this tag; repeat it for all of several.")] = None
-    any_tag: Annotated[Texts, _option(metavar="TAG", help="With this tag; repeat it for any of several.")] = (
-        None
-    )
-    not_tag: Annotated[Texts, _option(metavar="TAG", help="Without this tag.")] = None
+    not_folder: Annotated[list[Path] | None, _option("DIR", "Not in this folder.", "--not-in")] = None
+    tag: Annotated[Texts, _option("TAG", "With this tag; repeat it for all of several.")] = None
+    any_tag: Annotated[Texts, _option("TAG", "With this tag; repeat it for any of several.")] = None
+    not_tag: Annotated[Texts, _option("TAG", "Without this tag.")] = None
     untagged: Annotated[bool, flag("--untagged", "Without any tag.", rich_help_panel="Filters")] = False
     rating: Annotated[
-        int | None,
-        _option(metavar="N", min=-1, max=5, help="With exactly N stars; 0: not rated, -1: rejected."),
+        int | None, _option("N", "With exactly N stars; 0: not rated, -1: rejected.", min=-1, max=5)
     ] = None
-    min_rating: Annotated[int | None, _option(metavar="N", min=1, max=5, help="With at least N stars.")] = (
-        None
-    )
-    camera: Annotated[str, _option(metavar="TEXT", help="The camera's name contains TEXT.")] = ""
+    min_rating: Annotated[int | None, _option("N", "With at least N stars.", min=1, max=5)] = None
+    camera: Annotated[str, _option("TEXT", "The camera's name contains TEXT.")] = ""
     not_camera: Annotated[
-        Texts, _option(metavar="TEXT", help="The camera's name does not contain TEXT, or is unknown.")
+        Texts, _option("TEXT", "The camera's name does not contain TEXT, or is unknown.")
     ] = None
     type: Annotated[
-        Texts,
-        _option(
-            metavar="NAME", help="Of this file type: jpeg, png, heic, ...; repeat it for any of several."
-        ),
+        Texts, _option("NAME", "Of this file type: jpeg, png, heic, ...; repeat it for any of several.")
     ] = None
-    not_type: Annotated[Texts, _option(metavar="NAME", help="Not of this file type.")] = None
-    caption: Annotated[str, _option(metavar="TEXT", help="The caption contains TEXT.")] = ""
-    not_caption: Annotated[Texts, _option(metavar="TEXT", help="The caption does not contain TEXT.")] = None
-    name: Annotated[str, _option(metavar="TEXT", help="The path contains TEXT.")] = ""
-    not_name: Annotated[Texts, _option(metavar="TEXT", help="The path does not contain TEXT.")] = None
+    not_type: Annotated[Texts, _option("NAME", "Not of this file type.")] = None
+    caption: Annotated[str, _option("TEXT", "The caption contains TEXT.")] = ""
+    not_caption: Annotated[Texts, _option("TEXT", "The caption does not contain TEXT.")] = None
+    name: Annotated[str, _option("TEXT", "The path contains TEXT.")] = ""
+    not_name: Annotated[Texts, _option("TEXT", "The path does not contain TEXT.")] = None
     near: Annotated[
-        str | None,
-        _option(metavar="LAT,LON,KM", help="Taken within KM kilometres of this latitude and longitude."),
+        str | None, _option("LAT,LON,KM", "Taken within KM kilometres of this latitude and longitude.")
     ] = None
-    larger: Annotated[
-        str | None, _option(metavar="SIZE", help="Files of at least this size: 500k, 2M, ...")
-    ] = None
-    smaller: Annotated[str | None, _option(metavar="SIZE", help="Files of at most this size.")] = None
-    min_side: Annotated[
-        int | None, _option(metavar="PIXELS", help="The shorter side has at least this many pixels.")
-    ] = None
-    shape: Annotated[str, _option(metavar="NAME", help="Of this shape: landscape, portrait or square.")] = ""
+    larger: Annotated[str | None, _option("SIZE", "Files of at least this size: 500k, 2M, ...")] = None
+    smaller: Annotated[str | None, _option("SIZE", "Files of at most this size.")] = None
+    min_side: Annotated[int | None, _option("PIXELS", "The shorter side has at least this many pixels.")] = (
+        None
+    )
+    shape: Annotated[str, _option("NAME", "Of this shape: landscape, portrait or square.")] = ""
 
     def filter(self) -> Filter:
         """The filter that these options describe.

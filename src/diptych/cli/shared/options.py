@@ -15,34 +15,37 @@ import typer
 from diptych.cli.shared import console
 from diptych.progress import Progress, Stage
 
-_model_option = functools.partial(typer.Option, rich_help_panel="Model")
-_machine_option = functools.partial(typer.Option, rich_help_panel="Machine")
-
 
 def argument(metavar: str, help: str) -> Any:
     """A `typer.Argument` without its default in ``--help``."""
     return typer.Argument(metavar=metavar, help=help, show_default=False)
 
 
-def flag(name: str, help: str, **settings: Any) -> Any:
-    """A `typer.Option` that is given without a value; typer would print a placeholder for one."""
-    return typer.Option(name, metavar="", help=help, **settings)
+def option(metavar: str, help: str, *names: str, **settings: Any) -> Any:
+    """A `typer.Option` that takes a value; without `names` it is called like the parameter."""
+    return typer.Option(*names, metavar=metavar, help=help, **settings)
 
+
+def flag(name: str, help: str, *names: str, **settings: Any) -> Any:
+    """A `typer.Option` without a value; typer would print a placeholder for one."""
+    return typer.Option(name, *names, metavar="", help=help, **settings)
+
+
+_model_option = functools.partial(option, rich_help_panel="Model")
+_machine_option = functools.partial(option, rich_help_panel="Machine")
 
 Model = Annotated[
     str,
     _model_option(
+        "NAME",
+        "The model: default (inside the package), a name of [bold]diptych models list[/bold] (also with "
+        "--immich), a folder, hf-hub:ORG/REPO or local-dir:PATH.",
         "--model",
         "-m",
-        metavar="NAME",
-        help="The model: default (inside the package), a name of [bold]diptych models list[/bold] (also with "
-        "--immich), a folder, hf-hub:ORG/REPO or local-dir:PATH.",
         show_default=False,
     ),
 ]
-Pretrained = Annotated[
-    str | None, _model_option(metavar="TAG", help="The tag of the pretrained weights, e.g. openai.")
-]
+Pretrained = Annotated[str | None, _model_option("TAG", "The tag of the pretrained weights, e.g. openai.")]
 Exact = Annotated[
     bool,
     flag(
@@ -52,57 +55,49 @@ Exact = Annotated[
     ),
 ]
 OnLong = Annotated[
-    str,
-    _model_option(metavar="cut|refuse", help="Cut or refuse a text that is longer than the model's context."),
+    str, _model_option("cut|refuse", "Cut or refuse a text that is longer than the model's context.")
 ]
 Names = Annotated[
     str | None,
-    typer.Option(
-        metavar="SET|FILE",
-        help="Names of the classes: a known set (imagenet, cifar10, ...), or a JSON file with a list of "
+    option(
+        "SET|FILE",
+        "Names of the classes: a known set (imagenet, cifar10, ...), or a JSON file with a list of "
         "names or with folder -> name or texts.",
     ),
 ]
-Templates = Annotated[str, typer.Option(metavar="NAME|TEXT", help="Prompt templates, e.g. imagenet80.")]
+Templates = Annotated[str, option("NAME|TEXT", "Prompt templates, e.g. imagenet80.")]
 Fast = Annotated[
     bool, flag("--fast", "Decode at reduced size, use the fastest precision; not for reported results.")
 ]
 AllowOverlap = Annotated[bool, flag("--allow-overlap", "Measure even if the data sets share many pictures.")]
-Device = Annotated[str, _machine_option(metavar="auto|cpu|cuda|mps", help="The device to compute on.")]
-Precision = Annotated[
-    str, _machine_option(metavar="NAME", help="Precision: auto, float32, bfloat16, float16 or int8.")
-]
+Device = Annotated[str, _machine_option("auto|cpu|cuda|mps", "The device to compute on.")]
+Precision = Annotated[str, _machine_option("NAME", "Precision: auto, float32, bfloat16, float16 or int8.")]
 Runtime = Annotated[
     str | None,
     _machine_option(
-        metavar="auto|torch|onnx|openvino",
-        help="The library that computes. auto: the fastest one, if [bold]diptych models runtimes[/bold] or a "
+        "auto|torch|onnx|openvino",
+        "The library that computes. auto: the fastest one, if [bold]diptych models runtimes[/bold] or a "
         "long run of index or embed has measured it; else torch.",
         show_default=False,
     ),
 ]
-Threads = Annotated[
-    str, _machine_option(metavar="auto|N", help="Number of threads for decoding and computing.")
-]
-BatchSize = Annotated[str, _machine_option(metavar="auto|N", help="Pictures per batch.")]
+Threads = Annotated[str, _machine_option("auto|N", "Number of threads for decoding and computing.")]
+BatchSize = Annotated[str, _machine_option("auto|N", "Pictures per batch.")]
 Cache = Annotated[
     Path | None,
-    _machine_option(
-        metavar="DIR", help="Keep embeddings and features in this folder; the next run reuses them."
-    ),
+    _machine_option("DIR", "Keep embeddings and features in this folder; the next run reuses them."),
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(
+    option(
+        "N",
+        "Use at most N pictures of each data set, drawn at random, stratified by class if there are labels.",
         "--limit",
-        metavar="N",
         min=1,
-        help="Use at most N pictures of each data set, drawn at random, stratified by class if there are "
-        "labels.",
     ),
 ]
 Json = Annotated[bool, flag("--json", "Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Show no progress and no notes.")]
+Quiet = Annotated[bool, flag("--quiet", "Show no progress and no notes.", "-q")]
 
 
 class Output:

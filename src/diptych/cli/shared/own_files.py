@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from diptych.cli.shared.options import flag
 from diptych.errors import InputError
 
 SOFTWARE = "Diptych"
@@ -21,10 +20,7 @@ _MARKS = (
 )
 _BEGINNING = 65_536  # bytes to search: the mark is in the head of a page, and before the pixels of a PNG
 
-Force = Annotated[
-    bool,
-    typer.Option("--force", metavar="", help="Overwrite the output file even if Diptych did not write it."),
-]
+Force = Annotated[bool, flag("--force", "Overwrite the output file even if Diptych did not write it.")]
 
 
 def check_overwrite(*paths: Path | None, force: bool = False) -> None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
-import typer
+from diptych.cli.shared.options import option
 
 VARIABLE = (
     "DIPTYCH_MAX_PIXELS"  # as in `diptych.media.sources`, which is not imported here: `--help` must stay fast
@@ -17,11 +17,11 @@ VARIABLE = (
 
 MaxPixels = Annotated[
     str | None,
-    typer.Option(
-        metavar="NUMBER",
-        envvar=VARIABLE,
-        help="Refuse pictures with more pixels than this, e.g. 500MP (default 300MP). A pixel needs 4 bytes "
+    option(
+        "NUMBER",
+        "Refuse pictures with more pixels than this, e.g. 500MP (default 300MP). A pixel needs 4 bytes "
         "of memory.",
+        envvar=VARIABLE,
         show_default=False,
         show_envvar=False,
         rich_help_panel="Machine",

@@ -7,19 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from diptych.cli.shared.console import clean, clear_progress, json_text, note, stdout_console
+from diptych.cli.shared.options import option
 from diptych.errors import counted
 
 if TYPE_CHECKING:
     from diptych.reports import Report, Section, Table
 
 ReportDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--report", metavar="DIR", help="Write a page (index.html), JSON, CSV and plots into this folder."
-    ),
+    Path | None, option("DIR", "Write a page (index.html), JSON, CSV and plots into this folder.", "--report")
 ]
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.shared.console import note
-from diptych.cli.shared.options import flag
+from diptych.cli.shared.options import flag, option
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ HOLD_OUT = 0.05  # default fraction of the pairs to validate on
 MODEL = "diptych-small"
 
 
-_option = functools.partial(typer.Option, rich_help_panel="Your own pairs")
+_option = functools.partial(option, rich_help_panel="Your own pairs")
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class OwnPairs:
     pairs: Annotated[
         list[str] | None,
         _option(
-            metavar="PATTERN",
-            help="Image-text pairs: tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a "
+            "PATTERN",
+            "Image-text pairs: tar shards ('shards/{000..099}.tar'), a CSV, TSV or Parquet table, or a "
             "folder with captions or with a folder per class.",
         ),
     ] = None
@@ -45,44 +43,35 @@ class OwnPairs:
         ),
     ] = False
     image_column: Annotated[
-        str | None, _option(metavar="NAME", help="The table's column of pictures. Default: filepath.")
+        str | None, _option("NAME", "The table's column of pictures. Default: filepath.")
     ] = None
     caption_column: Annotated[
         list[str] | None,
-        _option(
-            metavar="NAME", help="The table's column of captions; repeat it for several. Default: title."
-        ),
+        _option("NAME", "The table's column of captions; repeat it for several. Default: title."),
     ] = None
-    val: Annotated[str | None, _option(metavar="PATTERN", help="Pairs for validation.")] = None
+    val: Annotated[str | None, _option("PATTERN", "Pairs for validation.")] = None
     hold_out: Annotated[
-        float | None,
-        _option(metavar="SHARE", help="Without --val: fraction of the pairs to validate on. Default: 0.05."),
+        float | None, _option("SHARE", "Without --val: fraction of the pairs to validate on. Default: 0.05.")
     ] = None
     model: Annotated[
         str | None,
-        _option(
-            "--model",
-            "-m",
-            metavar="PRESET",
-            help="The architecture. Default: that of --from, else diptych-small.",
-        ),
+        _option("PRESET", "The architecture. Default: that of --from, else diptych-small.", "--model", "-m"),
     ] = None
     start: Annotated[
         str | None,
         _option(
-            "--from",
-            metavar="MODEL",
-            help="Fine-tune this model with little forgetting: low learning rates, lower in earlier layers, "
+            "MODEL",
+            "Fine-tune this model with little forgetting: low learning rates, lower in earlier layers, "
             "frozen batch norms, averaged weights, 5 epochs, batches of 64. --lr, --set and other options "
             "override these. Details: docs/fine-tuning.md.",
+            "--from",
         ),
     ] = None
     keep_up: Annotated[
         list[Path] | None,
         _option(
-            metavar="DATA",
-            help="With --from: data of an old task that must not get worse, measured before, during and "
-            "after.",
+            "DATA",
+            "With --from: data of an old task that must not get worse, measured before, during and after.",
         ),
     ] = None
 

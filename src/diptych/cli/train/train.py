@@ -18,7 +18,7 @@ import typer
 
 from diptych.cli.shared.console import note, progress
 from diptych.cli.shared.option_groups import with_groups
-from diptych.cli.shared.options import Json, Output, Quiet, argument, flag
+from diptych.cli.shared.options import Json, Output, Quiet, argument, flag, option
 from diptych.cli.train.own_pairs import OwnPairs
 from diptych.cli.train.train_options import ConfigOptions
 from diptych.errors import InputError, counted
@@ -26,7 +26,7 @@ from diptych.errors import InputError, counted
 if TYPE_CHECKING:
     from diptych.training import Run, RunPlan, RunSummary
 
-_run_option = functools.partial(typer.Option, rich_help_panel="Run")
+_run_option = functools.partial(option, rich_help_panel="Run")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class TrainRunOptions(Output):
         ),
     ] = False
     logger: Annotated[
-        list[str] | None,
-        _run_option(metavar="NAME", help="Also log to tensorboard or wandb; repeat it for both."),
+        list[str] | None, _run_option("NAME", "Also log to tensorboard or wandb; repeat it for both.")
     ] = None
     resume: Annotated[
         bool, flag("--resume", "Resume the run from its last checkpoint.", rich_help_panel="Run")
@@ -51,9 +50,8 @@ class TrainRunOptions(Output):
     resume_from: Annotated[
         Path | None,
         _run_option(
-            metavar="DIR",
-            help="Start a new run in --out from another run or one of its checkpoints, such as "
-            "runs/mine/epoch-3.",
+            "DIR",
+            "Start a new run in --out from another run or one of its checkpoints, such as runs/mine/epoch-3.",
         ),
     ] = None
     json: Json = False

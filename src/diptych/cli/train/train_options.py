@@ -7,90 +7,79 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
-from diptych.cli.shared.options import flag
+from diptych.cli.shared.options import flag, option
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.training import TrainConfig
 
-_run_option = functools.partial(typer.Option, rich_help_panel="Run")
-_rate_option = functools.partial(typer.Option, rich_help_panel="Learning rate")
-_lock_option = functools.partial(typer.Option, rich_help_panel="What does not learn")
+_run_option = functools.partial(option, rich_help_panel="Run")
+_rate_option = functools.partial(option, rich_help_panel="Learning rate")
+_lock_option = functools.partial(option, rich_help_panel="What does not learn")
 
 
 @dataclass(frozen=True)
 class ConfigOptions:
     """Every field has the name of the field of the config that it sets, but for `assignments`."""
 
-    out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", metavar="DIR", help="The folder of the run.", show_default=False),
-    ] = None
-    epochs: Annotated[int | None, _run_option(metavar="N", help="Number of epochs.")] = None
+    out: Annotated[str | None, option("DIR", "The folder of the run.", "--out", "-o", show_default=False)] = (
+        None
+    )
+    epochs: Annotated[int | None, _run_option("N", "Number of epochs.")] = None
     pairs_per_epoch: Annotated[
         int | None,
         _run_option(
-            metavar="N",
+            "N",
+            "Number of pairs in an epoch of streamed shards. Default: counted once, before training.",
             min=1,
-            help="Number of pairs in an epoch of streamed shards. Default: counted once, before training.",
         ),
     ] = None
-    batch_size: Annotated[
-        int | None, _run_option(metavar="N", help="Pairs per step, over all processes.")
-    ] = None
+    batch_size: Annotated[int | None, _run_option("N", "Pairs per step, over all processes.")] = None
     chunk: Annotated[
         str | None,
         _run_option(
-            metavar="N|auto",
-            help="Encode N pairs at a time to save memory; the gradient is that of the full batch. auto: as "
+            "N|auto",
+            "Encode N pairs at a time to save memory; the gradient is that of the full batch. auto: as "
             "many as fit.",
         ),
     ] = None
-    lr: Annotated[float | None, _rate_option(metavar="RATE", help="Peak learning rate.")] = None
+    lr: Annotated[float | None, _rate_option("RATE", "Peak learning rate.")] = None
     schedule: Annotated[
         Literal["cosine", "constant"] | None,
-        _rate_option(
-            metavar="cosine|constant", help="After the warmup: cosine decay to 0 (default), or constant."
-        ),
+        _rate_option("cosine|constant", "After the warmup: cosine decay to 0 (default), or constant."),
     ] = None
     epochs_cooldown: Annotated[
         int | None,
         _rate_option(
-            metavar="N",
-            help="With --schedule constant: decay the rate over the last N epochs (default 0). Also when a "
+            "N",
+            "With --schedule constant: decay the rate over the last N epochs (default 0). Also when a "
             "run is resumed: --epochs 12 --epochs-cooldown 2.",
         ),
     ] = None
     lr_cooldown_power: Annotated[
         float | None,
-        _rate_option(
-            metavar="P", help="Power of the cooldown: 1 is linear (default), 2 falls faster at first."
-        ),
+        _rate_option("P", "Power of the cooldown: 1 is linear (default), 2 falls faster at first."),
     ] = None
     lr_cooldown_end: Annotated[
-        float | None,
-        _rate_option(metavar="RATE", help="Learning rate at the end of the cooldown (default 0)."),
+        float | None, _rate_option("RATE", "Learning rate at the end of the cooldown (default 0).")
     ] = None
     lock: Annotated[
         Literal["image", "text", "both"] | None,
         _lock_option(
-            metavar="TOWER",
-            help="Freeze an encoder, including batch norms: image (as in LiT), text or both. Default: none.",
+            "TOWER",
+            "Freeze an encoder, including batch norms: image (as in LiT), text or both. Default: none.",
         ),
     ] = None
     lock_image_unlocked_groups: Annotated[
         int | None,
         _lock_option(
-            metavar="N",
-            help="Train the last N groups of a locked image encoder (default 0): 1 is the projection, 2 adds "
+            "N",
+            "Train the last N groups of a locked image encoder (default 0): 1 is the projection, 2 adds "
             "the last block (stage of a ResNet), and so on.",
         ),
     ] = None
     lock_text_unlocked_layers: Annotated[
-        int | None,
-        _lock_option(metavar="N", help="Train the last N layers of a locked text encoder (default 0)."),
+        int | None, _lock_option("N", "Train the last N layers of a locked text encoder (default 0).")
     ] = None
     use_bn_sync: Annotated[
         bool | None,
@@ -101,22 +90,21 @@ class ConfigOptions:
     save_frequency: Annotated[
         int | None,
         _run_option(
-            metavar="N",
-            help="Keep a checkpoint with its model every N epochs, as DIR/epoch-N (0: none); use it like DIR "
+            "N",
+            "Keep a checkpoint with its model every N epochs, as DIR/epoch-N (0: none); use it like DIR "
             "in --model, --resume-from and others.",
         ),
     ] = None
     keep_checkpoints: Annotated[
-        int | None,
-        _run_option(metavar="N", help="Keep the newest N of these checkpoints and the best one (0: all)."),
+        int | None, _run_option("N", "Keep the newest N of these checkpoints and the best one (0: all).")
     ] = None
     assignments: Annotated[
-        list[str] | None, _run_option("--set", metavar="KEY=VALUE", help="Set any field of the config.")
+        list[str] | None, _run_option("KEY=VALUE", "Set any field of the config.", "--set")
     ] = None
 
     def given(self) -> dict[str, Any]:
         """The values that were given, by the name of the field; without those of --set."""
-        names = [option.name for option in dataclasses.fields(self) if option.name != "assignments"]
+        names = [field.name for field in dataclasses.fields(self) if field.name != "assignments"]
         values = {name: getattr(self, name) for name in names} | {"chunk": _read_chunk(self.chunk)}
         return {name: value for name, value in values.items() if value is not None}
 
