@@ -62,9 +62,10 @@ class BiasOptions:
     race: Attribute = None
     gender: Attribute = None
     age: Attribute = None
-    baseline: Annotated[str, option("VALUE", "The race that tables 3 and 4 compare with all others.")] = (
-        "White"
-    )
+    baseline: Annotated[
+        str,
+        option("VALUE", "The race that tables 3 and 4 compare with all others."),
+    ] = "White"
     words: Annotated[
         Path | None,
         option(

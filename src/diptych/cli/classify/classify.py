@@ -137,12 +137,14 @@ class ResultOptions:
         int | None, option("N", "Show the N best labels of each picture.", "--top", "-k", min=1)
     ] = None
     json: options.Json = False
-    csv: Annotated[bool, flag("--csv", "Print CSV, one row per picture with the score of every label.")] = (
-        False
-    )
-    groups: Annotated[bool, flag("--groups", "Also score the groups of a hierarchy of labels in JSON.")] = (
-        False
-    )
+    csv: Annotated[
+        bool,
+        flag("--csv", "Print CSV, one row per picture with the score of every label."),
+    ] = False
+    groups: Annotated[
+        bool,
+        flag("--groups", "Also score the groups of a hierarchy of labels in JSON."),
+    ] = False
     copy_to: Annotated[
         Path | None, option("DIR", "Copy each picture into a subfolder named after its label.")
     ] = None

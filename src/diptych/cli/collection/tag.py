@@ -39,9 +39,10 @@ class LabelListOptions:
             "A file of labels: one per line, JSON (list, name -> texts, or groups of these), CSV or YAML.",
         ),
     ] = None
-    label: Annotated[list[str] | None, option("TEXT", "A label; repeat it for several.", "--label", "-l")] = (
-        None
-    )
+    label: Annotated[
+        list[str] | None,
+        option("TEXT", "A label; repeat it for several.", "--label", "-l"),
+    ] = None
     origin: Annotated[
         str | None,
         option(
@@ -69,9 +70,10 @@ class RuleOptions:
     """Which labels become tags of a picture."""
 
     templates: Annotated[str, templates_option(rich_help_panel="Giving")] = "auto"
-    top: Annotated[int | None, _rule_option("N", "Give a picture at most N tags.", "--top", "-k", min=1)] = (
-        None
-    )
+    top: Annotated[
+        int | None,
+        _rule_option("N", "Give a picture at most N tags.", "--top", "-k", min=1),
+    ] = None
     least: Annotated[
         float,
         _rule_option(

@@ -33,9 +33,10 @@ class ByHandOptions:
     remove: Annotated[
         list[str] | None, _option("TAG", "Remove this tag from the pictures, whichever list it came from.")
     ] = None
-    rate: Annotated[str | None, _option("0-5|reject|none", "Rate the pictures; none removes the rating.")] = (
-        None
-    )
+    rate: Annotated[
+        str | None,
+        _option("0-5|reject|none", "Rate the pictures; none removes the rating."),
+    ] = None
 
     @property
     def given(self) -> bool:

@@ -29,9 +29,10 @@ class DataOptions:
     """Options that choose pictures, class names and prompts."""
 
     names: options.Names = None
-    only: Annotated[Path | None, option("FILE", "Measure only the classes in this file, one per line.")] = (
-        None
-    )
+    only: Annotated[
+        Path | None,
+        option("FILE", "Measure only the classes in this file, one per line."),
+    ] = None
     domain: Annotated[
         str | None, option("NAME|each", "Measure one folder above the classes; 'each': every one separately.")
     ] = None

@@ -33,9 +33,10 @@ class ShiftOptions:
         str | None,
         option("DOMAIN", "Use this folder above the classes as the reference, the others as shifts."),
     ] = None
-    corruptions: Annotated[bool, flag("--corruptions", "Use 15 corruptions of the pictures as shifts.")] = (
-        False
-    )
+    corruptions: Annotated[
+        bool,
+        flag("--corruptions", "Use 15 corruptions of the pictures as shifts."),
+    ] = False
     severities: Annotated[str, option("LIST", "Severities of the corruptions, 1 (mild) to 5.")] = "1,2,3,4,5"
     side: Annotated[
         int | None,

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 class PartOptions:
     """Which parts of the suite run, and on how many pictures."""
 
-    dataset: Annotated[list[str] | None, option("NAME", "Use only this data set; repeat it for several.")] = (
-        None
-    )
+    dataset: Annotated[
+        list[str] | None,
+        option("NAME", "Use only this data set; repeat it for several."),
+    ] = None
     skip: Annotated[
         list[str] | None,
         option("PART", "Leave out zero-shot, retrieval, probes or robustness; repeat it for several."),

@@ -74,9 +74,10 @@ class SearchOutputOptions(Output):
     ] = None
     preview: Annotated[bool, flag("--preview", "Show the pictures in the terminal.", "-p")] = False
     paths: Annotated[bool, flag("--paths", "Print only paths, one per line.")] = False
-    print0: Annotated[bool, flag("--print0", "Print only paths, each ended by NUL (for xargs -0).", "-0")] = (
-        False
-    )
+    print0: Annotated[
+        bool,
+        flag("--print0", "Print only paths, each ended by NUL (for xargs -0).", "-0"),
+    ] = False
     csv: Annotated[bool, flag("--csv", "Print CSV in UTF-8, one row per picture.")] = False
     json: Json = False
     quiet: Quiet = False

@@ -60,9 +60,10 @@ class FilterOptions:
     ] = None
     larger: Annotated[str | None, _option("SIZE", "Files of at least this size: 500k, 2M, ...")] = None
     smaller: Annotated[str | None, _option("SIZE", "Files of at most this size.")] = None
-    min_side: Annotated[int | None, _option("PIXELS", "The shorter side has at least this many pixels.")] = (
-        None
-    )
+    min_side: Annotated[
+        int | None,
+        _option("PIXELS", "The shorter side has at least this many pixels."),
+    ] = None
     shape: Annotated[str, _option("NAME", "Of this shape: landscape, portrait or square.")] = ""
 
     def filter(self) -> Filter:

@@ -22,9 +22,10 @@ _lock_option = functools.partial(option, rich_help_panel="What does not learn")
 class ConfigOptions:
     """Every field has the name of the field of the config that it sets, but for `assignments`."""
 
-    out: Annotated[str | None, option("DIR", "The folder of the run.", "--out", "-o", show_default=False)] = (
-        None
-    )
+    out: Annotated[
+        str | None,
+        option("DIR", "The folder of the run.", "--out", "-o", show_default=False),
+    ] = None
     epochs: Annotated[int | None, _run_option("N", "Number of epochs.")] = None
     pairs_per_epoch: Annotated[
         int | None,
