@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from diptych.datasets.dataset import ImageCollection
 from diptych.datasets.formats.archives import Content, Unread
@@ -48,29 +48,45 @@ class DatasetEmbeddings:
     failures: tuple[Failed, ...]
 
 
-class _BeforeProjection:
-    """Adapter: an encoder whose embeddings are the features before the projection."""
+class ImageFunction:
+    """Adapter: an encoder whose embeddings are what a function gives for images, such as features or scores.
 
-    def __init__(self, encoder: Encoder) -> None:
-        if not isinstance(encoder, FeatureEncoder):
-            raise InputError(
-                f"{type(encoder).__name__} has no image_features, the features before the projection: "
-                "measure its embeddings instead (features='embeddings')"
-            )
-        self._features = encoder.image_features
-        self.identity, self.input_size = encoder.identity, encoder.input_size
+    Parameters
+    ----------
+    function : callable
+        From N decoded images to (N, width).
+    source : object
+        The encoder or scorer that it belongs to, with `identity` and `input_size`.
+    """
+
+    def __init__(self, function: Callable[[Any], ArrayLike], source: Any) -> None:
+        self._function = function
+        self.identity, self.input_size = source.identity, source.input_size
+        self.precision = getattr(source, "precision", "float32")
         self.dim = 0  # not known before the first batch
         self.logit_scale, self.logit_bias = 1.0, 0.0
 
     def encode_images(self, images: Any) -> NDArray[np.float32]:
-        """Features, (N, width)."""
-        rows = self._features(images)
+        """Values of the function, (N, width)."""
+        rows = np.asarray(self._function(images), np.float32)
+        if rows.ndim != 2:
+            raise InputError(f"pictures gave an array of shape {rows.shape}: expected (N, C) numbers, a row for each")
         self.dim = rows.shape[1]
         return rows
 
     def encode_texts(self, texts: Any) -> NDArray[np.float32]:
-        """Not supported: only images have these features."""
-        raise InputError("only pictures have features before the projection")
+        """Not supported."""
+        raise InputError("only pictures have features before the projection, and scores")
+
+
+def _before_projection(encoder: Encoder) -> ImageFunction:
+    """An encoder whose embeddings are the features before the projection."""
+    if not isinstance(encoder, FeatureEncoder):
+        raise InputError(
+            f"{type(encoder).__name__} has no image_features, the features before the projection: "
+            "measure its embeddings instead (features='embeddings')"
+        )
+    return ImageFunction(encoder.image_features, encoder)
 
 
 def embed_dataset(
@@ -106,7 +122,7 @@ def embed_dataset(
     InputError
         `features` of an encoder that has none.
     """
-    reader: Any = _BeforeProjection(encoder) if features else encoder
+    reader: Any = _before_projection(encoder) if features else encoder
     if store is None:
         return _with_skipped(_embed(reader, dataset, batch_size, threads, exact, progress), dataset)
     with stage(f"{dataset.name}: reading", len(dataset)) as advance:

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from diptych.datasets.dataset import ImageDataset
 from diptych.encoder import Encoder, FeatureEncoder
 from diptych.errors import InputError
-from diptych.evaluation.protocols.features import DatasetEmbeddings
+from diptych.evaluation.protocols.features import DatasetEmbeddings, ImageFunction
 from diptych.evaluation.protocols.settings import Setup
 from diptych.progress import Progress
 from diptych.zeroshot import ZeroShotClassifier
@@ -170,29 +170,7 @@ def score(scorer: Scorer, dataset: ImageDataset, setup: Setup) -> DatasetEmbeddi
     InputError
         A number of scores that differs from that of images, or scores that are not (N, C).
     """
-    return setup.embed(_AsEncoder(scorer), dataset)
-
-
-class _AsEncoder:
-    """Adapter: an encoder whose embeddings are the scores of a scorer."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer, self.identity, self.input_size = scorer, scorer.identity, scorer.input_size
-        self.precision = getattr(scorer, "precision", "float32")
-        self.dim = 0  # not known before the first batch
-        self.logit_scale, self.logit_bias = 1.0, 0.0
-
-    def encode_images(self, images: Any) -> NDArray[np.float32]:
-        """Scores, (N, C)."""
-        rows = np.asarray(self._scorer(images), dtype=np.float32)
-        if rows.ndim != 2:
-            raise InputError(f"a scorer gave an array of shape {rows.shape}: expected (N, C) scores")
-        self.dim = rows.shape[1]
-        return rows
-
-    def encode_texts(self, texts: Any) -> NDArray[np.float32]:
-        """Not supported."""
-        raise InputError("a classifier of pictures reads no texts")
+    return setup.embed(ImageFunction(scorer, scorer), dataset)
 
 
 def _hash(array: NDArray[np.float32]) -> str:
