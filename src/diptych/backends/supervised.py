@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from diptych.errors import ModelError, TrainingError, WeightsError
+from diptych.errors import ModelError, TrainingError, WeightsError, listed
 from diptych.inputs import preprocess_batch
 from diptych.model.devices import pick_device
 from diptych.model.initialise import build
@@ -131,8 +131,7 @@ def load_supervised(
         )
     if missing := [name for name in class_names if name not in known]:
         raise WeightsError(
-            f"{run_folder} has not learned {', '.join(map(repr, missing[:5]))}; it learned "
-            f"{', '.join(map(repr, known[:20]))}"
+            f"{run_folder} has not learned {listed(missing, 5)}; it learned {listed(known, 20)}"
         )
     trained, spec = _load_trained(run_folder, state.tensors)
     columns = torch.searchsorted(trained.classes, _numbers(class_names))  # type: ignore[arg-type]

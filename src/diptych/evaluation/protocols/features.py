@@ -70,7 +70,7 @@ class ImageFunction:
         """Values of the function, (N, width)."""
         rows = np.asarray(self._function(images), np.float32)
         if rows.ndim != 2:
-            raise InputError(f"pictures gave an array of shape {rows.shape}: expected (N, C) numbers, a row for each")
+            raise InputError(f"pictures gave an array of shape {rows.shape}: expected (N, C), a row for each")
         self.dim = rows.shape[1]
         return rows
 
