@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from diptych.matching.verdicts import Verdict
 
 LARGEST = 1024  # longer side of the pictures that are compared, pixels
-NOISE = 1200.0  # variance, of 255 squared, below which the structure of a block may come from JPEG
-# A block differs if its similarity is below 1 - STRAY * (1 - q), limited to MILD..STRICT, where q is the
-# quantile USUAL of the similarities of the textured blocks. E.g. q = 0.97: the limit is 1 - 10 * 0.03 = 0.7.
+DETAIL_NOISE = 1200.0  # variance, of 255 squared, below which the structure of a block may come from JPEG
+# A block differs if its similarity is below 1 - OUTLIER_FACTOR * (1 - q), limited to LOWEST_LIMIT..HIGHEST_LIMIT,
+# where q is the quantile USUAL_QUANTILE of the similarities of the textured blocks. E.g. q = 0.97: the limit is
+# 1 - 10 * 0.03 = 0.7.
 # Chosen on other collages, screenshots and pages than those that benchmarks/small_changes.py reports on.
-STRAY, USUAL, MILD, STRICT = 10.0, 0.05, 0.4, 0.9
+OUTLIER_FACTOR, USUAL_QUANTILE, LOWEST_LIMIT, HIGHEST_LIMIT = 10.0, 0.05, 0.4, 0.9
 ENOUGH = 20  # textured blocks needed for that quantile; with fewer, all blocks are used
 
 
@@ -111,10 +112,10 @@ def differing_box(a: DetailView, b: DetailView) -> Box | None:
     x, y = (blocks_of(_pixels(view.grey, size)) for view in (a, b))  # (rows, columns, 64)
     x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
     var_x, var_y = (x * x).mean(-1), (y * y).mean(-1)
-    alike = (2 * (x * y).mean(-1) + NOISE) / (var_x + var_y + NOISE)
+    alike = (2 * (x * y).mean(-1) + DETAIL_NOISE) / (var_x + var_y + DETAIL_NOISE)
     textured = alike[np.maximum(var_x, var_y) > TEXTURE]
-    usual = float(np.quantile(textured if textured.size >= ENOUGH else alike, USUAL))
-    rows, columns = np.nonzero(alike < np.clip(1 - STRAY * (1 - usual), MILD, STRICT))
+    usual = float(np.quantile(textured if textured.size >= ENOUGH else alike, USUAL_QUANTILE))
+    rows, columns = np.nonzero(alike < np.clip(1 - OUTLIER_FACTOR * (1 - usual), LOWEST_LIMIT, HIGHEST_LIMIT))
     if not rows.size:
         return None
     high, wide = alike.shape

@@ -25,7 +25,7 @@ NOISE = 60.0  # variance, of 255 squared, below which a block is flat and its st
 TEXTURE = 3 * NOISE  # variance above which a block is textured
 BLANK = 3.0  # standard deviation of the brightness, of 255, below which a picture is blank
 SHIFT = 20.0  # difference in brightness, of 255, that halves the similarity of a block
-STRAY = 0.06  # change in brightness allowed to a block, relative to the strength of its colours
+BRIGHTNESS_CHANGE = 0.06  # change in brightness allowed to a block, relative to the strength of its colours
 GAIN = 1.25  # largest ratio of the contrasts of two copies
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow has it
 _FLIP = Image.Transpose.FLIP_LEFT_RIGHT
@@ -156,7 +156,7 @@ def compare_pixels(a: FloatArray, b: FloatArray) -> BlockSimilarity:
     tints_a, tints_b = _tints(a), _tints(b)  # (2, rows, columns)
     # JPEG stores colours at half the resolution, so edges of strong colours become brighter or darker.
     strength = np.maximum(np.abs(tints_a).mean(0), np.abs(tints_b).mean(0))
-    shifts /= np.median(shifts) + 2 + STRAY * strength
+    shifts /= np.median(shifts) + 2 + BRIGHTNESS_CHANGE * strength
     tint_difference = np.abs(tints_a - tints_b).mean((1, 2)).max()
     colour = max(float(tint_difference), abs(float(a.mean() - b.mean())))
     textured = np.maximum(var_x, var_y) > TEXTURE

@@ -198,7 +198,7 @@ DELETE FROM archives
 """
 }
 
-# Temporary tables of one comparison with the disk (`files.scan`); each connection has its own.
+# Temporary tables of one comparison with the disk (`files.comparison`); each connection has its own.
 # found: every file listed now; gone: known files that were not listed; pending: files to be read.
 # They are not locked by others, and a kill leaves nothing behind. IF NOT EXISTS, because the
 # connection of `index --watch` makes one comparison after another.

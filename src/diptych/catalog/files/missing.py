@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from diptych.catalog.files.scan import MISSING_DEVICE
+from diptych.catalog.files.comparison import MISSING_DEVICE
 from diptych.catalog.store.paths import path_range
 from diptych.catalog.store.store import Store
 

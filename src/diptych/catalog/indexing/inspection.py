@@ -18,7 +18,7 @@ import numpy as np
 from diptych.catalog.database.database import Database, Sqlite
 from diptych.catalog.database.file_space import FileSpace
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.indexing.runs import ALIVE
+from diptych.catalog.indexing.heartbeats import ALIVE
 from diptych.catalog.store.entries import failures
 from diptych.catalog.store.store import Store
 from diptych.progress import Progress, Stage, silent

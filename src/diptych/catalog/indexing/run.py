@@ -15,6 +15,7 @@ from pathlib import Path
 
 from diptych.catalog.annotations.annotations import AnnotationChanges, FileLocation
 from diptych.catalog.database.spaces import Space
+from diptych.catalog.files.comparison import DiskComparison, compare, known_members, pending_files
 from diptych.catalog.files.listing import ListingReport, list_files, roots_of
 from diptych.catalog.files.missing import deleted_files, mark_drive_missing, missing_folders
 from diptych.catalog.files.roots import (
@@ -25,10 +26,9 @@ from diptych.catalog.files.roots import (
     save_roots,
     unforget,
 )
-from diptych.catalog.files.scan import DiskComparison, compare, known_members, pending_files
+from diptych.catalog.indexing.heartbeats import registered_run, with_heartbeat
 from diptych.catalog.indexing.intake import IndexOutcome, IntakeSettings, take_in
 from diptych.catalog.indexing.replacing import compact, drop_space, lacking_files, replace_active
-from diptych.catalog.indexing.runs import registered_run, with_heartbeat
 from diptych.catalog.relevance import Background
 from diptych.catalog.store.folder_rules import RuleUsage, check_patterns
 from diptych.catalog.store.store import Store

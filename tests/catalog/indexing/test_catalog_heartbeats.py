@@ -9,8 +9,8 @@ import pytest
 from diptych.catalog import Store
 from diptych.catalog.annotations.records import ListedFile
 from diptych.catalog.files import listing
-from diptych.catalog.indexing import runs
-from diptych.catalog.indexing.runs import ALIVE, BEAT, registered_run, with_heartbeat
+from diptych.catalog.indexing import heartbeats
+from diptych.catalog.indexing.heartbeats import ALIVE, BEAT, registered_run, with_heartbeat
 from diptych.progress import silent
 from tests.catalog.catalogs import colours, index
 
@@ -28,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(runs, "time", clock)
+    monkeypatch.setattr(heartbeats, "time", clock)
     return clock
 
 
