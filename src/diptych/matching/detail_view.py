@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 LARGEST = 1024  # longer side of the pictures that are compared, pixels
 DETAIL_NOISE = 1200.0  # variance, of 255 squared, below which the structure of a block may come from JPEG
-# A block differs if its similarity is below 1 - OUTLIER_FACTOR * (1 - q), limited to LOWEST_LIMIT..HIGHEST_LIMIT,
-# where q is the quantile USUAL_QUANTILE of the similarities of the textured blocks. E.g. q = 0.97: the limit is
-# 1 - 10 * 0.03 = 0.7.
+# A block differs if its similarity is below 1 - OUTLIER_FACTOR * (1 - q), limited to LOWEST_LIMIT and
+# HIGHEST_LIMIT, where q is the quantile USUAL_QUANTILE of the similarities of the textured blocks. E.g.
+# q = 0.97: the limit is 1 - 10 * 0.03 = 0.7.
 # Chosen on other collages, screenshots and pages than those that benchmarks/small_changes.py reports on.
 OUTLIER_FACTOR, USUAL_QUANTILE, LOWEST_LIMIT, HIGHEST_LIMIT = 10.0, 0.05, 0.4, 0.9
 ENOUGH = 20  # textured blocks needed for that quantile; with fewer, all blocks are used
