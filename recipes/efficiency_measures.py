@@ -23,12 +23,12 @@ from torch import Tensor
 
 from diptych.datasets import CaptionDataset, ImageDataset, load_captioned, load_labelled
 from diptych.inputs import load_tokenizer, preprocess_batch
+from diptych.inputs.nouns import with_article
 from diptych.media import load_image
 from diptych.model.clip import CLIP
 from diptych.stats.metrics import accuracy, recall_at_k
 from diptych.training import TrainConfig
 from diptych.training.data.order import hash_keys
-from diptych.training.data.sources.captions import with_article
 from diptych.training.objectives.predicting import Classification
 from diptych.weights import ModelSpec
 

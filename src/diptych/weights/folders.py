@@ -88,7 +88,9 @@ def read_folder(
     else:
         state = _read_sharded_state(folder)
     spec = _spec(name or folder.resolve().name, configs, licence=licence, source=source or str(folder))
-    return build_checkpoint(spec, _native_names(state), folder=tokenizer_folder or folder, source=str(folder))
+    return build_checkpoint(
+        spec, _to_native_names(state), folder=tokenizer_folder or folder, source=str(folder)
+    )
 
 
 def reject_graph_folder(folder: Path) -> None:
@@ -226,10 +228,10 @@ def read_file(path: Path, name: str | None = None) -> Checkpoint:
     if (beside := _read_spec_beside(path, state)) is not None:
         spec, config = beside
         _check_architecture(name, spec.architecture, config)
-        return build_checkpoint(spec, _native_names(state), folder=path.parent, source=str(path))
+        return build_checkpoint(spec, _to_native_names(state), folder=path.parent, source=str(path))
     if is_torchscript(path):
         return _read_openai(path, state, name)
-    state = _native_names(state)
+    state = _to_native_names(state)
     if name is None:
         fitting = fitting_presets(state)
         names = ", ".join(name for base in fitting for name in (base, f"{base}-quickgelu"))
@@ -243,9 +245,9 @@ def read_file(path: Path, name: str | None = None) -> Checkpoint:
     return build_checkpoint(spec, state, folder=path.parent, source=str(path))
 
 
-def _native_names(state: State) -> State:
+def _to_native_names(state: State) -> State:
     """Weights under our names, from those of any supported project."""
-    return from_transformers(state) if has_transformers_names(state) else open_clip.read_names(state)
+    return from_transformers(state) if has_transformers_names(state) else open_clip.from_open_clip(state)
 
 
 def _default_configs(config: CLIPConfig) -> _Configs:

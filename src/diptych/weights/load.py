@@ -217,7 +217,7 @@ def _load_release(release: Release, cache_dir: str | Path | None) -> Checkpoint:
     hub = Hub(release.hub_repository, cache_dir=cache_dir, licence=release.licence)
     hub.announce(*files)
     path = hub.fetch(*files)
-    state = open_clip.read_names(read_state(path))
+    state = open_clip.from_open_clip(read_state(path))
     # Only if the config is there: it is not fetched, as the table of releases has open_clip's own values.
     warn_of_config(
         path.parent / open_clip.CONFIG_FILE,

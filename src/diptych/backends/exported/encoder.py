@@ -19,7 +19,7 @@ import numpy as np
 from diptych.backends.exported.finding import read_released
 from diptych.backends.exported.folder import Golden, is_exported, read_export, read_golden, tower_file
 from diptych.backends.exported.released import ReleasedModel
-from diptych.backends.exported.towers import PRECISIONS, RUNTIMES, Tower, is_installed, open_tower
+from diptych.backends.exported.towers import RUNTIMES, Tower, is_installed, open_tower
 from diptych.embedding.golden import check_tower
 from diptych.encoder import normalize
 from diptych.errors import InputError, WeightsError
@@ -283,7 +283,7 @@ class ExportedEncoder:
     def _precisions(self) -> tuple[str, ...]:
         """Precisions that this folder and runtime can have."""
         if self.released is None:
-            return PRECISIONS[self.runtime]
+            return RUNTIMES[self.runtime].precisions
         half = ("bfloat16",) if self.runtime == "openvino" else ()
         return (self.released.precision, *half)
 

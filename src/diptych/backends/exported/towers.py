@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from diptych.encoder import FloatArray
 
-RUNTIMES = ("onnx", "openvino")
-_MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
-PRECISIONS = {"onnx": ("float32",), "openvino": ("float32", "bfloat16", "int8")}
 # Inputs per call of a stream. Larger batches do not fit the cache: with two cores and a ViT-B/32 in int8, 8
 # gave 164 images/s and 32 gave 163, in bfloat16 98 and 100; several streams gain most with small batches.
 CHUNK = 8
@@ -145,16 +142,19 @@ def open_tower(
     """
     if runtime not in RUNTIMES:
         raise InputError(f"unknown runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
-    if precision not in PRECISIONS[runtime]:
+    tower = RUNTIMES[runtime]
+    if precision not in tower.precisions:
         raise InputError(
-            f"{runtime} does not compute in {precision!r} here: expected {', '.join(PRECISIONS[runtime])}"
+            f"{runtime} does not compute in {precision!r} here: expected {', '.join(tower.precisions)}"
         )
-    kind = OnnxTower if runtime == "onnx" else OpenVinoTower
-    return kind(path, precision, threads or processors(), signature)
+    return tower(path, precision, threads or processors(), signature)
 
 
 class OnnxTower:
     """A tower on ONNX Runtime."""
+
+    module = "onnxruntime"
+    precisions: tuple[str, ...] = ("float32",)
 
     def __init__(
         self, path: Path, precision: str, threads: int, signature: Signature = DEFAULT_SIGNATURE
@@ -199,6 +199,9 @@ class OpenVinoTower:
     its activations in its own cache: for many texts 1.2 to 1.5 times the rate of one stream on two cores. A
     single input, however, gets one core only: a quarter slower for a text, half as fast again for an image.
     """
+
+    module = "openvino"
+    precisions: tuple[str, ...] = ("float32", "bfloat16", "int8")
 
     def __init__(
         self, path: Path, precision: str, threads: int, signature: Signature = DEFAULT_SIGNATURE
@@ -254,6 +257,10 @@ class OpenVinoTower:
         return np.concatenate(rows)
 
 
+# Every runtime of exported models; a new one begins here.
+RUNTIMES: dict[str, type[OnnxTower | OpenVinoTower]] = {"onnx": OnnxTower, "openvino": OpenVinoTower}
+
+
 def _batches(batch: NDArray[Any], size: int, *, fill: bool) -> Iterator[tuple[NDArray[Any], int]]:
     """Split into batches of `size` items, each with its count; `fill` repeats the last item up to `size`."""
     for start in range(0, len(batch), size):
@@ -266,7 +273,7 @@ def _batches(batch: NDArray[Any], size: int, *, fill: bool) -> Iterator[tuple[ND
 
 def is_installed(runtime: str) -> bool:
     """Whether a runtime is installed, without importing it."""
-    return importlib.util.find_spec(_MODULES[runtime]) is not None
+    return importlib.util.find_spec(RUNTIMES[runtime].module) is not None
 
 
 def has_bfloat16() -> bool:

@@ -88,7 +88,7 @@ def read_config(config: Mapping[str, Any], folder: Path | None = None) -> _Confi
     return architecture, preprocess, tokenizer
 
 
-def read_names(state: State) -> State:
+def from_open_clip(state: State) -> State:
     """Weights of a "custom text" model without the prefix `text.`; others as they are."""
     if is_roberta(state):
         return drop_position_ids(state)

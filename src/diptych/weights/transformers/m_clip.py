@@ -97,7 +97,7 @@ def read_config(config: Mapping[str, Any], folder: Path | None = None) -> tuple[
     return tower, dim
 
 
-def read_names(state: State) -> State:
+def from_m_clip(state: State) -> State:
     """Weights of an M-CLIP under our names."""
     converted: State = {}
     for name, tensor in state.items():
@@ -114,7 +114,7 @@ def build_text_checkpoint(
     """Text tower from config and weights; `join_text_encoder` checks that they fit each other."""
     tower, dim = read_config(config, folder)
     return TextCheckpoint(
-        name, tower, dim, roberta_tokenizer(tower), read_names(state), folder, licence=licence, source=source
+        name, tower, dim, roberta_tokenizer(tower), from_m_clip(state), folder, licence=licence, source=source
     )
 
 
