@@ -62,9 +62,9 @@ def test_a_bad_picture_is_named_and_skipped(run: Run, tiny: Path, album: Path, n
         return
     stderr = complaint(done, 1)
     assert "1 of 4 pictures could not be read" in stderr
-    told = json.loads(done.stdout)
-    assert len(told["pictures"]) == 3
-    (failure,) = told["failed"]
+    printed = json.loads(done.stdout)
+    assert len(printed["pictures"]) == 3
+    (failure,) = printed["failed"]
     assert failure["path"].endswith(name)
     assert re.search(reason, failure["reason"])
     assert failure["reason"] in stderr

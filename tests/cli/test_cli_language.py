@@ -21,10 +21,10 @@ def test_names_and_prompts_in_another_language(run: Run, tiny: Path, tmp_path: P
         paint(tmp_path / "pets" / ("dog", "cat")[number % 2] / f"{number}.png", number)
     done = run("evaluate", "zero-shot", "pets", "--language", "es", "-m", tiny, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["language"] == "es"
-    assert "una foto de {}." in told["templates"]
-    assert set(told["per_class"]) == {"dog", "cat"}  # results use the English names for comparison
+    printed = json.loads(done.stdout)
+    assert printed["language"] == "es"
+    assert "una foto de {}." in printed["templates"]
+    assert set(printed["per_class"]) == {"dog", "cat"}  # results use the English names for comparison
     assert "not es" in done.stderr
     assert "note" not in run("evaluate", "zero-shot", "pets", "-m", tiny).stderr
     own = run(
@@ -64,8 +64,8 @@ def test_captions_in_another_language(run: Run, tiny: Path, tmp_path: Path) -> N
     other = run("evaluate", "retrieval", "pairs", "--language", "fr", "-m", tiny)
     assert other.exit_code == 2
     assert "has no field 'captions_fr'" in other.stderr
-    said = run("evaluate", "retrieval", "pairs", "--language", "fr", "--field", "captions", "-m", tiny)
-    assert said.exit_code == 0
+    message = run("evaluate", "retrieval", "pairs", "--language", "fr", "--field", "captions", "-m", tiny)
+    assert message.exit_code == 0
 
 
 def test_captions_in_that_language_alone_are_enough(run: Run, tiny: Path, tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 def options(command: Any) -> Iterator[tuple[str, Any]]:
     """(long name, option) of a command."""
-    for one in command.params:
-        if one.param_type_name == "option":
-            yield next(name for name in one.opts if name.startswith("--")), one
+    for item in command.params:
+        if item.param_type_name == "option":
+            yield next(name for name in item.opts if name.startswith("--")), item
 
 
 MEASUREMENTS = {
@@ -66,38 +66,38 @@ MEASUREMENTS = {
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_every_measurement_takes_the_shared_options(name: str) -> None:
-    wanted = SHARED - ({"--limit"} if name in DRAWN_ONLY else set())
-    wanted -= {"--model"} if name in BETWEEN_MODELS else set()
-    assert wanted <= {option for option, _ in options(MEASUREMENTS[name])}
+    expected = SHARED - ({"--limit"} if name in DRAWN_ONLY else set())
+    expected -= {"--model"} if name in BETWEEN_MODELS else set()
+    assert expected <= {option for option, _ in options(MEASUREMENTS[name])}
 
 
 def test_one_name_has_one_form_and_one_explanation() -> None:
     forms: dict[str, set[str]] = defaultdict(set)
     places: dict[str, list[str]] = defaultdict(list)
     for name, command in commands():
-        for option, one in options(command):
-            forms[option].add(one.metavar or "")
+        for option, item in options(command):
+            forms[option].add(item.metavar or "")
             places[option].append(name)
-    differing = {option: places[option] for option, found in forms.items() if len(found) > 1}
+    differing = {option: places[option] for option, results in forms.items() if len(results) > 1}
     assert set(differing) == DIFFERENT, differing
 
 
 def test_one_explanation_has_one_name() -> None:
     names: dict[str, set[str]] = defaultdict(set)
     for _, command in commands():
-        for option, one in options(command):
-            if one.help:
-                names[one.help].add(option)
+        for option, item in options(command):
+            if item.help:
+                names[item.help].add(option)
     columns = {"--age", "--gender", "--race"}
-    assert [found for found in names.values() if len(found) > 1] == [columns]
+    assert [results for results in names.values() if len(results) > 1] == [columns]
 
 
 def test_a_number_of_pictures_at_most_is_a_limit() -> None:
     """It once had four names: `--sample`, `--most`, `--train-pictures` and `--limit`."""
     for name, command in commands():
-        for option, one in options(command):
-            text = (one.help or "").lower()
-            if one.metavar == "N" and "drawn at random" in text:
+        for option, item in options(command):
+            text = (item.help or "").lower()
+            if item.metavar == "N" and "drawn at random" in text:
                 assert option.endswith("limit"), (name, option)
             assert option not in ("--train-pictures", "--corrupt-pictures", "--picture-column"), name
 
@@ -112,12 +112,12 @@ def test_progress_is_open_before_a_measurement_begins(name: str, monkeypatch: py
     class Opened(Exception):
         pass
 
-    def progress(what: str, total: int | None, *, unit: str, quiet: bool) -> None:
-        opened.append((what, quiet))
+    def progress(description: str, total: int | None, *, unit: str, quiet: bool) -> None:
+        opened.append((description, quiet))
         raise Opened
 
     monkeypatch.setattr(measuring, "progress", progress)
-    required = [one.name for one in MEASUREMENTS[name].params if one.required]
+    required = [item.name for item in MEASUREMENTS[name].params if item.required]
     with pytest.raises(Opened):
         MEASUREMENTS[name].callback(**dict.fromkeys(required), quiet=True)
     assert opened == [(name.split()[-1].replace("-", " "), True)]

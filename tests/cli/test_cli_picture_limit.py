@@ -25,16 +25,16 @@ def commands(command: Any, name: str = "") -> dict[str, Any]:
         return {name: command}
     return {
         key: value
-        for word, one in inner.items()
-        for key, value in commands(one, f"{name} {word}".strip()).items()
+        for word, item in inner.items()
+        for key, value in commands(item, f"{name} {word}".strip()).items()
     }
 
 
 def test_commands_that_decode_have_the_option() -> None:
     for name, command in commands(get_command(app)).items():
         options = {option for parameter in command.params for option in parameter.opts}
-        wanted = name in WITH_ALL_THE_SAME or not any(name.startswith(word) for word in WITHOUT)
-        assert ("--max-pixels" in options) == wanted, name
+        expected = name in WITH_ALL_THE_SAME or not any(name.startswith(word) for word in WITHOUT)
+        assert ("--max-pixels" in options) == expected, name
 
 
 def test_the_option_and_the_variable_hold_for_one_command(

@@ -151,5 +151,5 @@ def test_training_on_no_kind_of_pairs(run: Run, name: str) -> None:
     Path(name).write_text("image,caption\na.jpg,a dog\n" if name.endswith("txt") else '{"annotations": []}')
     done = run("train", "--pairs", name, "--out", "run")
     assert done.exit_code == 2
-    said = " ".join(done.stderr.split())
-    assert "no known kind of pairs: expected tar, CSV, TSV, Parquet or a folder" in said
+    message = " ".join(done.stderr.split())
+    assert "no known kind of pairs: expected tar, CSV, TSV, Parquet or a folder" in message

@@ -41,15 +41,15 @@ def test_every_audit(run: Run, tiny: Path, data: Path, words: list[str], title: 
     assert done.exit_code == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert (Path("told") / file).stat().st_size > 0
-    told = json.loads((Path("told") / "report.json").read_text())
-    assert told["title"].startswith(title)
-    assert told["facts"]["Command"].startswith("diptych")
+    printed = json.loads((Path("told") / "report.json").read_text())
+    assert printed["title"].startswith(title)
+    assert printed["facts"]["Command"].startswith("diptych")
     assert f"told/{file}".split("/")[-1].rsplit(".", 1)[0] in (Path("told") / "index.html").read_text()
     assert "--report DIR" not in done.stdout
     again = run("audit", *words, "--json", "-q", "-m", tiny)
     assert again.exit_code == 0, again.stderr
     assert {key: value for key, value in json.loads(again.stdout).items() if key != "facts"} == {
-        key: value for key, value in told.items() if key != "facts"
+        key: value for key, value in printed.items() if key != "facts"
     }
 
 
@@ -117,7 +117,7 @@ def test_refusals(run: Run, tiny: Path, data: Path, words: list[str], message: s
 
 
 def test_help_lists_every_audit(run: Run) -> None:
-    told = run("audit", "--help").stdout
+    printed = run("audit", "--help").stdout
     for name in ("counting", "relations", "distance", "abstract", "digits", "fine", "wording", "domains"):
-        assert name in told
-    assert "typographic" in told
+        assert name in printed
+    assert "typographic" in printed

@@ -22,8 +22,8 @@ def faces(tmp_path: Path) -> Path:
 def test_bias(run: Run, tiny: Path, faces: Path) -> None:
     done = run("audit", "bias", faces, "--minimum", "2", "-m", tiny, "--report", "out")
     assert done.exit_code == 0, done.stderr
-    for told in ("What differs", "(table 6)", "(table 7)", "(tables 3 to 5)", "(figure 18)", "perceived"):
-        assert told in done.stdout
+    for printed in ("What differs", "(table 6)", "(table 7)", "(tables 3 to 5)", "(figure 18)", "perceived"):
+        assert printed in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert Path("out/index.html").is_file()
     assert json.loads(Path("out/report.json").read_text())["minimum"] == 2
@@ -35,11 +35,11 @@ def test_bias_as_json_with_other_columns(run: Run, tiny: Path, faces: Path) -> N
     words = ("--gender", "sex", "--threshold", "0.1", "--baseline", "Black", "--seed", "3")
     done = run("audit", "bias", faces, *words, "--json", "-m", tiny)
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["columns"] == {"gender": "sex"}
-    assert told["labels"] is None  # groups of eight are not ranked
-    assert told["seed"] == 3
-    assert all(one["p"] is None for one in told["disparities"])
+    printed = json.loads(done.stdout)
+    assert printed["columns"] == {"gender": "sex"}
+    assert printed["labels"] is None  # groups of eight are not ranked
+    assert printed["seed"] == 3
+    assert all(item["p"] is None for item in printed["disparities"])
 
 
 def test_bias_tells_what_is_wrong_with_the_table(run: Run, tiny: Path, faces: Path) -> None:
@@ -96,7 +96,7 @@ def test_classes_that_harm_change_the_status(run: Run, tiny: Path) -> None:
 def test_association(run: Run, tiny: Path, faces: Path) -> None:
     alone = run("audit", "association", "-m", tiny, "--json")
     assert alone.exit_code == 0, alone.stderr
-    assert {one["kind"] for one in json.loads(alone.stdout)["effects"]} == {"texts"}
+    assert {item["kind"] for item in json.loads(alone.stdout)["effects"]} == {"texts"}
     done = run("audit", "association", faces, "--minimum", "4", "-m", tiny, "--report", "out")
     assert done.exit_code == 0, done.stderr
     assert "How far groups lie apart" in done.stdout

@@ -45,14 +45,14 @@ def test_many_pictures_get_a_line_each(run: Run, tiny: Path, tmp_path: Path) -> 
 
 def test_json(run: Run, tiny: Path, album: Path) -> None:
     done = run("classify", album, "dog", "cat", "owl", "--top", "2", "--json", "-m", tiny)
-    told = json.loads(done.stdout)
-    assert told["labels"] == ["dog", "cat", "owl"]
-    assert told["model"].startswith("sha256:")
-    assert [Path(picture["path"]).name for picture in told["pictures"]] == ["a.jpg", "b.png", "c.webp"]
-    for picture in told["pictures"]:
+    printed = json.loads(done.stdout)
+    assert printed["labels"] == ["dog", "cat", "owl"]
+    assert printed["model"].startswith("sha256:")
+    assert [Path(picture["path"]).name for picture in printed["pictures"]] == ["a.jpg", "b.png", "c.webp"]
+    for picture in printed["pictures"]:
         assert len(picture["top"]) == 2
         assert picture["labels"] == [picture["top"][0]["label"]]
-    assert told["failed"] == []
+    assert printed["failed"] == []
 
 
 def test_csv(run: Run, tiny: Path, album: Path) -> None:
@@ -71,16 +71,16 @@ def test_json_and_csv_exclude_each_other(run: Run, tiny: Path, album: Path) -> N
 
 
 def test_patterns_lists_and_options_name_the_same(run: Run, tiny: Path, album: Path) -> None:
-    def found(*words: object, stdin: str | None = None) -> list[str]:
+    def results(*words: object, stdin: str | None = None) -> list[str]:
         done = run("classify", *words, "--json", "-m", tiny, stdin=stdin)
         assert done.exit_code == 0, done.stderr
         return [Path(picture["path"]).name for picture in json.loads(done.stdout)["pictures"]]
 
-    assert found("album/*.jpg", "dog", "cat") == ["a.jpg"]
-    assert found("-i", album, "-l", "dog", "-l", "cat") == ["a.jpg", "b.png", "c.webp"]
-    assert found("-", "dog", "cat", stdin="album/b.png\nalbum/a.jpg\n") == ["b.png", "a.jpg"]
-    assert found("-", "dog", "cat", stdin="album/b.png\0album/inner\0") == ["b.png", "c.webp"]
-    assert found(album, "album/a.jpg", "dog", "cat") == ["a.jpg", "b.png", "c.webp"]
+    assert results("album/*.jpg", "dog", "cat") == ["a.jpg"]
+    assert results("-i", album, "-l", "dog", "-l", "cat") == ["a.jpg", "b.png", "c.webp"]
+    assert results("-", "dog", "cat", stdin="album/b.png\nalbum/a.jpg\n") == ["b.png", "a.jpg"]
+    assert results("-", "dog", "cat", stdin="album/b.png\0album/inner\0") == ["b.png", "c.webp"]
+    assert results(album, "album/a.jpg", "dog", "cat") == ["a.jpg", "b.png", "c.webp"]
 
 
 def test_labels_from_files(run: Run, tiny: Path, album: Path, tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_groups_are_scored_on_request(run: Run, tiny: Path, album: Path, tmp_pat
             float(row["bird/crane"]) + float(row["owl"]), abs=1e-3
         )
         assert float(row["bird (group)"]) + float(row["machine (group)"]) == pytest.approx(100, abs=1e-3)
-    told = json.loads(run(*words, "--json").stdout)
-    assert told["groups"] == ["bird", "machine"]
-    first = {one["group"]: one["score"] for one in told["pictures"][0]["groups"]}
+    printed = json.loads(run(*words, "--json").stdout)
+    assert printed["groups"] == ["bird", "machine"]
+    first = {item["group"]: item["score"] for item in printed["pictures"][0]["groups"]}
     assert first["bird"] == pytest.approx(float(rows[0]["bird (group)"]), abs=1e-3)
     block = run(*words).stdout
     assert "in groups:" in block
@@ -165,10 +165,10 @@ def test_several_labels_may_fit(run: Run, tiny: Path, album: Path) -> None:
 
 
 def test_none_of_these(run: Run, tiny: Path, album: Path) -> None:
-    told = run("classify", album, "dog", "cat", "--none", "0.88", "-m", tiny)
-    assert told.exit_code == 0
-    assert told.stdout.count("none of these") == 3
-    assert told.stdout.count("  confidence 0.5") == 3
+    printed = run("classify", album, "dog", "cat", "--none", "0.88", "-m", tiny)
+    assert printed.exit_code == 0
+    assert printed.stdout.count("none of these") == 3
+    assert printed.stdout.count("  confidence 0.5") == 3
     lines = run(
         "classify", album, "dog", "cat", "--none", "0.51", "--top", "1", "-m", tiny
     ).stdout.splitlines()
@@ -249,9 +249,9 @@ def test_addresses_only_on_request(run: Run, tiny: Path, album: Path, site: str)
     assert "--allow-urls" in refused.stderr
     done = run(*words, "--allow-urls", "--json")
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert [picture["path"] for picture in told["pictures"]] == [f"{site}/album/a.jpg"]
-    assert [failure["path"] for failure in told["failed"]] == [f"{site}/none.jpg"]
+    printed = json.loads(done.stdout)
+    assert [picture["path"] for picture in printed["pictures"]] == [f"{site}/album/a.jpg"]
+    assert [failure["path"] for failure in printed["failed"]] == [f"{site}/none.jpg"]
     assert run(*words, "--allow-urls", "--copy-to", "sorted").exit_code == 2
 
 

@@ -119,11 +119,11 @@ class Timer:
 
 def patient_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """A terminal with timers that never run; not a fixture, because pytest replaces stderr after fixtures."""
-    found = Terminal()
-    monkeypatch.setattr("sys.stderr", found)
+    results = Terminal()
+    monkeypatch.setattr("sys.stderr", results)
     monkeypatch.setattr(console.threading, "Timer", Timer)
     monkeypatch.setattr(Timer, "made", [])
-    return found
+    return results
 
 
 def test_a_step_that_does_not_move_shows_after_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,8 @@ def test_system_folders_and_archives(run: Run, indexed: Path) -> None:
     assert "1 embedded" in run("index").stdout
     assert "2 embedded" in run("index", indexed, "--system-folders").stdout
     assert "nothing new" in run("index").stdout
-    told = json.loads(run("index", "--no-archives", "--no-system-folders", "--json").stdout)
-    assert (told["removed"], told["left_out"]) == (3, 3)
+    printed = json.loads(run("index", "--no-archives", "--no-system-folders", "--json").stdout)
+    assert (printed["removed"], printed["left_out"]) == (3, 3)
     assert "nothing new" in run("index").stdout
 
 

@@ -27,9 +27,9 @@ def test_from_labels_to_search_and_back(run: Run, indexed: Path, tmp_path: Path)
     done = run("tag", "--labels", tmp_path / "noise.txt", "--least", 0)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "3 of 3 pictures have a tag of noise; 3 changed"
-    found = json.loads(run("search", "x", "--all", "--json", "--tag", "snow").stdout)["hits"]
-    assert len(found) == 3
-    assert set(found[0]["tags"]) == {"a dog", "snow"}
+    results = json.loads(run("search", "x", "--all", "--json", "--tag", "snow").stdout)["hits"]
+    assert len(results) == 3
+    assert set(results[0]["tags"]) == {"a dog", "snow"}
     listed = run("tag")
     assert [line.split() for line in listed.stdout.splitlines()] == [
         ["3", "a", "dog", "noise"],
@@ -43,8 +43,8 @@ def test_other_labels_are_another_list(run: Run, indexed: Path) -> None:
     for words in (["dog"], ["snow", "ice"], ["dog"]):
         done = run("tag", *(part for word in words for part in ("--label", word)), "--least", 0)
         assert done.stdout.splitlines()[-1].startswith(f"3 of 3 pictures have a tag of {', '.join(words)}; ")
-    told = json.loads(run("tag", "--json").stdout)["tags"]
-    assert [(one["origin"], one["tag"]) for one in told] == [
+    printed = json.loads(run("tag", "--json").stdout)["tags"]
+    assert [(item["origin"], item["tag"]) for item in printed] == [
         *(("dog", "dog"), ("snow, ice", "ice"), ("snow, ice", "snow"))
     ]
     assert run("tag", "--clear", "snow, ice").stdout == "6 tags of snow, ice removed\n"
@@ -63,22 +63,22 @@ def test_json_groups_and_origin(run: Run, indexed: Path, tmp_path: Path) -> None
     (tmp_path / "labels.json").write_text(
         '{"animal": {"dog": ["dog", "puppy"], "cat": null}}', encoding="utf-8"
     )
-    told = json.loads(
+    printed = json.loads(
         run("tag", "--labels", tmp_path / "labels.json", "--origin", "beasts", "--least", 0, "--json").stdout
     )
-    assert (told["origin"], told["judged"], told["dry_run"]) == ("beasts", 3, False)
-    assert {one["tag"]: one["pictures"] for one in told["labels"]} == {"animal": 3, "dog": 3, "cat": 3}
-    example = told["labels"][0]["examples"][0]
+    assert (printed["origin"], printed["judged"], printed["dry_run"]) == ("beasts", 3, False)
+    assert {item["tag"]: item["pictures"] for item in printed["labels"]} == {"animal": 3, "dog": 3, "cat": 3}
+    example = printed["labels"][0]["examples"][0]
     assert Path(example["path"]).exists()
     assert 0 <= example["score"] <= 1
 
 
 def test_only_one_and_only_there(run: Run, indexed: Path) -> None:
     words = ("--label", "dog", "--label", "cat", "--least", 0, "--json")
-    told = json.loads(run("tag", *words, "--one").stdout)
-    assert sum(one["pictures"] for one in told["labels"]) == 3
-    told = json.loads(run("tag", *words, "--in", indexed / "inner").stdout)
-    assert told["judged"] == 1
+    printed = json.loads(run("tag", *words, "--one").stdout)
+    assert sum(item["pictures"] for item in printed["labels"]) == 3
+    printed = json.loads(run("tag", *words, "--in", indexed / "inner").stdout)
+    assert printed["judged"] == 1
 
 
 def test_sidecars(run: Run, indexed: Path) -> None:

@@ -23,8 +23,10 @@ def indexed(run: Run, tiny: Path, album: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def hits(run: Run, *words: object) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(run("search", "x", "--all", "--json", *words).stdout)["hits"]
-    return found
+    results: list[dict[str, object]] = json.loads(run("search", "x", "--all", "--json", *words).stdout)[
+        "hits"
+    ]
+    return results
 
 
 def message(done: Result) -> str:

@@ -31,9 +31,9 @@ def test_two_files_are_compared(run: Run, measured: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "Not enough to say, fewer than 30 cases in common" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    told = json.loads(run("compare", "one/report.json", "two/report.json", "--json").stdout)
-    assert (told["first"], told["second"]) == ("one/report", "two/report")
-    assert told["rows"][0]["change"]["n"] == 8
+    printed = json.loads(run("compare", "one/report.json", "two/report.json", "--json").stdout)
+    assert (printed["first"], printed["second"]) == ("one/report", "two/report")
+    assert printed["rows"][0]["change"]["n"] == 8
     assert run("compare", "one.json", "two.json", "--report", "page", "-q").exit_code == 0
     assert (measured / "page" / "index.html").is_file()
 
@@ -54,8 +54,8 @@ def test_a_row_is_one_line_at_80_columns(run: Run, tmp_path: Path) -> None:
         Path(f"{file}.json").write_text(json.dumps(result))
     lines = run("compare", "one.json", "two.json").stdout.splitlines()
     rows = [line for line in lines if line.startswith("flickr8k-test ")]
-    wanted = [f"{way} R@{k}" for way in ("image", "text") for k in (1, 5, 10)]
-    assert [" ".join(row.split()[1:3]) for row in rows] == wanted
+    expected = [f"{way} R@{k}" for way in ("image", "text") for k in (1, 5, 10)]
+    assert [" ".join(row.split()[1:3]) for row in rows] == expected
     assert all(row.rstrip().endswith("better") for row in rows)
     assert max(map(len, lines)) <= 80
 
@@ -81,11 +81,11 @@ def test_a_second_run_takes_the_rows_that_were_kept(measured: Path) -> None:
 def test_the_report_has_page_json_csv_and_plots(measured: Path) -> None:
     names = {path.name for path in (measured / "one").iterdir()}
     stem = "pack-zeroshot_classification"
-    wanted = {"index.html", "report.json", "results.csv", f"{stem}-classes.csv", f"{stem}-calibration.svg"}
-    assert wanted <= names
-    told = json.loads((measured / "one" / "report.json").read_text())
-    assert len(told["results"][0]["outcomes"]["acc1"]) == 9
-    assert told["results"][0]["outcomes"]["acc1"].count(None) == 1
+    expected = {"index.html", "report.json", "results.csv", f"{stem}-classes.csv", f"{stem}-calibration.svg"}
+    assert expected <= names
+    printed = json.loads((measured / "one" / "report.json").read_text())
+    assert len(printed["results"][0]["outcomes"]["acc1"]) == 9
+    assert printed["results"][0]["outcomes"]["acc1"].count(None) == 1
     assert "Model identity" in (measured / "one" / "index.html").read_text("utf-8")
 
 

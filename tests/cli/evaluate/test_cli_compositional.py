@@ -42,14 +42,14 @@ def test_json_and_files(run: Run, tiny: Path, tmp_path: Path) -> None:
     write_aro(tmp_path / "a")
     done = run(*COMMAND, "a", "-m", tiny, "--json", "--out", "aro.json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [(one["dataset"], one["task"], sorted(one["metrics"])) for one in told] == [
+    printed = json.loads(done.stdout)
+    assert [(item["dataset"], item["task"], sorted(item["metrics"])) for item in printed] == [
         ("aro/vg_relation", "image_caption_selection", ["acc", "macro_acc"]),
         ("aro/vg_attribution", "image_caption_selection", ["acc", "macro_acc"]),
     ]
-    for one in told:
-        name = one["dataset"].replace("/", "-")
-        assert json.loads(Path(f"aro-{name}.json").read_text())["metrics"] == one["metrics"]
+    for item in printed:
+        name = item["dataset"].replace("/", "-")
+        assert json.loads(Path(f"aro-{name}.json").read_text())["metrics"] == item["metrics"]
 
 
 def test_compare(run: Run, tiny: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_report(run: Run, tiny: Path, tmp_path: Path) -> None:
 def test_a_limit_is_a_number_of_cases(run: Run, tiny: Path, tmp_path: Path) -> None:
     write_aro(tmp_path / "a")
     done = run(*COMMAND, "a", "-m", tiny, "--json", "--limit", "4")
-    assert [(one["n"], one["sampled_from"]) for one in json.loads(done.stdout)] == [(4, 6), (4, 49)]
+    assert [(item["n"], item["sampled_from"]) for item in json.loads(done.stdout)] == [(4, 6), (4, 49)]
     table = run(*COMMAND, "a", "-m", tiny, "--limit", "4")
     assert "Random samples, not whole data sets: aro/vg_relation (4 of 6)" in " ".join(table.stdout.split())
 
@@ -90,7 +90,7 @@ def test_a_cache_is_used(run: Run, tiny: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(TorchEncoder, "encode_prepared", refuse, raising=False)
     again = run(*words)
     assert again.exit_code == 0, again.stderr
-    assert [one["metrics"] for one in json.loads(again.stdout)] == [one["metrics"] for one in first]
+    assert [item["metrics"] for item in json.loads(again.stdout)] == [item["metrics"] for item in first]
 
 
 def test_missing_pictures_are_told(run: Run, tiny: Path, tmp_path: Path) -> None:

@@ -42,12 +42,12 @@ def test_zero_shot_table(run: Run, tiny: Path, classes: Path) -> None:
 
 def test_zero_shot_json(run: Run, tiny: Path, classes: Path) -> None:
     done = run("evaluate", "zero-shot", classes, "--json", "-m", tiny)
-    told = json.loads(done.stdout)
-    assert told["task"] == "zeroshot_classification"
-    assert 0 <= told["metrics"]["acc1"] <= 1
-    assert told["n"] == 8
+    printed = json.loads(done.stdout)
+    assert printed["task"] == "zeroshot_classification"
+    assert 0 <= printed["metrics"]["acc1"] <= 1
+    assert printed["n"] == 8
     assert run("evaluate", "zero-shot", classes, "--out", "x.json", "-q", "-m", tiny).exit_code == 0
-    assert json.loads(Path("x.json").read_text())["metrics"] == told["metrics"]
+    assert json.loads(Path("x.json").read_text())["metrics"] == printed["metrics"]
 
 
 def test_zero_shot_among_some_classes(run: Run, tiny: Path, classes: Path) -> None:
@@ -74,18 +74,18 @@ def test_several_texts_for_a_class(
     from diptych import evaluation
     from diptych.evaluation.protocols import measures
 
-    seen: list[object] = []
+    observed: list[object] = []
     measure = evaluation.evaluate_zero_shot
 
     def watched(encoder: Encoder, dataset: evaluation.ImageDataset, names: Any, **settings: Any) -> Any:
-        seen.append(names)
+        observed.append(names)
         return measure(encoder, dataset, names, **settings)
 
     monkeypatch.setattr(measures, "evaluate_zero_shot", watched)
     Path("names.json").write_text('{"guitar": null, "dog": ["a hound", "a puppy"]}')
     done = run("evaluate", "zero-shot", classes, "--names", "names.json", "--json", "-m", tiny)
     assert done.exit_code == 0, done.stderr
-    assert seen == [{"guitar": ["guitar"], "a hound": ["a hound", "a puppy"]}]
+    assert observed == [{"guitar": ["guitar"], "a hound": ["a hound", "a puppy"]}]
     assert json.loads(done.stdout)["per_class"].keys() == {"a hound", "guitar"}
     for names, message in (
         ('{"pet": {"dog": null}, "guitar": null}', "is a hierarchy"),
@@ -137,8 +137,8 @@ def test_data_sets_of_one_name_get_a_file_each(run: Run, tiny: Path, classes: Pa
     (classes / "sketch").rename(second)
     done = run("evaluate", "zero-shot", first, second, "--out", "x.json", "-m", tiny)
     assert done.exit_code == 0, done.stderr
-    told = [json.loads(Path(name).read_text()) for name in ("x-photo.json", "x-photo-2.json")]
-    assert told[0]["data_fingerprint"] != told[1]["data_fingerprint"]
+    printed = [json.loads(Path(name).read_text()) for name in ("x-photo.json", "x-photo-2.json")]
+    assert printed[0]["data_fingerprint"] != printed[1]["data_fingerprint"]
 
 
 def test_what_is_measured_is_kept_when_a_later_set_fails(run: Run, tiny: Path, classes: Path) -> None:

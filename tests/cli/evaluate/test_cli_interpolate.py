@@ -98,12 +98,12 @@ def test_points_that_are_there_are_not_measured_again(
 ) -> None:
     from diptych.evaluation.protocols import measures
 
-    seen: list[str] = []
+    observed: list[str] = []
     measure = measures.evaluate_zero_shot
 
     def watched(*given, **settings):  # type: ignore[no-untyped-def]
-        seen.append(settings["model"])
-        if len(seen) == 3:
+        observed.append(settings["model"])
+        if len(observed) == 3:
             raise KeyboardInterrupt
         return measure(*given, **settings)
 
@@ -112,7 +112,7 @@ def test_points_that_are_there_are_not_measured_again(
     words = ("evaluate", "interpolate", tiny, tuned, "new", "--shares", "0,0.5,1", "-o", "way")
     assert run(*words).exit_code == 130
     assert run(*words).exit_code == 0
-    assert seen == [f"{share} of the way" for share in ("0", "0.5", "1", "1")]
+    assert observed == [f"{share} of the way" for share in ("0", "0.5", "1", "1")]
     monkeypatch.setattr("sys.argv", ["diptych", "another"])
     refused = run(*words)
     assert refused.exit_code == 2
@@ -148,8 +148,8 @@ def test_models_that_do_not_fit_are_refused(run: Run, tiny: Path, tuned: Path) -
     save_checkpoint(Path("wider"), spec, build(wider, seed=0).state_dict())
     done = run("evaluate", "interpolate", tiny, "wider", "new")
     assert (done.exit_code, "other names or shapes" in done.stderr) == (2, True)
-    gone = run("evaluate", "interpolate", tiny, "./nothing", "new")
-    assert (gone.exit_code, "nothing" in gone.stderr) == (2, True)
+    missing = run("evaluate", "interpolate", tiny, "./nothing", "new")
+    assert (missing.exit_code, "nothing" in missing.stderr) == (2, True)
 
 
 def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, tuned: Path) -> None:

@@ -37,9 +37,9 @@ def test_the_list_of_names(run: Run) -> None:
     )
     assert any(line.split() == ["hateful_memes", "2", "hateful_memes", "ROC", "AUC"] for line in lines)
     assert max(map(len, lines)) <= 80
-    told = json.loads(run("evaluate", "datasets", "--json").stdout)
-    assert len(told) == len(lines) - 2
-    assert {one["name"]: one["classes"] for one in told}["imagenet1k"] == 1000
+    printed = json.loads(run("evaluate", "datasets", "--json").stdout)
+    assert len(printed) == len(lines) - 2
+    assert {item["name"]: item["classes"] for item in printed}["imagenet1k"] == 1000
 
 
 def test_what_a_folder_holds(run: Run, root: Path) -> None:
@@ -62,20 +62,25 @@ def test_zero_shot_by_name(run: Run, tiny: Path, root: Path) -> None:
     words = ("evaluate", "zero-shot", root, "-m", tiny, "--json")
     done = run(*words, "--dataset", "vtab/cifar10")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["dataset"], told["n"], told["classes"], len(told["templates"])) == ("cifar10", 6, 10, 18)
-    assert set(told["metrics"]) == {"acc1", "acc5", "mean_per_class_recall"}
+    printed = json.loads(done.stdout)
+    assert (printed["dataset"], printed["n"], printed["classes"], len(printed["templates"])) == (
+        "cifar10",
+        6,
+        10,
+        18,
+    )
+    assert set(printed["metrics"]) == {"acc1", "acc5", "mean_per_class_recall"}
     train = json.loads(run(*words, "--dataset", "cifar10", "--part", "train", "--templates", "{}").stdout)
     assert train["templates"] == ["{}"]
     assert train["n"] == 12
     several = run(*words, "--dataset", "pacs", "--dataset", "flickr8k")
-    assert [one["dataset"] for one in json.loads(several.stdout)] == ["pacs", "flickr8k"]
+    assert [item["dataset"] for item in json.loads(several.stdout)] == ["pacs", "flickr8k"]
     domains = json.loads(run(*words, "--dataset", "pacs", "--domain", "each").stdout)
-    assert [one["dataset"] for one in domains] == ["pacs/photo", "pacs/sketch"]
+    assert [item["dataset"] for item in domains] == ["pacs/photo", "pacs/sketch"]
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "printed"),
     [
         (["--dataset", "mnist"], "holds no mnist"),
         (["--dataset", "cifar"], "no data set is known as 'cifar'"),
@@ -86,11 +91,11 @@ def test_zero_shot_by_name(run: Run, tiny: Path, root: Path) -> None:
     ],
 )
 def test_what_cannot_be_measured_is_told(
-    run: Run, tiny: Path, root: Path, more: list[str], told: str
+    run: Run, tiny: Path, root: Path, more: list[str], printed: str
 ) -> None:
     done = run("evaluate", "zero-shot", root, *more, "-m", tiny)
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert printed in done.stderr
 
 
 def test_a_folder_of_shards_brings_names_and_prompts(run: Run, tiny: Path) -> None:
@@ -98,13 +103,13 @@ def test_a_folder_of_shards_brings_names_and_prompts(run: Run, tiny: Path) -> No
 
     shard = labelled_shard(["red", "blue"], [0, 1])
     write_shards(Path("mine"), [shard], names=["a red thing", "a blue thing"], templates=["see {c}"])
-    told = json.loads(run("evaluate", "zero-shot", "mine", "-m", tiny, "--json").stdout)
-    assert told["templates"] == ["see {}"]
-    assert set(told["per_class"]) == {"a red thing", "a blue thing"}
-    told = json.loads(
+    printed = json.loads(run("evaluate", "zero-shot", "mine", "-m", tiny, "--json").stdout)
+    assert printed["templates"] == ["see {}"]
+    assert set(printed["per_class"]) == {"a red thing", "a blue thing"}
+    printed = json.loads(
         run("evaluate", "zero-shot", "mine", "-m", tiny, "--json", "--templates", "bare").stdout
     )
-    assert told["templates"] == ["{}"]
+    assert printed["templates"] == ["{}"]
 
 
 def test_a_folder_of_voc_is_measured_as_one_of_several_classes(run: Run, tiny: Path, tmp_path: Path) -> None:
@@ -116,9 +121,9 @@ def test_a_folder_of_voc_is_measured_as_one_of_several_classes(run: Run, tiny: P
         (folder / f"ImageSets/Main/{name}_test.txt").write_text(line)
     done = run("evaluate", "zero-shot", tmp_path / "VOCdevkit", "-m", tiny, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert "mean_average_precision" in told["metrics"]
-    assert (told["n"], told["classes"]) == (2, 2)
+    printed = json.loads(done.stdout)
+    assert "mean_average_precision" in printed["metrics"]
+    assert (printed["n"], printed["classes"]) == (2, 2)
     done = run("evaluate", "zero-shot", tmp_path / "VOCdevkit", "-m", tiny, "--domain", "x")
     assert "leave out --names, --only, --domain" in done.stderr
 

@@ -69,11 +69,11 @@ def test_a_limit_is_kept_and_said(run: Run, tiny: Path, data: Path, line: str) -
     limit = "3" if "numbers" in line else "10" if "digits" in line else "2" if "pairs" in line else "8"
     done = run(*line.split(), "-m", tiny, "--limit", limit, "--json", "--cache", "kept", "-q")
     assert done.exit_code in (0, 1), done.stderr
-    told = json.loads(done.stdout)
-    results = told.get("results", [told] if "metrics" in told else [])
-    for one in results:
-        assert one["n"] <= int(limit)
-        assert one["sampled_from"] > one["n"]
+    printed = json.loads(done.stdout)
+    results = printed.get("results", [printed] if "metrics" in printed else [])
+    for item in results:
+        assert item["n"] <= int(limit)
+        assert item["sampled_from"] > item["n"]
     if not results:
         assert f"a random sample of {limit} of " in done.stdout
     assert list(Path("kept").glob("*.npz"))

@@ -26,32 +26,32 @@ def pack(tmp_path: Path) -> Path:
     return tmp_path / "pack"
 
 
-def asked(command: str, pack: Path, *more: object) -> tuple[object, ...]:
+def words_of(command: str, pack: Path, *more: object) -> tuple[object, ...]:
     few = ("--shots", "1,2", "--seeds", "2") if command == "few-shot" else ()
     return ("evaluate", command, pack / "train", pack / "test", *few, *more)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_it_is_printed_and_written(run: Run, tiny: Path, pack: Path, command: str) -> None:
-    done = run(*asked(command, pack, "-m", tiny, "--report", "out", "--cache", "rows"))
+    done = run(*words_of(command, pack, "-m", tiny, "--report", "out", "--cache", "rows"))
     assert done.exit_code == 0, done.stderr
     assert "zero-shot" in done.stdout
     assert "?" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    told = json.loads(Path("out/report.json").read_text())
+    printed = json.loads(Path("out/report.json").read_text())
     task = {"probe": "linear_probe", "few-shot": "few_shot", "knn": "knn"}[command]
-    assert told["results"][0]["task"] == task
-    assert told["results"][0]["n"] == 6
-    assert told["facts"]["Command"].startswith("diptych")
+    assert printed["results"][0]["task"] == task
+    assert printed["results"][0]["n"] == 6
+    assert printed["facts"]["Command"].startswith("diptych")
     assert Path("out/index.html").exists()
     assert "report: out/index.html" in done.stderr
-    kept = len(list(Path("rows").glob("*.npz")))
+    retained = len(list(Path("rows").glob("*.npz")))
     assert (
-        kept == {"probe": 3, "few-shot": 3, "knn": 2}[command]
+        retained == {"probe": 3, "few-shot": 3, "knn": 2}[command]
     )  # features of both parts, and embeddings for zero-shot
-    again = run(*asked(command, pack, "-m", tiny, "--json", "--cache", "rows"))
-    assert len(list(Path("rows").glob("*.npz"))) == kept
-    assert json.loads(again.stdout)["results"][0]["metrics"] == told["results"][0]["metrics"]
+    again = run(*words_of(command, pack, "-m", tiny, "--json", "--cache", "rows"))
+    assert len(list(Path("rows").glob("*.npz"))) == retained
+    assert json.loads(again.stdout)["results"][0]["metrics"] == printed["results"][0]["metrics"]
 
 
 @pytest.mark.parametrize("command", ["probe", "knn"])
@@ -59,31 +59,37 @@ def test_a_known_data_set_is_measured_by_its_own_metric(
     run: Run, tiny: Path, pack: Path, command: str
 ) -> None:
     memes = pack.rename(pack.with_name("hateful_memes"))
-    done = run(*asked(command, memes, "-m", tiny, "--report", "out"))
+    done = run(*words_of(command, memes, "-m", tiny, "--report", "out"))
     assert done.exit_code == 0, done.stderr
     assert "area under the ROC curve" in done.stdout
     first, zero_shot = json.loads(Path("out/report.json").read_text())["results"]
     assert "roc_auc" in first["metrics"]
     assert "roc_auc" in zero_shot["metrics"]
-    few = run(*asked(command, memes, "-m", tiny, "--names", "imagenet", "--json"))  # other classes
+    few = run(*words_of(command, memes, "-m", tiny, "--names", "imagenet", "--json"))  # other classes
     assert few.exit_code == 2
 
 
 def test_more_neighbours_than_pictures_are_said(run: Run, tiny: Path, pack: Path) -> None:
-    done = run(*asked("knn", pack, "-m", tiny, "-k", 20, "--temperature", 0.07))
+    done = run(*words_of("knn", pack, "-m", tiny, "-k", 20, "--temperature", 0.07))
     assert done.exit_code == 0, done.stderr
-    told = " ".join(done.stdout.split())
-    assert "20 neighbours were requested, but there are only 12 training pictures: all of them vote" in told
+    printed = " ".join(done.stdout.split())
+    assert (
+        "20 neighbours were requested, but there are only 12 training pictures: all of them vote" in printed
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_of_one_folder_the_training_part_teaches(run: Run, tiny: Path, pack: Path, command: str) -> None:
     few = ("--shots", "1,2", "--seeds", "2") if command == "few-shot" else ()
-    one = json.loads(run("evaluate", command, pack, pack, *few, "-m", tiny, "--json").stdout)["results"][0]
-    two = json.loads(run(*asked(command, pack, "-m", tiny, "--json")).stdout)["results"][0]
-    assert (one["metrics"], one["n"], one["data_fingerprint"]) == (two["metrics"], 6, two["data_fingerprint"])
-    assert one["details"]["train_fingerprint"] == two["details"]["train_fingerprint"]
-    assert one["details"]["overlaps"] == []
+    first = json.loads(run("evaluate", command, pack, pack, *few, "-m", tiny, "--json").stdout)["results"][0]
+    second = json.loads(run(*words_of(command, pack, "-m", tiny, "--json")).stdout)["results"][0]
+    assert (first["metrics"], first["n"], first["data_fingerprint"]) == (
+        second["metrics"],
+        6,
+        second["data_fingerprint"],
+    )
+    assert first["details"]["train_fingerprint"] == second["details"]["train_fingerprint"]
+    assert first["details"]["overlaps"] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -117,10 +123,10 @@ def test_what_was_learnt_is_not_tested(
 
 def test_zero_shot_answers_among_the_same_classes(run: Run, tiny: Path, pack: Path) -> None:
     paint(pack / "train" / "horse" / "0.png", 99)
-    done = run(*asked("knn", pack, "-m", tiny, "--json"))
+    done = run(*words_of("knn", pack, "-m", tiny, "--json"))
     results = json.loads(done.stdout)["results"]
-    assert [one["classes"] for one in results] == [3, 3]
-    assert [one["chance"]["acc1"] for one in results] == pytest.approx([1 / 3] * 2)
+    assert [item["classes"] for item in results] == [3, 3]
+    assert [item["chance"]["acc1"] for item in results] == pytest.approx([1 / 3] * 2)
 
 
 def test_without_a_cache_nothing_stays(
@@ -128,7 +134,7 @@ def test_without_a_cache_nothing_stays(
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    assert run(*asked("knn", pack, "-m", tiny, "-q")).exit_code == 0
+    assert run(*words_of("knn", pack, "-m", tiny, "-q")).exit_code == 0
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -137,7 +143,7 @@ def test_classes_that_do_not_match_are_told_before_a_model_is_loaded(
     run: Run, pack: Path, command: str
 ) -> None:
     paint(pack / "test" / "horse" / "0.png", 99)
-    done = run(*asked(command, pack, "-m", "not-even-looked-for"))
+    done = run(*words_of(command, pack, "-m", "not-even-looked-for"))
     assert done.exit_code == 2
     assert "test has 1 class that train lacks ('horse')" in done.stderr
 
@@ -145,32 +151,32 @@ def test_classes_that_do_not_match_are_told_before_a_model_is_loaded(
 def test_the_strength_and_the_validation_part(run: Run, tiny: Path, pack: Path) -> None:
     for number, kind in enumerate(("dog", "guitar")):
         paint(pack / "val" / kind / "0.png", 200 + number)
-    done = run(*asked("probe", pack, "-m", tiny, "--json", "--val", pack / "val"))
+    done = run(*words_of("probe", pack, "-m", tiny, "--json", "--val", pack / "val"))
     details = json.loads(done.stdout)["results"][0]["details"]
     assert (details["validation"]["data"], details["pictures"]) == ("val", 14)
-    done = run(*asked("probe", pack, "-m", tiny, "--json", "--strength", 0.5))
+    done = run(*words_of("probe", pack, "-m", tiny, "--json", "--strength", 0.5))
     details = json.loads(done.stdout)["results"][0]["details"]
     assert (details["c"], details["search"]) == (0.5, [])
-    refused = run(*asked("probe", pack, "-m", tiny, "--strength", 0))
+    refused = run(*words_of("probe", pack, "-m", tiny, "--strength", 0))
     assert refused.exit_code == 2
     assert "C is 0" in refused.stderr
 
 
 def test_other_words_for_the_classes(run: Run, tiny: Path, pack: Path) -> None:
     Path("names.json").write_text('{"dog": ["a hound", "a puppy"], "guitar": null}')
-    done = run(*asked("knn", pack, "-m", tiny, "--json", "--names", "names.json", "--neighbours", 3))
+    done = run(*words_of("knn", pack, "-m", tiny, "--json", "--names", "names.json", "--neighbours", 3))
     results = json.loads(done.stdout)["results"]
-    assert [set(one["per_class"]) for one in results] == [{"a hound", "guitar"}] * 2
+    assert [set(item["per_class"]) for item in results] == [{"a hound", "guitar"}] * 2
     assert results[0]["details"]["k"] == 3
 
 
 def test_several_pairs_have_a_mean_and_names_of_their_own(run: Run, tiny: Path, pack: Path) -> None:
-    words = asked("few-shot", pack, pack / "train", pack / "test", "-m", tiny, "--no-full")
+    words = words_of("few-shot", pack, pack / "train", pack / "test", "-m", tiny, "--no-full")
     done = run(*words, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [one["dataset"] for one in told["data_efficiency"]] == ["test", "test (2)"]
-    assert {"Data, test", "Data, train", "Data, test (2)", "Data, train (2)"} <= set(told["facts"])
+    printed = json.loads(done.stdout)
+    assert [item["dataset"] for item in printed["data_efficiency"]] == ["test", "test (2)"]
+    assert {"Data, test", "Data, train", "Data, test (2)", "Data, train (2)"} <= set(printed["facts"])
     assert "2 data sets" in run(*words).stdout
     assert run(*words, "--val", pack / "test").exit_code == 2
 
@@ -193,7 +199,7 @@ def test_what_is_no_curve(run: Run, tiny: Path, pack: Path, words: tuple[str, ..
 
 def test_a_picture_that_cannot_be_read_is_told(run: Run, tiny: Path, pack: Path) -> None:
     (pack / "train" / "dog" / "9.png").write_bytes(b"broken")
-    done = run(*asked("knn", pack, "-m", tiny))
+    done = run(*words_of("knn", pack, "-m", tiny))
     assert done.exit_code == 1
     assert "train/dog/9.png" in done.stderr
     assert "1 picture was left out" in done.stdout

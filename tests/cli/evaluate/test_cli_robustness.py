@@ -35,15 +35,15 @@ def test_the_other_domains_are_the_shifts(run: Run, tiny: Path, pack: Path) -> N
 
 
 def test_other_data_sets_and_an_ordinary_line(run: Run, tiny: Path, pack: Path) -> None:
-    one = run(
+    done = run(
         *("evaluate", "robustness", pack / "photo", "--shift", pack / "art", "--shift", pack / "sketch"),
         *("--json", "-m", tiny),
     )
-    assert one.exit_code == 0, one.stderr
-    told = json.loads(one.stdout)
-    assert [shift["dataset"] for shift in told["models"][0]["shifts"]] == ["art", "sketch"]
-    assert told["main"] == "mean over all"
-    assert "Command" in told["facts"]
+    assert done.exit_code == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert [shift["dataset"] for shift in printed["models"][0]["shifts"]] == ["art", "sketch"]
+    assert printed["main"] == "mean over all"
+    assert "Command" in printed["facts"]
     single = run(
         *("evaluate", "robustness", pack / "photo", "--shift", pack / "art"),
         *("--ordinary", tiny, "-m", "default"),
@@ -61,9 +61,9 @@ def test_corruptions(run: Run, tiny: Path, pack: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
     for word in ("gaussian noise", "jpeg", "weather", "30 corrupted copies"):
         assert word in " ".join(done.stdout.split())
-    told = json.loads(Path("out/report.json").read_text())
-    assert len(told["models"][0]["shifts"]) == 30
-    assert told["models"][0]["shifts"][0]["accuracy"]["n"] == 3
+    printed = json.loads(Path("out/report.json").read_text())
+    assert len(printed["models"][0]["shifts"]) == 30
+    assert printed["models"][0]["shifts"][0]["accuracy"]["n"] == 3
     assert Path("out/corruptions-map.png").is_file()
 
 

@@ -33,7 +33,7 @@ def test_a_suite_is_measured_once_and_reported_twice(run: Run, tiny: Path, root:
     assert len(list(Path("cache/rows").glob("*.npz"))) == 4  # two parts, before and after projection
     again = run(*words, "--json")
     assert again.stderr.count("as before") == 2
-    tasks = [one["task"] for one in json.loads(again.stdout)["results"]]
+    tasks = [item["task"] for item in json.loads(again.stdout)["results"]]
     assert tasks == ["zeroshot_classification", "few_shot", "zeroshot_classification", "linear_probe", "knn"]
 
 
@@ -48,14 +48,14 @@ def test_a_dry_run_lists_and_measures_nothing(run: Run, root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "printed"),
     [
         (("--skip", "everything"), "zero-shot, retrieval, probes, robustness"),
         (("--dataset", "mnist"), "holds no mnist"),
         (("--corrupt", "mnist"), "to corrupt"),
     ],
 )
-def test_what_is_wrong_is_said(run: Run, root: Path, words: tuple[str, ...], told: str) -> None:
+def test_what_is_wrong_is_said(run: Run, root: Path, words: tuple[str, ...], printed: str) -> None:
     done = run("evaluate", "suite", "--data", root, *words)
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert printed in done.stderr

@@ -38,9 +38,9 @@ def test_failures_are_listed_and_said_in_the_status(run: Run, tiny: Path, album:
     (album / "broken.jpg").write_bytes(b"?")
     done = run("embed", album, "--to", "vectors", "--model", tiny, "--json")
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert (told["rows"], told["embedded"], told["parts"]) == (3, 3, 1)
-    assert [Path(one["key"]).name for one in told["failed"]] == ["broken.jpg"]
+    printed = json.loads(done.stdout)
+    assert (printed["rows"], printed["embedded"], printed["parts"]) == (3, 3, 1)
+    assert [Path(item["key"]).name for item in printed["failed"]] == ["broken.jpg"]
     assert "broken.jpg" in Path("vectors/failures.csv").read_text()
     alone = run("embed", album / "broken.jpg", "--to", "other", "--model", tiny)
     assert alone.exit_code == 2
@@ -77,8 +77,8 @@ def test_in_and_out_of_a_catalogue(run: Run, tiny: Path, album: Path) -> None:
     again = run("index", album, "-c", "cat", "--json")
     assert json.loads(again.stdout)["embedded"] == 0
     assert run("catalog", "check", "-c", "cat", "--golden", "--threads", 1, "-q").exit_code == 0
-    told = json.loads(run("catalog", "info", "-c", "cat", "--json").stdout)
-    assert (told["pictures"], told["files"], told["failed"], len(told["spaces"])) == (3, 3, 0, 1)
+    printed = json.loads(run("catalog", "info", "-c", "cat", "--json").stdout)
+    assert (printed["pictures"], printed["files"], printed["failed"], len(printed["spaces"])) == (3, 3, 0, 1)
     assert "3 in 3 files" in run("catalog", "info", "-c", "cat").stdout
     assert run("catalog", "export", "all.parquet", "-c", "cat").stdout == "3 pictures in all.parquet\n"
     assert run("catalog", "export", "out", "-c", "cat", "--json").exit_code == 0

@@ -39,19 +39,19 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def test_export_writes_what_classify_opens(run: Run, fit: Path, album: Path) -> None:
     done = run("export", fit, "--to", "out", "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["precisions"] == ["float32"]
-    assert told["calibration"] is None
-    assert {check["runtime"] for check in told["checks"]} >= {"onnx"}
-    assert Path("out/image.onnx").stat().st_size == told["files"]["image.onnx"]
+    printed = json.loads(done.stdout)
+    assert printed["precisions"] == ["float32"]
+    assert printed["calibration"] is None
+    assert {check["runtime"] for check in printed["checks"]} >= {"onnx"}
+    assert Path("out/image.onnx").stat().st_size == printed["files"]["image.onnx"]
     assert "checking onnx in float32" in done.stderr
     answers = [
         json.loads(run("classify", album, "a dog", "a cat", "--model", model, "--exact", "--json").stdout)
         for model in (fit, "out")
     ]
-    assert answers[0]["model"] == answers[1]["model"] == told["identity"]
-    one, other = (answer["pictures"][0]["top"] for answer in answers)
-    for mine, theirs in zip(one, other, strict=True):
+    assert answers[0]["model"] == answers[1]["model"] == printed["identity"]
+    first, second = (answer["pictures"][0]["top"] for answer in answers)
+    for mine, theirs in zip(first, second, strict=True):
         assert mine["label"] == theirs["label"]
         assert mine["score"] == pytest.approx(theirs["score"], abs=0.01)
 
@@ -90,8 +90,8 @@ def test_runtimes_are_measured_and_kept(run: Run, fit: Path, monkeypatch: pytest
     monkeypatch.setattr(runtime_choice, "SECONDS", 0.01)
     done = run("models", "runtimes", fit, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert f"{told['runtime']} {told['precision']}" in told["pictures_per_second"]
+    printed = json.loads(done.stdout)
+    assert f"{printed['runtime']} {printed['precision']}" in printed["pictures_per_second"]
     again = run("models", "runtimes", fit)
     assert again.exit_code == 0
     assert "used by --runtime auto" in again.stdout

@@ -37,8 +37,8 @@ def test_mean_of_files(run: Run, tmp_path: Path) -> None:
     assert "mean of 2 of the paper's 27, not of all: cifar10, mnist. Missing: food101," in text
     assert "2 of 35" in text
     assert Path("out/means.csv").is_file()
-    told = json.loads(run("evaluate", "mean", *files, "--json").stdout)
-    assert [one["value"]["value"] for one in told["means"]] == [0.7, 0.7]
+    printed = json.loads(run("evaluate", "mean", *files, "--json").stdout)
+    assert [item["value"]["value"] for item in printed["means"]] == [0.7, 0.7]
     again = run("evaluate", "mean", "out/report.json")
     assert again.exit_code == 2  # a page of means contains no single results
 

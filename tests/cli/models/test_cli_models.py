@@ -36,8 +36,8 @@ def test_show(run: Run, tiny: Path) -> None:
     assert done.exit_code == 0, done.stderr
     for word in ("tiny", "sha256:", "MIT", "architecture", "resnet", "preprocess", "tokenizer", "parameters"):
         assert word in done.stdout
-    told = json.loads(run("models", "show", tiny, "--json").stdout)
-    assert told["parameters"]["all"] == told["parameters"]["picture"] + told["parameters"]["text"]
+    printed = json.loads(run("models", "show", tiny, "--json").stdout)
+    assert printed["parameters"]["all"] == printed["parameters"]["picture"] + printed["parameters"]["text"]
 
 
 def test_the_parameters_shown_are_the_model_s(run: Run, tiny: Path) -> None:
@@ -45,18 +45,18 @@ def test_the_parameters_shown_are_the_model_s(run: Run, tiny: Path) -> None:
     from diptych.model.presets.table import preset
 
     model = build(preset("diptych-tiny"), device="meta")
-    told = json.loads(run("models", "show", tiny, "--json").stdout)
-    assert told["parameters"]["all"] == sum(weight.numel() for weight in model.parameters())
-    assert told["parameters"]["picture"] == sum(weight.numel() for weight in model.visual.parameters())
+    printed = json.loads(run("models", "show", tiny, "--json").stdout)
+    assert printed["parameters"]["all"] == sum(weight.numel() for weight in model.parameters())
+    assert printed["parameters"]["picture"] == sum(weight.numel() for weight in model.visual.parameters())
 
 
 def test_verify(run: Run, tiny: Path) -> None:
     done = run("models", "verify", tiny)
     assert done.exit_code == 0, done.stderr
     assert "every hash matches" in done.stdout
-    told = json.loads(run("models", "verify", tiny, "--json").stdout)
-    assert told["verified"] is True
-    assert told["identity"] in done.stdout
+    printed = json.loads(run("models", "verify", tiny, "--json").stdout)
+    assert printed["verified"] is True
+    assert printed["identity"] in done.stdout
 
 
 def test_verify_says_where_no_hash_is_stated(run: Run, small_vit: Path) -> None:
@@ -65,10 +65,10 @@ def test_verify_says_where_no_hash_is_stated(run: Run, small_vit: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "no hash is stated; all" in done.stdout
     assert "holds" not in done.stdout
-    told = json.loads(run("models", "verify", "theirs", "--json").stdout)
-    assert (told["verified"], told["checked_against"]) == (False, None)
+    printed = json.loads(run("models", "verify", "theirs", "--json").stdout)
+    assert (printed["verified"], printed["checked_against"]) == (False, None)
     ours = json.loads(run("models", "verify", small_vit, "--json").stdout)
-    assert (ours["verified"], ours["identity"]) == (True, told["identity"])
+    assert (ours["verified"], ours["identity"]) == (True, printed["identity"])
     weights = small_vit / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
@@ -136,9 +136,11 @@ def test_convert_refuses(run: Run, tiny: Path) -> None:
 
 
 def test_a_mean_of_models_is_shown_model_by_model(run: Run, tiny: Path) -> None:
-    told = {"mean_of": [{"identity": f"sha256:{n}", "share": 0.5, "recipe": {"epochs": n}} for n in (1, 2)]}
+    printed = {
+        "mean_of": [{"identity": f"sha256:{n}", "share": 0.5, "recipe": {"epochs": n}} for n in (1, 2)]
+    }
     checkpoint = load_checkpoint(tiny)
-    mean = dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, training=told))
+    mean = dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, training=printed))
     lines = _lines(describe(mean)["training"], "  ")
     assert [line.strip() for line in lines if line.startswith("  mean")] == [
         "mean of, 1 of 2",

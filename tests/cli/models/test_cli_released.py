@@ -25,19 +25,20 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("name", "layout"), [("clip", "Immich"), ("jina", "transformers.js")])
 def test_show_and_verify(run: Run, folders: Path, name: str, layout: str) -> None:
-    told = json.loads(run("models", "show", folders / name, "--json").stdout)
-    assert (told["layout"], told["dim"], told["logit_scale"]) == (layout, 8, 100.0)
-    assert all(size > 0 for size in told["files"].values())
+    printed = json.loads(run("models", "show", folders / name, "--json").stdout)
+    assert (printed["layout"], printed["dim"], printed["logit_scale"]) == (layout, 8, 100.0)
+    assert all(size > 0 for size in printed["files"].values())
     shown = run("models", "show", folders / name)
     assert shown.exit_code == 0, shown.stderr
-    for word in (told["identity"], "preprocess", "tokenizer", "graphs", "float32"):
+    for word in (printed["identity"], "preprocess", "tokenizer", "graphs", "float32"):
         assert word in shown.stdout
     done = run("models", "verify", folders / name)
     assert done.exit_code == 0, done.stderr
     assert "both graphs run on onnx" in done.stdout
-    assert told["identity"] in done.stdout
+    assert printed["identity"] in done.stdout
     assert (
-        json.loads(run("models", "verify", folders / name, "--json").stdout)["identity"] == told["identity"]
+        json.loads(run("models", "verify", folders / name, "--json").stdout)["identity"]
+        == printed["identity"]
     )
 
 
@@ -48,15 +49,15 @@ def test_classify_index_and_search(
     done = run("classify", album, "a cat", "a dog", "--model", folders / "siglip", "--json")
     assert done.exit_code == 0, done.stderr
     assert run("index", album, "--model", folders / "m_clip", "--quiet").exit_code == 0
-    found = run("search", "a cat", "--all", "--json")
-    assert found.exit_code == 0, found.stderr
-    assert len(json.loads(found.stdout)["hits"]) == 3
+    results = run("search", "a cat", "--all", "--json")
+    assert results.exit_code == 0, results.stderr
+    assert len(json.loads(results.stdout)["hits"]) == 3
 
 
 def test_list_of_immich(run: Run) -> None:
     rows = json.loads(run("models", "list", "--immich", "SigLIP2", "--json").stdout)
-    wanted = {"name": "ViT-B-16-SigLIP2__webli", "dim": 768, "image_size": 224, "languages": "mul"}
-    assert any(wanted.items() <= row.items() for row in rows)
+    expected = {"name": "ViT-B-16-SigLIP2__webli", "dim": 768, "image_size": 224, "languages": "mul"}
+    assert any(expected.items() <= row.items() for row in rows)
     assert len(rows) == 12
     table = run("models", "list", "--immich")
     assert table.exit_code == 0

@@ -28,7 +28,7 @@ def photo(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
 
     random = np.random.default_rng(seed)
     rough, fine = (random.integers(0, 256, (n, n, 3), dtype=np.uint8) for n in (5, 24))
-    layers = [Image.fromarray(one).resize(size, Image.Resampling.BICUBIC) for one in (rough, fine)]
+    layers = [Image.fromarray(item).resize(size, Image.Resampling.BICUBIC) for item in (rough, fine)]
     return Image.blend(*layers, 0.4)
 
 
@@ -59,10 +59,12 @@ def test_a_table_that_fits_and_touches_nothing(run: Run, indexed: Path) -> None:
         *("Same bytes", "Same picture, another file", "Part of another picture, or partly changed")
     ]
     assert titles[0] == "Same bytes: 1 group, 2 files"
-    kept = next(number for number, line in enumerate(lines) if re.match(r"  keep .*1\.png +120 x 90", line))
-    assert "resolution: 120 x 90 against 60 x 45" in lines[kept + 1]
-    assert re.match(r"  copy .*copies/small\.jpg +60 x 45", lines[kept + 2])
-    assert re.match(r" +saved again, pixels [01]\.\d\d, cosine .* bits", lines[kept + 3])
+    retained = next(
+        number for number, line in enumerate(lines) if re.match(r"  keep .*1\.png +120 x 90", line)
+    )
+    assert "resolution: 120 x 90 against 60 x 45" in lines[retained + 1]
+    assert re.match(r"  copy .*copies/small\.jpg +60 x 45", lines[retained + 2])
+    assert re.match(r" +saved again, pixels [01]\.\d\d, cosine .* bits", lines[retained + 3])
     assert any(re.match(r" +framed, pixels .* of it", line) for line in lines)
     assert "--trash auto moves 1 copy (bytes), " in done.stderr
     assert "--copies bytes,picture also moves 1 with the same picture; nothing" in done.stderr
@@ -70,10 +72,10 @@ def test_a_table_that_fits_and_touches_nothing(run: Run, indexed: Path) -> None:
 
 
 def test_forms_for_programs(run: Run, indexed: Path) -> None:
-    told = json.loads(run("duplicates", "--json").stdout)
-    assert (told["pictures"], told["files"], told["copies"]) == (5, 6, 1)
-    assert [group["tier"] for group in told["groups"]] == ["bytes", "picture", "part"]
-    other = told["groups"][1]["others"][0]
+    printed = json.loads(run("duplicates", "--json").stdout)
+    assert (printed["pictures"], printed["files"], printed["copies"]) == (5, 6, 1)
+    assert [group["tier"] for group in printed["groups"]] == ["bytes", "picture", "part"]
+    other = printed["groups"][1]["others"][0]
     assert (Path(other["path"]).name, other["tier"], other["change"]) == (
         "small.jpg",
         "picture",
@@ -81,7 +83,7 @@ def test_forms_for_programs(run: Run, indexed: Path) -> None:
     )
     assert other["pixels"] > 0.8
     assert other["box"] is None
-    assert told["groups"][2]["others"][0]["box"][0] == pytest.approx(14 / 148, abs=0.03)
+    assert printed["groups"][2]["others"][0]["box"][0] == pytest.approx(14 / 148, abs=0.03)
     rows = list(csv.DictReader(io.StringIO(run("duplicates", "--format", "csv").stdout)))
     assert [(row["group"], row["role"], Path(row["path"]).name) for row in rows] == [
         *(("1", "keep", "0.png"), ("1", "bytes", "same.png"), ("2", "keep", "1.png")),
@@ -111,8 +113,8 @@ def test_names_to_remove_are_those_on_disk(run: Run, indexed: Path, tiny: Path) 
 
 def test_tiers_rules_and_folders(run: Run, indexed: Path) -> None:
     def groups(*options: object) -> list[tuple[str, str]]:
-        told = json.loads(run("duplicates", "--json", *options).stdout)
-        return [(group["tier"], Path(group["kept"]["path"]).name) for group in told["groups"]]
+        printed = json.loads(run("duplicates", "--json", *options).stdout)
+        return [(group["tier"], Path(group["kept"]["path"]).name) for group in printed["groups"]]
 
     assert groups("--tiers", "bytes") == [("bytes", "0.png")]
     assert groups("--tiers", "bytes,picture", "--keep", f"folder:{indexed / 'copies'}") == [
@@ -151,24 +153,24 @@ def test_an_undo_list_knows_its_catalogue(
     assert refused.exit_code == 2
     assert "was written for the catalogue" in " ".join(refused.stderr.replace("│", " ").split())
     assert run("duplicates", "--undo", undo).exit_code == 0
-    told = json.loads(run("duplicates", "--json", "--tiers", "bytes", "--catalog", own).stdout)
-    assert told["copies"] == 1
+    printed = json.loads(run("duplicates", "--json", "--tiers", "bytes", "--catalog", own).stdout)
+    assert printed["copies"] == 1
 
 
 def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()}
     done = run("duplicates", "--trash", "auto", "--copies", "bytes,picture", "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [Path(one["from"]).name for one in told["moved"]] == ["same.png", "small.jpg"]
-    assert all(Path(one["to"]).exists() and not Path(one["from"]).exists() for one in told["moved"])
+    printed = json.loads(done.stdout)
+    assert [Path(item["from"]).name for item in printed["moved"]] == ["same.png", "small.jpg"]
+    assert all(Path(item["to"]).exists() and not Path(item["from"]).exists() for item in printed["moved"])
     assert "2 files moved" in done.stderr
-    assert f"--undo {told['undo']}" in done.stderr
+    assert f"--undo {printed['undo']}" in done.stderr
     assert "nothing to move" in run("duplicates", "--trash", "auto").stderr
-    back = run("duplicates", "--undo", told["undo"])
+    back = run("duplicates", "--undo", printed["undo"])
     assert back.exit_code == 0, back.stderr
     assert back.stdout == "2 files moved back, 0 were already in place\n"
-    catalog = Path(told["undo"]).parent.parent
+    catalog = Path(printed["undo"]).parent.parent
     assert f"to index 1 of them again: diptych index --catalog {catalog}" in back.stderr
     assert {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()} == before
     refused = run("duplicates", "--undo", tmp_path / "nowhere.jsonl")
@@ -178,15 +180,15 @@ def test_copies_go_and_come_back(run: Run, indexed: Path, tmp_path: Path) -> Non
 
 def test_putting_back_needs_no_catalogue(run: Run, indexed: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in indexed.rglob("*") if path.is_file()}
-    told = json.loads(
+    printed = json.loads(
         run("duplicates", "--trash", tmp_path / "trash", "--copies", "bytes,picture", "--json").stdout
     )
-    both = run("duplicates", "--trash", "auto", "--undo", told["undo"])
+    both = run("duplicates", "--trash", "auto", "--undo", printed["undo"])
     assert both.exit_code == 2
     assert "give one of them" in both.stderr
-    kept = Path(told["undo"]).rename(tmp_path / Path(told["undo"]).name)
+    retained = Path(printed["undo"]).rename(tmp_path / Path(printed["undo"]).name)
     shutil.rmtree(tmp_path / "catalog")
-    back = run("duplicates", "--undo", kept)
+    back = run("duplicates", "--undo", retained)
     assert back.exit_code == 0, back.stderr
     assert back.stdout == "2 files moved back, 0 were already in place\n"
     assert "warning: the catalogue was not updated" in back.stderr
@@ -222,7 +224,7 @@ def test_the_page(run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.M
     assert "<framed>" not in html
     members = pages(html)[2][0]["members"]
     assert isinstance(members, list)
-    assert [(one["role"], Path(one["name"]).name) for one in members] == [
+    assert [(item["role"], Path(item["name"]).name) for item in members] == [
         *(("whole", "<framed> & co.png"), ("part", "2.png"))
     ]
     assert members[1]["box"]
@@ -268,11 +270,11 @@ def test_similar_from_outside(run: Run, indexed: Path, tmp_path: Path) -> None:
     assert {line.rsplit("/")[-1] for line in whole.splitlines()} >= {"0.png", "1.png"}
     assert all(line.startswith("  it is part of yours: cut") for line in whole.splitlines())
     done = run("similar", outside, "--json", "-k", 1)
-    told = {Path(one["path"]).name: one for one in json.loads(done.stdout)}
-    assert set(told) == {"again.jpg", "part.png", "unknown.png", "broken.png"}
-    assert "not a picture" in told["broken.png"]["error"]
-    assert [one["tier"] for one in told["unknown.png"]["found"]] == ["alike"]
-    assert told["part.png"]["found"][0]["whole"] == "catalogue"
+    printed = {Path(item["path"]).name: item for item in json.loads(done.stdout)}
+    assert set(printed) == {"again.jpg", "part.png", "unknown.png", "broken.png"}
+    assert "not a picture" in printed["broken.png"]["error"]
+    assert [item["tier"] for item in printed["unknown.png"]["found"]] == ["alike"]
+    assert printed["part.png"]["found"][0]["whole"] == "catalogue"
     assert "broken.png" in done.stderr
     nothing = run("similar", outside / "unknown.png")
     assert nothing.exit_code == 1
@@ -290,9 +292,9 @@ def test_a_picture_whose_library_is_missing_does_not_stop_similar(
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     done = run("similar", outside, "--top", 0, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert "pi_heif" in told[0]["error"]
-    assert told[1]["found"]
+    printed = json.loads(done.stdout)
+    assert "pi_heif" in printed[0]["error"]
+    assert printed[1]["found"]
     assert "failed: " in done.stderr
 
 

@@ -47,9 +47,9 @@ def test_a_list_needs_no_model(run: Run, indexed: Path, monkeypatch: pytest.Monk
     assert (rank, day) == ("1", "1970-01-02")
     assert path.endswith("/album/b.png")  # a long path is cut at its beginning, to fit in 80 columns
     assert "2 of 3 pictures, newest first (--page N shows more)" in run("search", "-k", 2).stderr
-    told = json.loads(run("search", "--tag", "sea", "--json").stdout)
-    assert (told["query"], told["total"], told["searched"]) == ([], 1, 3)
-    assert (told["hits"][0]["relevance"], told["hits"][0]["tags"]) == (None, ["sea"])
+    printed = json.loads(run("search", "--tag", "sea", "--json").stdout)
+    assert (printed["query"], printed["total"], printed["searched"]) == ([], 1, 3)
+    assert (printed["hits"][0]["relevance"], printed["hits"][0]["tags"]) == (None, ["sea"])
     rows = list(csv.DictReader(io.StringIO(run("search", "--csv").stdout)))
     assert [Path(row["path"]).name for row in rows] == ["c.webp", "b.png", "a.jpg"]
     assert rows[2]["tags"] == "sea"
@@ -89,25 +89,25 @@ def test_names_that_nothing_has_are_refused(run: Run, indexed: Path, monkeypatch
 
 def test_the_same_filters_everywhere() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    wanted = set(FilterOptions.__dataclass_fields__)
+    expected = set(FilterOptions.__dataclass_fields__)
     for name in ("search", "map", "duplicates", "similar", "tag"):
-        assert wanted <= {one.name for one in commands[name].params}, name
-    assert wanted <= {one.name for one in commands["catalog"].commands["export"].params}
+        assert expected <= {item.name for item in commands[name].params}, name
+    assert expected <= {item.name for item in commands["catalog"].commands["export"].params}
 
 
 def test_filters_of_other_commands(run: Run, indexed: Path) -> None:
-    told = json.loads(run("catalog", "export", "some.parquet", "--not-tag", "sea", "--json").stdout)
-    assert told["rows"] == 2
+    printed = json.loads(run("catalog", "export", "some.parquet", "--not-tag", "sea", "--json").stdout)
+    assert printed["rows"] == 2
     alike = json.loads(run("similar", indexed / "a.jpg", "--not-name", "a.jpg", "--json").stdout)
-    assert {Path(one["path"]).name for one in alike[0]["found"]} <= {"b.png", "c.webp"}
+    assert {Path(item["path"]).name for item in alike[0]["found"]} <= {"b.png", "c.webp"}
     assert alike[0]["found"]
     (indexed / "copy.jpg").write_bytes((indexed / "a.jpg").read_bytes())
     assert run("index").exit_code == 0
-    found = [
+    results = [
         json.loads(run("duplicates", "--tiers", "bytes", "--json", *words).stdout)
         for words in ((), ("--not-name", "copy"), ("--tag", "sea"), ("--untagged",))
     ]
-    assert [len(one["groups"]) for one in found] == [1, 0, 1, 0]
+    assert [len(item["groups"]) for item in results] == [1, 0, 1, 0]
 
 
 def test_options_become_a_filter() -> None:

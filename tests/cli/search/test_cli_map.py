@@ -84,9 +84,9 @@ def test_a_page_holds_the_map(run: Run, indexed: Path, tmp_path: Path) -> None:
     assert (np.diff(levels.astype(int)) >= 0).all()
     assert len(data["regions"]) == 3
     assert members.max() < len(data["clusters"])
-    assert {one["region"] for one in data["clusters"]} == {0, 1, 2}
-    assert sum(one["size"] for one in data["regions"]) == 20
-    assert len({one["words"][0] for one in data["clusters"]}) == len(data["clusters"])
+    assert {item["region"] for item in data["clusters"]} == {0, 1, 2}
+    assert sum(item["size"] for item in data["regions"]) == 20
+    assert len({item["words"][0] for item in data["clusters"]}) == len(data["clusters"])
     home = [data["folder_names"][i] for i in unpacked(data["folders"], "<u4")]
     addresses = {f"{folder}/{name}" for (folder, _), name in zip(home, data["names"], strict=True)}
     assert addresses == {path.as_uri() for path in indexed.rglob("*.png")}
@@ -123,11 +123,11 @@ def test_json_words_and_seed(run: Run, indexed: Path, tmp_path: Path) -> None:
         "\n".join(f"a word{letter}" for letter in "abcdefgh"), encoding="utf-8"
     )
     words = ("map", "--labels", tmp_path / "words.txt", "--clusters", 2, "--json", "--no-thumbnails")
-    told = json.loads(run(*words).stdout)
+    printed = json.loads(run(*words).stdout)
     first = (tmp_path / "map.html").read_bytes()
-    assert (told["pictures"], told["of"], len(told["regions"]), told["failed"]) == (20, 20, 2, [])
-    assert all(region["words"][0].startswith("word") for region in told["regions"])
-    assert sum(place["pictures"] for region in told["regions"] for place in region["places"]) == 20
+    assert (printed["pictures"], printed["of"], len(printed["regions"]), printed["failed"]) == (20, 20, 2, [])
+    assert all(region["words"][0].startswith("word") for region in printed["regions"])
+    assert sum(location["pictures"] for region in printed["regions"] for location in region["places"]) == 20
     run(*words)
     assert (tmp_path / "map.html").read_bytes() == first
     some = json.loads(run(*words, "--limit", 8).stdout)

@@ -63,16 +63,16 @@ _WORDS = st.sampled_from(
 
 @given(st.lists(_WORDS, min_size=1, max_size=6))
 def test_the_command_reads_what_python_reads(words: list[str]) -> None:
-    seen: list[object] = []
+    observed: list[object] = []
     for args in (words, [" ".join(words)], ["--all", "--", *words]):
         context = COMMAND.make_context("search", list(args))
         try:
-            seen.append(parse_query(context.params["query"]))
+            observed.append(parse_query(context.params["query"]))
         except InputError as error:
-            seen.append(str(error))
-    assert seen[0] == seen[2]
+            observed.append(str(error))
+    assert observed[0] == observed[2]
     if not any(word[:1] == "-" and " " in word for word in words):
-        assert seen[0] == seen[1]
+        assert observed[0] == observed[1]
 
 
 def test_the_whole_way(
@@ -80,11 +80,11 @@ def test_the_whole_way(
 ) -> None:
     monkeypatch.setenv("DIPTYCH_CATALOG", str(tmp_path / "catalog"))
     assert run("index", album, "-m", tiny).exit_code == 0
-    wanted = ['"beach"', '- "people"']
+    expected = ['"beach"', '- "people"']
     for words in (["beach - people"], ["beach", "-", "people"], ["beach", "-people"], ["beach -people"]):
         done = run("search", *words, "--all", "--json")
         assert done.exit_code == 0, done.stderr
-        assert json.loads(done.stdout)["query"] == wanted
+        assert json.loads(done.stdout)["query"] == expected
     done = run("search", "-people", "#1 + snow", "--all", "-q")
     assert done.exit_code == 0
     assert done.stderr == ""

@@ -50,12 +50,26 @@ def test_the_model_is_remembered_from_anywhere(run: Run, indexed: Path) -> None:
 
 
 def test_json_and_paths(run: Run, indexed: Path) -> None:
-    told = json.loads(run("search", "a dog", "--all", "--json", "-k", 2).stdout)
-    assert (told["query"], told["searched"], len(told["hits"]), told["total"]) == (['"a dog"'], 3, 2, 3)
-    assert set(told["hits"][0]) >= {"id", "path", "member", "relevance", "cosine", "taken", "caption", "tags"}
-    assert (told["hits"][0]["taken_from"], told["hits"][0]["rating"]) == ("file time", None)
+    printed = json.loads(run("search", "a dog", "--all", "--json", "-k", 2).stdout)
+    assert (printed["query"], printed["searched"], len(printed["hits"]), printed["total"]) == (
+        ['"a dog"'],
+        3,
+        2,
+        3,
+    )
+    assert set(printed["hits"][0]) >= {
+        "id",
+        "path",
+        "member",
+        "relevance",
+        "cosine",
+        "taken",
+        "caption",
+        "tags",
+    }
+    assert (printed["hits"][0]["taken_from"], printed["hits"][0]["rating"]) == ("file time", None)
     paths = run("search", "a dog", "--all", "--paths").stdout.splitlines()
-    assert paths[:2] == [hit["path"] for hit in told["hits"]]
+    assert paths[:2] == [hit["path"] for hit in printed["hits"]]
     assert run("search", "a dog", "--all", "-0").stdout == "".join(path + "\0" for path in paths)
 
 
@@ -90,34 +104,34 @@ def test_nothing_fits(run: Run, indexed: Path) -> None:
     done = run("search", "a dog", "--cutoff", "1")
     assert done.exit_code == 1
     assert done.stdout.startswith("nothing here fits (3 pictures searched); the best is ")
-    told = json.loads(run("search", "a dog", "--cutoff", "1", "--json").stdout)
-    assert told["hits"] == []
-    assert told["nearest"]["path"]
+    printed = json.loads(run("search", "a dog", "--cutoff", "1", "--json").stdout)
+    assert printed["hits"] == []
+    assert printed["nearest"]["path"]
 
 
 def test_filters_and_pages(run: Run, indexed: Path) -> None:
-    def found(*words: object) -> list[str]:
+    def results(*words: object) -> list[str]:
         return [Path(line).name for line in run("search", "dog", "--all", "--paths", *words).stdout.split()]
 
-    assert found("--in", indexed / "inner") == ["c.webp"]
-    assert found("--name", "B.PNG") == ["b.png"]
-    assert found("--before", "1999") == []
-    assert len(found("--after", "1999")) == 3
-    assert found("--larger", "1G") == []
-    assert found("--page", 2, "-k", 2) == found()[2:]
+    assert results("--in", indexed / "inner") == ["c.webp"]
+    assert results("--name", "B.PNG") == ["b.png"]
+    assert results("--before", "1999") == []
+    assert len(results("--after", "1999")) == 3
+    assert results("--larger", "1G") == []
+    assert results("--page", 2, "-k", 2) == results()[2:]
     assert "no picture passes the filters" in run("search", "dog", "--before", "1999").stdout
     for words in (["--after", "soon"], ["--larger", "big"], ["--near", "here"], ["--sort", "size"]):
         assert run("search", "dog", *words).exit_code == 2
 
 
 def test_odd_queries_are_told_of(run: Run, indexed: Path) -> None:
-    for query, told in (
+    for query, printed in (
         ("#99999999999999999999", "no picture #9999"),
         ("dog + 0:cat", "the weight of 'cat'"),
     ):
         refused = run("search", *query.split())
         assert refused.exit_code == 2
-        assert told in refused.stderr
+        assert printed in refused.stderr
     done = run("search", "phto.jpg", "--all")
     assert done.exit_code == 0
     assert "phto.jpg: there is no such file, so it was read as text" in done.stderr
@@ -196,8 +210,8 @@ def test_broken_files_set_the_exit_status(run: Run, indexed: Path) -> None:
     done = run("index")
     assert done.exit_code == 1
     assert "broken.jpg: not a picture" in done.stderr
-    told = json.loads(run("index", "--retry", "--json").stdout)
-    assert [Path(one["path"]).name for one in told["failed"]] == ["broken.jpg"]
+    printed = json.loads(run("index", "--retry", "--json").stdout)
+    assert [Path(item["path"]).name for item in printed["failed"]] == ["broken.jpg"]
     again = run("index")
     assert again.exit_code == 0
     assert "could not be read before" in again.stderr
@@ -212,8 +226,8 @@ def test_taking_out_and_leaving_in(run: Run, indexed: Path) -> None:
     assert "1 embedded" in run("index", indexed / "b.png").stdout
     shutil.rmtree(indexed)
     indexed.mkdir()
-    kept = run("index")
-    assert "is a drive unplugged?" in kept.stderr
+    retained = run("index")
+    assert "is a drive unplugged?" in retained.stderr
     assert "3 removed" in run("index", "--remove-gone").stdout
     shutil.rmtree(indexed)
     missing = run("index")
@@ -277,7 +291,7 @@ def test_watching(tiny: Path, album: Path, tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    seen = threading.Event()
+    observed = threading.Event()
 
     def write() -> None:
         """Write repeatedly: the system's watch may not have started when "watching" is printed."""
@@ -285,7 +299,7 @@ def test_watching(tiny: Path, album: Path, tmp_path: Path) -> None:
             paint(tmp_path / "d.png", seed)
             (album / "later").mkdir(exist_ok=True)
             (tmp_path / "d.png").replace(album / "later" / "d.png")
-            if seen.wait(1.0):
+            if observed.wait(1.0):
                 return
 
     writing = threading.Thread(target=write)
@@ -295,12 +309,12 @@ def test_watching(tiny: Path, album: Path, tmp_path: Path) -> None:
         writing.start()
         lines = iter(process.stdout.readline, "")
         assert "1 embedded" in next(lines)
-        seen.set()
+        observed.set()
         writing.join()
         shutil.rmtree(album / "later")
         assert any("1 removed" in line for line in lines)  # after it has seen the last write
     finally:
         process.send_signal(signal.SIGINT)
-        seen.set()
+        observed.set()
         process.communicate(timeout=HANG)
     assert process.returncode == 130

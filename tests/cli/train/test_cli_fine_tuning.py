@@ -45,8 +45,12 @@ def test_fine_tuning_takes_the_starts_shape_and_gentle_rates(run: Run, tiny: Pat
     words = ("train", "--pairs", labelled, "--from", tiny, *GENTLY, "--keep-up", "pairs.tar", "--json")
     done = run(*words)
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["metrics"].keys() == told["before"].keys() == {"val/acc1", "pairs/image_retrieval_recall@10"}
+    printed = json.loads(done.stdout)
+    assert (
+        printed["metrics"].keys()
+        == printed["before"].keys()
+        == {"val/acc1", "pairs/image_retrieval_recall@10"}
+    )
     assert "val/acc1 0." in done.stderr
     assert " -> " in done.stderr
     before, after = load_checkpoint(tiny), load_checkpoint("runs/tuned")
@@ -92,8 +96,8 @@ def test_a_kept_data_set_may_be_called_val(run: Run, tiny: Path, labelled: Path)
     options = ("--epochs", "1", "--batch-size", "8", "--hold-out", "0.3", "--out", "runs/tuned")
     done = run("train", "--pairs", "pairs.tar", "--from", tiny, *options, "--keep-up", "val", "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)["metrics"]
-    assert {"val/image_retrieval_recall@10", "val (kept)/acc1"} <= set(told)
+    printed = json.loads(done.stdout)["metrics"]
+    assert {"val/image_retrieval_recall@10", "val (kept)/acc1"} <= set(printed)
     again = run("train", "--pairs", "pairs.tar", "--from", tiny, *options)
     assert again.exit_code == 2
     assert "holds a run already" in again.stderr

@@ -65,9 +65,9 @@ OWN = (
 def test_own_pairs_need_no_recipe(run: Run) -> None:
     done = run("train", *OWN, "--set", "warmup=1", "--hold-out", "0.3", "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["finished"] is True
-    assert "val/image_retrieval_recall@1" in told["metrics"]
+    printed = json.loads(done.stdout)
+    assert printed["finished"] is True
+    assert "val/image_retrieval_recall@1" in printed["metrics"]
     assert "runs/mine" in done.stderr
     shown = run("models", "show", "runs/mine")
     assert shown.exit_code == 0, shown.stderr
@@ -121,17 +121,21 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(run: Run) -> None:
     for word in ("picture encoder", "GFLOP", "steps", "total", "this machine", "H100"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    told = json.loads(run("train", *OWN, "--dry-run", "--json", "--set", "epochs=4").stdout)
-    assert (told["steps"], told["pairs_an_epoch"], told["chunk"]) == (20, 40, 0)  # too few to hold one out
+    printed = json.loads(run("train", *OWN, "--dry-run", "--json", "--set", "epochs=4").stdout)
+    assert (printed["steps"], printed["pairs_an_epoch"], printed["chunk"]) == (
+        20,
+        40,
+        0,
+    )  # too few to hold one out
 
 
 def test_streamed_shards_need_no_index(run: Run) -> None:
     stream = ("--stream", "--val", "pairs.tar", "--set", "warmup=1")
     done = run("train", *OWN, *stream, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["step"] == 10
-    assert "val/text_retrieval_recall@10" in told["metrics"]
+    printed = json.loads(done.stdout)
+    assert printed["step"] == 10
+    assert "val/text_retrieval_recall@10" in printed["metrics"]
     planned = run("train", *OWN, "--stream", "--pairs-per-epoch", "33", "--dry-run", "--json")
     assert json.loads(planned.stdout)["steps"] == 8
     indexed = run("train", *OWN, "--pairs-per-epoch", "33", "--dry-run")
@@ -191,8 +195,8 @@ def test_torchrun_leaves_every_option_to_the_command() -> None:
     options = [name for option in group.commands["train"].params for name in option.opts if "--" in name]
     assert {"--pairs", "--chunk", "--resume"} <= set(options)
     for name in options:
-        told = ["--nproc-per-node", "2", "-m", "diptych", "train", "recipe.py", name, "value"]
-        assert get_args_parser().parse_args(told).training_script_args[-2:] == [name, "value"]
+        printed = ["--nproc-per-node", "2", "-m", "diptych", "train", "recipe.py", name, "value"]
+        assert get_args_parser().parse_args(printed).training_script_args[-2:] == [name, "value"]
 
 
 def test_two_processes_by_torchrun_train_and_measure(tmp_path: Path) -> None:
@@ -201,9 +205,9 @@ def test_two_processes_by_torchrun_train_and_measure(tmp_path: Path) -> None:
     command += ["--set", "parallel=fsdp", "--hold-out", "0.3", "--chunk", "auto", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)  # only one process prints
-    assert told["finished"] is True
-    assert Path(f"runs/mine/samples/step-{told['step']:06}.png").is_file()
+    printed = json.loads(done.stdout)  # only one process prints
+    assert printed["finished"] is True
+    assert Path(f"runs/mine/samples/step-{printed['step']:06}.png").is_file()
 
 
 def test_a_constant_run_is_ended_by_a_cooldown(run: Run) -> None:
