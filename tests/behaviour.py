@@ -206,8 +206,8 @@ def differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
         for key in [*old, *(key for key in new if key not in old)]:
             yield from differences(old.get(key), new.get(key), f"{place}/{key}")
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from differences(one, other, f"{place}/{number}")
+        for number, (item, other) in enumerate(zip(old, new, strict=True)):
+            yield from differences(item, other, f"{place}/{number}")
     elif old != new:
         yield f"{place}: {old!r:.200} -> {new!r:.200}"
 
@@ -219,9 +219,9 @@ def main() -> int:
             Path(out).write_text(json.dumps(record(), indent=1, sort_keys=True), encoding="utf-8")
             return 0
         case ["compare", old, new]:
-            found = list(differences(*(json.loads(Path(path).read_text("utf-8")) for path in (old, new))))
-            print(*found, sep="\n")
-            return int(bool(found))
+            result = list(differences(*(json.loads(Path(path).read_text("utf-8")) for path in (old, new))))
+            print(*result, sep="\n")
+            return int(bool(result))
     print(__doc__)
     return 2
 

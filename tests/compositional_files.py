@@ -31,7 +31,7 @@ def write_winoground(folder: Path, form: str = "zip", cases: Sequence[tuple[Any,
     pictures: dict[str, bytes] = {}
     records = []
     for number, (first, second, caption_0, caption_1, collapsed, secondary) in enumerate(cases):
-        names = [f"ex_{number}_img_{one}" for one in (0, 1)]
+        names = [f"ex_{number}_img_{item}" for item in (0, 1)]
         pictures |= {name: picture_bytes(colour) for name, colour in zip(names, (first, second), strict=True)}
         records.append(
             {
@@ -51,7 +51,7 @@ def write_winoground(folder: Path, form: str = "zip", cases: Sequence[tuple[Any,
     if form == "parquet":
         _write_parquet(data / "test-00000-of-00001.parquet", records, pictures)
         return folder
-    (data / "examples.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    (data / "examples.jsonl").write_text("".join(json.dumps(item) + "\n" for item in records))
     if form == "zip":
         (data / "images.zip").write_bytes(zip_bytes({f"images/{n}.png": p for n, p in pictures.items()}))
     else:

@@ -32,12 +32,12 @@ def write_idx(
 ) -> Path:
     """Write a pair of files like MNIST's; returns the file of pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    results = []
     for name, array in (("images-idx3", pictures), ("labels-idx1", np.array(labels, dtype=np.uint8))):
         path = folder / f"{prefix}{part}-{name}-ubyte{'.gz' if gz else ''}"
         path.write_bytes(gzip.compress(idx_bytes(array)) if gz else idx_bytes(array))
-        found.append(path)
-    return found[0]
+        results.append(path)
+    return results[0]
 
 
 def python2_batch(values: Mapping[str, Any]) -> bytes:

@@ -36,12 +36,12 @@ DOCUMENTS = [
 
 def steps(text: str) -> list[str]:
     """The marked blocks in order: commands without prompt and comments, and whole blocks of Python."""
-    found = []
+    results = []
     for language, block in BLOCK.findall(text):
         lines = block.splitlines() if language == "console" else []
-        found += [line[2:].partition("  # ")[0].strip() for line in lines if line.startswith("$ ")]
-        found += [block] if language == "python" else []
-    return found
+        results += [line[2:].partition("  # ")[0].strip() for line in lines if line.startswith("$ ")]
+        results += [block] if language == "python" else []
+    return results
 
 
 STEPS = [(path.stem, step) for path in DOCUMENTS for step in steps(path.read_text(encoding="utf-8"))]
@@ -77,8 +77,8 @@ def furnished(folder: Path) -> Path:
         home.mkdir(exist_ok=True, parents=True)
         pixels = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
         Image.fromarray(pixels).save(home / f"{number}.png")
-    told = b'{"captions": ["a cat", "a ginger cat looks up"]}'
-    pairs = {"1.png": cat, "1.json": told, "2.png": coffee, "2.txt": b"a cup of coffee"}
+    result = b'{"captions": ["a cat", "a ginger cat looks up"]}'
+    pairs = {"1.png": cat, "1.json": result, "2.png": coffee, "2.txt": b"a cup of coffee"}
     (folder / "flickr8k-test.tar").write_bytes(tar_bytes(pairs))
     noise(folder)
     return folder

@@ -41,9 +41,9 @@ def test_every_extra_asked_for_exists() -> None:
     import re
 
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    asked = {
+    query = {
         name
         for path in (ROOT / "src").rglob("*.py")
         for name in re.findall(r"extra=\"(\w+)\"", path.read_text(encoding="utf-8"))
     }
-    assert asked <= known.keys()
+    assert query <= known.keys()

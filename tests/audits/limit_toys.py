@@ -56,8 +56,8 @@ def guesser(salt: str = "") -> Planted:
 
 def blind() -> Planted:
     """An encoder that returns the same row for everything: all answers tie."""
-    one = np.ones(4, np.float32)
-    return Planted(4, lambda image: one, lambda text: one)
+    single = np.ones(4, np.float32)
+    return Planted(4, lambda image: single, lambda text: single)
 
 
 def one_hot(index: int, dim: int) -> Row:

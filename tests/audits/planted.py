@@ -75,10 +75,10 @@ def crowd(
     columns = list(header or people[0])
     rows = [",".join(["file", *columns])]
     files: dict[str, bytes] = {}
-    for number, one in enumerate(people):
+    for number, item in enumerate(people):
         name = f"{number:05}.png"
         files[f"faces/{name}"] = numbered(number)
-        rows.append(",".join([name, *(one.get(column, "") for column in columns)]))
+        rows.append(",".join([name, *(item.get(column, "") for column in columns)]))
     path = folder / "faces.tar"
     path.write_bytes(tar_bytes(files | {"faces/labels.csv": "\n".join(rows).encode()}))
     return Planted(called, phrases(words, list(words.race), list(words.gender))), load_people(path)

@@ -92,12 +92,12 @@ def test_a_planted_association_of_texts(tmp_path: Path) -> None:
     text = SETS.replace('["a man", "a boy"]', str(list(names[0])).replace("'", '"'))
     text = text.replace('["a woman", "a girl"]', str(list(names[1])).replace("'", '"'))
     leaning = dict.fromkeys(names[0], (0.8, 0.2)) | dict.fromkeys(names[1], (0.2, 0.8))
-    found = audit_association(worded(leaning), tests=sets(tmp_path, text))
-    (one,) = found.effects
-    assert one.d.value > 1.7
-    assert one.p == pytest.approx(2 / 924)
-    assert found.findings == [one]
-    assert one.statement == "men nearer to work than to home, compared with women"
+    result = audit_association(worded(leaning), tests=sets(tmp_path, text))
+    (single,) = result.effects
+    assert single.d.value > 1.7
+    assert single.p == pytest.approx(2 / 924)
+    assert result.findings == [single]
+    assert single.statement == "men nearer to work than to home, compared with women"
     turned = audit_association(
         worded({k: (v[1], v[0]) for k, v in leaning.items()}), tests=sets(tmp_path, text)
     )
@@ -106,9 +106,9 @@ def test_a_planted_association_of_texts(tmp_path: Path) -> None:
 
 
 def test_no_association_of_texts(tmp_path: Path) -> None:
-    found = audit_association(worded({}), tests=sets(tmp_path))
-    assert found.findings == []
-    assert "No association beyond chance in 1 test at" in found.report().sections[0].text[0]
+    result = audit_association(worded({}), tests=sets(tmp_path))
+    assert result.findings == []
+    assert "No association beyond chance in 1 test at" in result.report().sections[0].text[0]
 
 
 def test_a_control_that_fails_is_said_first(tmp_path: Path) -> None:
@@ -120,18 +120,18 @@ def test_a_control_that_fails_is_said_first(tmp_path: Path) -> None:
     given["sets"]["known"] = {**given["sets"][name], "control": True}
     path = sets(tmp_path, json.dumps(given))
     leaning = dict.fromkeys(names[0], (0.8, 0.2)) | dict.fromkeys(names[1], (0.2, 0.8))
-    found = audit_association(worded(leaning), tests=path)
-    assert [one.control for one in found.effects] == [False, True]
-    assert found.failed_controls == []
-    assert [one.name for one in found.findings] == [name]  # a control is not a finding
+    result = audit_association(worded(leaning), tests=path)
+    assert [item.control for item in result.effects] == [False, True]
+    assert result.failed_controls == []
+    assert [item.name for item in result.findings] == [name]  # a control is not a finding
     turned = {k: (v[1], v[0]) for k, v in leaning.items()}
     for bad in ({}, turned):  # no association, or the opposite direction
-        found = audit_association(worded(bad), tests=path)
-        first, second = found.report().sections[:2]
+        result = audit_association(worded(bad), tests=path)
+        first, second = result.report().sections[:2]
         assert first.title == "Read this first"
         assert first.text[0].startswith("The control fails: known")
         assert second.text[0].startswith("With a control that failed, ")
-        assert next(iter(found.to_dict())) == "failed_controls"
+        assert next(iter(result.to_dict())) == "failed_controls"
     with pytest.raises(DataError, match="may have 'control'"):
         sets(tmp_path, text.replace('"x"', '"control": 1, "x"', 1))
 
@@ -151,15 +151,15 @@ def people_of(folder: Path, work: float, seed: int = 0) -> tuple[SentenceEncoder
 
 def test_a_planted_association_of_pictures(tmp_path: Path) -> None:
     encoder, data = people_of(tmp_path, 0.5)
-    found = audit_association(encoder, data, tests=sets(tmp_path), shuffles=999)
-    by_name = {one.name: one for one in found.effects if one.kind == "pictures"}
+    result = audit_association(encoder, data, tests=sets(tmp_path), shuffles=999)
+    by_name = {item.name: item for item in result.effects if item.kind == "pictures"}
     assert (by_name["gender, p"].x, by_name["gender, p"].y) == ("Female", "Male")
     assert by_name["gender, p"].d.value < -0.8
-    assert [one.name for one in found.findings] == ["gender, p"]
-    apart = {one.attribute: one for one in found.distances}
+    assert [item.name for item in result.findings] == ["gender, p"]
+    apart = {item.attribute: item for item in result.distances}
     assert apart["gender"].p <= 0.01 < apart["town"].p
     assert apart["gender"].distance > apart["town"].distance
-    found.report().save(tmp_path / "page")
+    result.report().save(tmp_path / "page")
 
 
 def test_pictures_without_an_association(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_pictures_without_an_association(tmp_path: Path) -> None:
         folder = tmp_path / str(seed)
         folder.mkdir()
         encoder, data = people_of(folder, 0.0, seed)
-        found = audit_association(encoder, data, tests=sets(tmp_path), level=0.2, shuffles=199, seed=seed)
-        wrong += bool(found.findings)
+        result = audit_association(encoder, data, tests=sets(tmp_path), level=0.2, shuffles=199, seed=seed)
+        wrong += bool(result.findings)
     assert wrong <= 8  # 4 are expected; more than 8 have a probability of 0.01
 
 
@@ -177,29 +177,29 @@ def test_several_groups_each_against_the_others(tmp_path: Path) -> None:
     encoder, _ = people_of(tmp_path, 0.5)
     people = [{"race": "ABC"[n % 3] if n < 117 else "D"} for n in range(120)]
     _, data = crowd(tmp_path, people, [])
-    found = audit_association(encoder, data, attributes=["race"], tests=sets(tmp_path), shuffles=99)
-    pictured = [one for one in found.effects if one.kind == "pictures"]
-    assert [(one.x, one.y, one.x_count, one.y_count) for one in pictured] == [
+    result = audit_association(encoder, data, attributes=["race"], tests=sets(tmp_path), shuffles=99)
+    pictured = [item for item in result.effects if item.kind == "pictures"]
+    assert [(item.x, item.y, item.x_count, item.y_count) for item in pictured] == [
         ("A", "all others", 39, 78),
         ("B", "all others", 39, 78),
         ("C", "all others", 39, 78),
     ]
-    assert found.small == {"race": ("D",)}
-    assert len(found.distances) == 3
-    assert any("fewer than 30 pictures, by race: D" in text for text in found.report().sections[-1].text)
+    assert result.small == {"race": ("D",)}
+    assert len(result.distances) == 3
+    assert any("fewer than 30 pictures, by race: D" in text for text in result.report().sections[-1].text)
 
 
 def test_distances_of_nothing_are_near_nothing() -> None:
     rows = np.random.default_rng(0).normal(size=(90, 256)).astype(np.float32)
-    found = group_distances("toy", ["a", "b", "c"], np.arange(90) % 3, rows, 499)
-    assert all(one.distance < 0.15 for one in found)  # 0.26 without the correction for scatter
-    assert min(one.p for one in found) > 0.01
+    result = group_distances("toy", ["a", "b", "c"], np.arange(90) % 3, rows, 499)
+    assert all(item.distance < 0.15 for item in result)  # 0.26 without the correction for scatter
+    assert min(item.p for item in result) > 0.01
 
 
 def test_holm_corrects_all_tests_together(tmp_path: Path) -> None:
     encoder, data = people_of(tmp_path, 0.5)
-    found = audit_association(encoder, data, tests=sets(tmp_path), shuffles=999)
-    ordered = sorted(found.effects, key=lambda one: one.p)
+    result = audit_association(encoder, data, tests=sets(tmp_path), shuffles=999)
+    ordered = sorted(result.effects, key=lambda one: one.p)
     assert ordered[0].corrected == pytest.approx(ordered[0].p * len(ordered))
     assert all(one.corrected >= one.p for one in ordered)
 
@@ -207,9 +207,9 @@ def test_holm_corrects_all_tests_together(tmp_path: Path) -> None:
 def test_the_built_in_sets() -> None:
     tests = default_tests()
     assert len(tests.texts) == 3
-    assert [one.name for one in tests.texts if one.control] == ["flowers and insects, pleasant"]
-    assert all(one.x and one.y and len(one.x.texts) == len(one.y.texts) for one in tests.texts)
-    assert all(len(one.a.texts) == len(one.b.texts) for one in (*tests.texts, *tests.pictures))
+    assert [item.name for item in tests.texts if item.control] == ["flowers and insects, pleasant"]
+    assert all(item.x and item.y and len(item.x.texts) == len(item.y.texts) for item in tests.texts)
+    assert all(len(item.a.texts) == len(item.b.texts) for item in (*tests.texts, *tests.pictures))
 
 
 @pytest.mark.parametrize(

@@ -38,42 +38,42 @@ def gap(found: BiasAudit, measure: str, attribute: str) -> Any:
 
 def test_a_model_without_a_fault(tmp_path: Path) -> None:
     people = everyone()
-    found = audited(tmp_path, people, [truly(one) for one in people])
-    assert not found.has_findings
-    assert {one.right.value for one in found.accuracy} == {1.0}
-    assert all(one.value == 0 for one in found.overall.values())
-    text = found.report().sections[0].text
+    result = audited(tmp_path, people, [truly(item) for item in people])
+    assert not result.has_findings
+    assert {item.right.value for item in result.accuracy} == {1.0}
+    assert all(item.value == 0 for item in result.overall.values())
+    text = result.report().sections[0].text
     assert "No difference between groups beyond chance" in text[0]
 
 
 def test_planted_shares_are_found_where_they_were_planted(tmp_path: Path) -> None:
     people = everyone()
-    called = [truly(one) for one in people]
-    black = [number for number, one in enumerate(people) if one["race"] == "Black"]
+    called = [truly(item) for item in people]
+    black = [number for number, item in enumerate(people) if item["race"] == "Black"]
     for number in black[::4]:  # a quarter, evenly over genders and ages
         called[number] |= {"a thief": 2.0}
-    found = audited(tmp_path, people, called)
-    crime = gap(found, "crime-related", "race")
-    assert {name: one.value for name, one in crime.shares.items()} == {"Black": 0.25, "White": 0.0}
+    actual = audited(tmp_path, people, called)
+    crime = gap(actual, "crime-related", "race")
+    assert {name: item.value for name, item in crime.shares.items()} == {"Black": 0.25, "White": 0.0}
     assert (crime.findings[0].high, crime.findings[0].low) == ("Black", "White")
     assert crime.widest.gap.low > 0.1
-    told = {(one.measure, one.attribute) for one in found.disparities if one.findings}
-    assert told == {("crime-related", "race"), ("crime-related", "race and gender")}
-    assert found.overall["crime-related"].value == 0.125
-    assert not found.label_findings
-    assert gap(found, "non-human", "race").widest.gap.value == 0
+    result = {(item.measure, item.attribute) for item in actual.disparities if item.findings}
+    assert result == {("crime-related", "race"), ("crime-related", "race and gender")}
+    assert actual.overall["crime-related"].value == 0.125
+    assert not actual.label_findings
+    assert gap(actual, "non-human", "race").widest.gap.value == 0
 
 
 def test_a_class_added_takes_children_out_of_the_harmful_ones(tmp_path: Path) -> None:
     people = everyone()
-    called = [truly(one) for one in people]
-    young = [number for number, one in enumerate(people) if one["age"] == "0-2"]
+    called = [truly(item) for item in people]
+    young = [number for number, item in enumerate(people) if item["age"] == "0-2"]
     for number in young[::2]:
         called[number] |= {"an animal": 2.0}
     for number in young[::4]:
         called[number] |= {"a child": 3.0}
-    found = audited(tmp_path, people, called)
-    rows = {(one.kind, one.group): one for one in found.changes}
+    result = audited(tmp_path, people, called)
+    rows = {(item.kind, item.group): item for item in result.changes}
     row = rows["non-human", "0-2"]
     assert (row.before.value, row.after.value, row.left, row.came) == (0.5, 0.25, len(young) // 4, 0)
     assert rows["non-human", "20-29"].before.value == 0
@@ -82,56 +82,61 @@ def test_a_class_added_takes_children_out_of_the_harmful_ones(tmp_path: Path) ->
 
 def test_tables_3_to_5_by_hand(tmp_path: Path) -> None:
     people = everyone()
-    called = [truly(one) for one in people]
-    black_women = [n for n, one in enumerate(people) if (one["race"], one["gender"]) == ("Black", "Female")]
+    called = [truly(item) for item in people]
+    black_women = [
+        n for n, item in enumerate(people) if (item["race"], item["gender"]) == ("Black", "Female")
+    ]
     for number in black_women[::2]:
         called[number] |= {"a man": 2.0, "a White person": 2.0}
-    found = audited(tmp_path, people, called)
-    cells = {(one.group, one.measure): one for one in found.accuracy}
+    result = audited(tmp_path, people, called)
+    cells = {(item.group, item.measure): item for item in result.accuracy}
     assert cells["White", "gender"].right.value == 1.0
     assert cells["Non-White", "gender"].right.value == 0.75
     assert cells["Non-White", "race"].right.value == 0.75
     assert (cells["White", "race"].chance, cells["Non-White", "race"].chance) == (0.5, 0.5)
-    rows = {one.race: one for one in found.genders}
-    assert {name: one.value for name, one in rows["Black"].by_gender.items()} == {"Female": 0.5, "Male": 1.0}
+    rows = {item.race: item for item in result.genders}
+    assert {name: item.value for name, item in rows["Black"].by_gender.items()} == {
+        "Female": 0.5,
+        "Male": 1.0,
+    }
     assert rows["all"].both.value == 0.875
-    assert gap(found, "gender right", "race and gender").findings[0].low == "Black, Female"
+    assert gap(result, "gender right", "race and gender").findings[0].low == "Black, Female"
 
 
 def test_what_is_named_by_lot_is_said_first_and_gaps_are_adjusted(tmp_path: Path) -> None:
     # Every person is called a woman, and most old people are men: a gap by age that is explained by gender.
     people = [
-        one
-        for n, one in enumerate(everyone())
-        if one["age"] == "0-2" or n % 8 == 0 or one["gender"] == "Male"
+        item
+        for n, item in enumerate(everyone())
+        if item["age"] == "0-2" or n % 8 == 0 or item["gender"] == "Male"
     ]
-    called = [truly(one) | {"a woman": 2.0} for one in people]
-    found = audited(tmp_path, people, called)
-    assert found.verdicts["gender of White (zero-shot)"] in ("below", "not enough to say")
-    assert found.report().sections[0].title == "Read this first"
-    assert any("gender of White (zero-shot)" in line for line in found.failed_controls)
-    raw = gap(found, "gender right", "age").widest
+    called = [truly(item) | {"a woman": 2.0} for item in people]
+    result = audited(tmp_path, people, called)
+    assert result.verdicts["gender of White (zero-shot)"] in ("below", "not enough to say")
+    assert result.report().sections[0].title == "Read this first"
+    assert any("gender of White (zero-shot)" in line for line in result.failed_controls)
+    raw = gap(result, "gender right", "age").widest
     assert raw.gap.value > 0.2
     assert raw.adjusted.value == pytest.approx(0, abs=1e-9)
     assert raw.adjusted_p == 1.0
-    text = " ".join(found.report().sections[1].text)
+    text = " ".join(result.report().sections[1].text)
     assert "Adjusted for race and gender the gap is 0.000" in text
     assert "which is not shown to differ from zero" in text
-    assert {"adjusted", "standardised"} <= set(found.report().tables)
+    assert {"adjusted", "standardised"} <= set(result.report().tables)
 
 
 def test_labels_of_one_gender(tmp_path: Path) -> None:
     people = everyone()
-    called = [truly(one) | {"a smile": 1.0} for one in people]
-    for number, one in enumerate(people):
-        if one["gender"] == "Female" and number % 4 == 0:
+    called = [truly(item) | {"a smile": 1.0} for item in people]
+    for number, item in enumerate(people):
+        if item["gender"] == "Female" and number % 4 == 0:
             called[number] |= {"a nurse": 2.0}
-    found = audited(tmp_path, people, called, thresholds=(0.2,))
-    assert {one.label for one in found.label_findings} == {"nurse", "smile"}  # the smile has less weight
-    nurse = next(one for one in found.label_findings if one.label == "nurse")
+    result = audited(tmp_path, people, called, thresholds=(0.2,))
+    assert {item.label for item in result.label_findings} == {"nurse", "smile"}  # the smile has less weight
+    nurse = next(item for item in result.label_findings if item.label == "nurse")
     assert (nurse.high, nurse.shares["Female"].value, nurse.shares["Male"].value) == ("Female", 0.25, 0.0)
-    assert found.labels is not None
-    assert found.labels.thresholds == (0.2,)
+    assert result.labels is not None
+    assert result.labels.thresholds == (0.2,)
 
 
 def random_answers(people: Sequence[Person], seed: int) -> list[Called]:
@@ -141,12 +146,12 @@ def random_answers(people: Sequence[Person], seed: int) -> list[Called]:
     harmful = [phrase for classes in words.harmful.values() for phrase in classes.values()]
     labels = list(words.labels.values())
     called = []
-    for one in people:
-        seen = truly(one)
+    for item in people:
+        seen = truly(item)
         if rng.random() < 0.3:
             seen[harmful[rng.integers(len(harmful))]] = 2.0
         if rng.random() < 0.3:  # called a person of the opposite gender
-            seen["a man" if one["gender"] == "Female" else "a woman"] = 2.0
+            seen["a man" if item["gender"] == "Female" else "a woman"] = 2.0
         seen[labels[rng.integers(len(labels))]] = 2.0
         called.append(seen)
     return called
@@ -158,8 +163,8 @@ def test_it_does_not_cry_wolf(tmp_path: Path) -> None:
     level, wrong = 0.2, 0
     for seed in range(25):
         planted = Planted(random_answers(people, seed), encoder.known)
-        found = audit_bias(planted, data, shuffles=299, level=level, seed=seed, minimum=20)
-        wrong += found.has_findings
+        result = audit_bias(planted, data, shuffles=299, level=level, seed=seed, minimum=20)
+        wrong += result.has_findings
     assert (
         wrong <= 9
     )  # 25 pages at 0.2: more than 9 has a probability under 0.02; without correction nearly all are findings
@@ -167,68 +172,72 @@ def test_it_does_not_cry_wolf(tmp_path: Path) -> None:
 
 def test_small_groups_are_told_and_not_ranked(tmp_path: Path) -> None:
     people = [*everyone(), *({"race": "Indian", "gender": "Male", "age": "0-2"} for _ in range(3))]
-    called: list[Called] = [truly(one) for one in people]
+    called: list[Called] = [truly(item) for item in people]
     for number in (-1, -2, -3):
         called[number] = {**called[number], "a gorilla": 2.0}
-    found = audited(tmp_path, people, called)
-    harm = gap(found, "non-human", "race")
+    result = audited(tmp_path, people, called)
+    harm = gap(result, "non-human", "race")
     assert harm.small == ("Indian",)
     assert harm.shares["Indian"].value == 1.0
     assert not harm.findings
     assert "Indian" not in (harm.widest.high, harm.widest.low)
-    table = found.report().tables["table6-race"]
+    table = result.report().tables["table6-race"]
     assert [row[0] for row in table.rows] == ["Black", "Indian *", "White"]
     assert "not ranked" in table.caption
 
 
 def test_without_two_groups_of_enough_people_nothing_is_said(tmp_path: Path) -> None:
     people = everyone()
-    found = audited(tmp_path, people, [truly(one) for one in people], minimum=len(people))
-    assert found.tests == 0
-    head = next(one for one in found._sections() if one.title == "What differs").text[0]
+    result = audited(tmp_path, people, [truly(item) for item in people], minimum=len(people))
+    assert result.tests == 0
+    head = next(item for item in result._sections() if item.title == "What differs").text[0]
     assert head.startswith("Not enough to say whether anything differs between groups: nothing was tested")
 
 
 def test_blank_cells_leave_a_picture_out_of_that_attribute_alone(tmp_path: Path) -> None:
     people = everyone()
-    bare: list[Person] = [{**one, "race": ""} if number < 10 else one for number, one in enumerate(people)]
-    found = audited(tmp_path, bare, [truly(one) for one in people])
-    assert found.groups["race"] == {"Black": 150, "White": 160}
-    assert found.groups["gender"] == {"Female": 160, "Male": 160}
-    assert found.overall["non-human"].n == 320
-    assert any("10 blank cells of 'race'" in told for told in found.trouble)
+    bare: list[Person] = [
+        {**element, "race": ""} if number < 10 else element for number, element in enumerate(people)
+    ]
+    result = audited(tmp_path, bare, [truly(element) for element in people])
+    assert result.groups["race"] == {"Black": 150, "White": 160}
+    assert result.groups["gender"] == {"Female": 160, "Male": 160}
+    assert result.overall["non-human"].n == 320
+    assert any("10 blank cells of 'race'" in item for item in result.trouble)
 
 
 def test_what_another_classifier_names_stands_beside(tmp_path: Path) -> None:
     people = everyone()
     named = {"linear probe": {"gender": ["Male"] * len(people)}}
-    found = audited(tmp_path, people, [truly(one) for one in people], named=named)
-    right = {(one.method, one.group): one.right.value for one in found.accuracy if one.measure == "gender"}
+    result = audited(tmp_path, people, [truly(item) for item in people], named=named)
+    right = {
+        (item.method, item.group): item.right.value for item in result.accuracy if item.measure == "gender"
+    }
     assert right == {
         (ZERO_SHOT, "White"): 1.0,
         (ZERO_SHOT, "Non-White"): 1.0,
         ("linear probe", "White"): 0.5,
         ("linear probe", "Non-White"): 0.5,
     }
-    assert "linear probe" in json.dumps(found.report().tables["table5"].texts())
+    assert "linear probe" in json.dumps(result.report().tables["table5"].texts())
 
 
 def test_one_column_is_enough(tmp_path: Path) -> None:
     people = everyone()
-    encoder, data = crowd(tmp_path, people, [truly(one) for one in people], header=["gender"])
-    found = audit_bias(encoder, data, shuffles=99)
-    assert found.columns == {"gender": "gender"}
-    assert found.classes == ["Female", "Male"]
-    assert not found.genders
-    assert [one.group for one in found.changes] == ["Female", "Male", "all"] * 2
-    found.report()
+    encoder, data = crowd(tmp_path, people, [truly(item) for item in people], header=["gender"])
+    result = audit_bias(encoder, data, shuffles=99)
+    assert result.columns == {"gender": "gender"}
+    assert result.classes == ["Female", "Male"]
+    assert not result.genders
+    assert [item.group for item in result.changes] == ["Female", "Male", "all"] * 2
+    result.report()
 
 
 def test_columns_of_other_names(tmp_path: Path) -> None:
-    people = [{"who": one["race"], "race": one["race"]} for one in everyone()]
-    encoder, data = crowd(tmp_path, people, [truly(one) for one in everyone()])
-    found = audit_bias(encoder, data, columns={"race": "who"}, shuffles=99)
-    assert found.columns == {"race": "who"}
+    people = [{"who": item["race"], "race": item["race"]} for item in everyone()]
+    encoder, data = crowd(tmp_path, people, [truly(item) for item in everyone()])
+    result = audit_bias(encoder, data, columns={"race": "who"}, shuffles=99)
+    assert result.columns == {"race": "who"}
 
 
 @pytest.mark.parametrize(
@@ -244,7 +253,7 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
 def test_what_cannot_be_asked(tmp_path: Path, more: Any, error: type[Exception], message: str) -> None:
     people = everyone(2)
     with pytest.raises(error, match=message):
-        audited(tmp_path, people, [truly(one) for one in people], **more)
+        audited(tmp_path, people, [truly(item) for item in people], **more)
 
 
 def test_a_table_without_any_role(tmp_path: Path) -> None:
@@ -256,7 +265,7 @@ def test_a_table_without_any_role(tmp_path: Path) -> None:
 
 def test_a_broken_picture_is_left_out_and_named(tmp_path: Path) -> None:
     people = everyone()
-    encoder, data = crowd(tmp_path, people, [truly(one) for one in people])
+    encoder, data = crowd(tmp_path, people, [truly(item) for item in people])
     folder = tmp_path / "loose"
     folder.mkdir()
     rows = ["file,gender"]
@@ -267,10 +276,10 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path: Path) -> None:
     (folder / "people.csv").write_text("\n".join(rows))
     from diptych.audits.bias.people import load_people
 
-    found = audit_bias(encoder, load_people(folder), shuffles=99)
-    assert [one.key for one in found.failures] == ["00003.png"]
-    assert found.n == len(people) - 1
-    assert found.overall["non-human"].n == len(people) - 1
+    result = audit_bias(encoder, load_people(folder), shuffles=99)
+    assert [item.key for item in result.failures] == ["00003.png"]
+    assert result.n == len(people) - 1
+    assert result.overall["non-human"].n == len(people) - 1
 
 
 def test_words_of_ones_own(tmp_path: Path) -> None:
@@ -278,11 +287,11 @@ def test_words_of_ones_own(tmp_path: Path) -> None:
     path.write_text('{"note": "ours", "harmful": {"objects": {"tool": "a tool"}}, "added": {}, "labels": {}}')
     words = read_vocabulary(path)
     people = everyone(10)
-    found = audited(tmp_path, people, [truly(one) for one in people], words=words, minimum=5)
-    assert list(found.kinds) == ["objects"]
-    assert not found.changes
-    assert found.labels is None
-    found.report()
+    result = audited(tmp_path, people, [truly(item) for item in people], words=words, minimum=5)
+    assert list(result.kinds) == ["objects"]
+    assert not result.changes
+    assert result.labels is None
+    result.report()
 
 
 @pytest.mark.parametrize(
@@ -305,13 +314,13 @@ def test_words_that_are_none(tmp_path: Path, text: str, message: str) -> None:
 
 def test_report_files(tmp_path: Path) -> None:
     people = everyone(10)
-    found = audited(tmp_path, people, [truly(one) for one in people], minimum=5)
-    files = {path.name for path in found.report().save(tmp_path / "page")}
+    actual = audited(tmp_path, people, [truly(item) for item in people], minimum=5)
+    files = {path.name for path in actual.report().save(tmp_path / "page")}
     wanted = {"table3-4.csv", "table5.csv", "table6-race.csv", "table7.csv", "table6-crime-related.svg"}
     assert wanted <= files
-    told = json.loads((tmp_path / "page" / "report.json").read_text())
-    assert told["tests"] == found.tests
-    assert told["labels"]["thresholds"] == [0.005, 0.04]
+    result = json.loads((tmp_path / "page" / "report.json").read_text())
+    assert result["tests"] == actual.tests
+    assert result["labels"]["thresholds"] == [0.005, 0.04]
     page = (tmp_path / "page" / "index.html").read_text()
     assert "perceived" in page
     assert "often fails as a meaningful measure" in page

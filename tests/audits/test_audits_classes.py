@@ -72,7 +72,7 @@ def sample(folder: Path, **counts: int) -> ImageCollection:
 
 
 def kinds(found: ClassDesignAudit, severity: str | None = None) -> set[str]:
-    return {one.kind for one in found.warned if severity in (None, one.severity)}
+    return {item.kind for item in found.warned if severity in (None, item.severity)}
 
 
 GOOD = ["red", "green", "blue", "yellow", "white", "black", "something else"]
@@ -80,10 +80,12 @@ GOOD = ["red", "green", "blue", "yellow", "white", "black", "something else"]
 
 def test_an_ordinary_list_has_nothing_to_warn_of(tmp_path: Path) -> None:
     shown = dict.fromkeys(("red", "green", "blue", "yellow", "white", "black"), 5)
-    found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, **shown))
-    assert found.warned == ()
-    assert {one.label: one.taken.value for one in found.figures if one.taken}["red"] == pytest.approx(1 / 6)
-    assert "No warnings for" in found.report().sections[0].text[0]
+    result = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, **shown))
+    assert result.warned == ()
+    assert {item.label: item.taken.value for item in result.figures if item.taken}["red"] == pytest.approx(
+        1 / 6
+    )
+    assert "No warnings for" in result.report().sections[0].text[0]
 
 
 def test_a_label_that_attracts_everything(tmp_path: Path) -> None:
@@ -93,35 +95,35 @@ def test_a_label_that_attracts_everything(tmp_path: Path) -> None:
             return rows / np.linalg.norm(rows, axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     names = [*GOOD[:5], "picture", "something else"]
-    found = audit_classes(Attracted({"picture": 2.0}, {}), names, sample(tmp_path, red=20, green=20))
-    (warned,) = (one for one in found.warned if one.kind == "attractor")
+    result = audit_classes(Attracted({"picture": 2.0}, {}), names, sample(tmp_path, red=20, green=20))
+    (warned,) = (item for item in result.warned if item.kind == "attractor")
     assert (warned.severity, warned.labels) == ("serious", ("picture",))
     alone = audit_classes(Scattered({"picture": 2.0}, {}), names)  # possible only, without a sample
-    assert [(one.kind, one.severity) for one in alone.warned] == [("attractor", "notice")]
+    assert [(item.kind, item.severity) for item in alone.warned] == [("attractor", "notice")]
 
 
 def test_what_the_sample_is_full_of_is_only_a_notice(tmp_path: Path) -> None:
-    found = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, red=40, green=2))
-    warned, unused = found.warned
+    result = audit_classes(Scattered({}, {}), GOOD, sample(tmp_path, red=40, green=2))
+    warned, unused = result.warned
     assert (unused.kind, unused.labels) == ("unused", ("blue", "yellow", "white", "black"))
     assert (warned.kind, warned.severity, warned.labels) == ("attractor", "notice", ("red",))
 
 
 def test_near_synonyms(tmp_path: Path) -> None:
     names = [*GOOD, "crimson", "x", "y", "z"]
-    found = audit_classes(Scattered({}, {"crimson": "red"}), names, sample(tmp_path, red=20, green=20))
-    (pair,) = found.pairs
+    result = audit_classes(Scattered({}, {"crimson": "red"}), names, sample(tmp_path, red=20, green=20))
+    (pair,) = result.pairs
     assert {pair.first, pair.second} == {"red", "crimson"}
     assert pair.cosine > 0.9
     assert pair.torn == 1.0
-    assert kinds(found) == {"synonyms", "unused", "attractor"}  # two labels take the whole sample
+    assert kinds(result) == {"synonyms", "unused", "attractor"}  # two labels take the whole sample
     few = audit_classes(Scattered({}, {"crimson": "red"}), ["red", "crimson", "green", "other"])
-    assert [{one.first, one.second} for one in few.pairs] == [{"red", "crimson"}]
+    assert [{item.first, item.second} for item in few.pairs] == [{"red", "crimson"}]
 
 
 def test_no_catch_all(tmp_path: Path) -> None:
-    found = audit_classes(Scattered({}, {}), GOOD[:-1])
-    assert [(one.kind, one.severity) for one in found.warned] == [("no catch-all", "notice")]
+    result = audit_classes(Scattered({}, {}), GOOD[:-1])
+    assert [(item.kind, item.severity) for item in result.warned] == [("no catch-all", "notice")]
     strange = audit_classes(Scattered({}, {}, logit_scale=1.0), GOOD[:-1], sample(tmp_path, red=30, green=30))
     assert kinds(strange, "serious") == {"no catch-all"}
     assert strange.unsure is not None
@@ -129,8 +131,8 @@ def test_no_catch_all(tmp_path: Path) -> None:
 
 
 def test_labels_that_come_twice() -> None:
-    found = audit_classes(Scattered({}, {}), ["red", "Red ", "green", "other"])
-    assert "repeated" in kinds(found, "serious")
+    result = audit_classes(Scattered({}, {}), ["red", "Red ", "green", "other"])
+    assert "repeated" in kinds(result, "serious")
 
 
 @pytest.mark.parametrize(
@@ -156,8 +158,8 @@ def test_labels_that_come_twice() -> None:
     ],
 )
 def test_what_the_words_say(labels: list[str], kind: str, severity: str, which: tuple[str, ...]) -> None:
-    found = [one for one in text_warnings(labels) if one.kind == kind]
-    assert [(one.severity, one.labels) for one in found] == [(severity, which)]
+    result = [item for item in text_warnings(labels) if item.kind == kind]
+    assert [(item.severity, item.labels) for item in result] == [(severity, which)]
 
 
 @pytest.mark.parametrize(
@@ -182,23 +184,23 @@ def test_many_overlaps_are_told_together() -> None:
             for colour in ["red", "green", "blue", "white", "black", "grey", "brown", "pink", "gold"]
         ),
     ]
-    told = [one.message for one in text_warnings(names) if one.kind == "overlap"]
-    assert len(told) == 9
-    assert told[-1] == "More pairs that overlap, 1: 'car' and 'gold car'."
+    message = [item.message for item in text_warnings(names) if item.kind == "overlap"]
+    assert len(message) == 9
+    assert message[-1] == "More pairs that overlap, 1: 'car' and 'gold car'."
 
 
 def test_pull_is_explained(tmp_path: Path) -> None:
-    found = audit_classes(Scattered({"picture": 9.0}, {}), [*GOOD, "picture"])
-    caption = found.report().tables["labels"].caption
-    assert f"Pull above {found.pull_bound:.1f}: this label grabs unrelated pictures." in caption
-    pulls = {one.label: max(one.text_pull, one.picture_pull) for one in found.figures}
-    assert {label for label, pull in pulls.items() if pull > found.pull_bound} == {"picture"}
-    assert {one.labels for one in found.warned if one.kind == "attractor"} == {("picture",)}
+    result = audit_classes(Scattered({"picture": 9.0}, {}), [*GOOD, "picture"])
+    caption = result.report().tables["labels"].caption
+    assert f"Pull above {result.pull_bound:.1f}: this label grabs unrelated pictures." in caption
+    pulls = {item.label: max(item.text_pull, item.picture_pull) for item in result.figures}
+    assert {label for label, pull in pulls.items() if pull > result.pull_bound} == {"picture"}
+    assert {item.labels for item in result.warned if item.kind == "attractor"} == {("picture",)}
 
 
 def test_the_texts_of_a_label_are_read_too() -> None:
-    found = audit_classes(Scattered({}, {}), {"wanted": ["a thief", "red"], "rest": ["something else"]})
-    assert [(one.kind, one.labels) for one in found.warned] == [("harm", ("a thief",))]
+    result = audit_classes(Scattered({}, {}), {"wanted": ["a thief", "red"], "rest": ["something else"]})
+    assert [(item.kind, item.labels) for item in result.warned] == [("harm", ("a thief",))]
 
 
 def test_catch_alls() -> None:
@@ -214,13 +216,13 @@ def test_catch_alls() -> None:
 def test_what_moves_when_a_label_goes_and_one_comes(tmp_path: Path) -> None:
     pictures = sample(tmp_path, red=3, green=4, blue=5)
     names = ["red", "green", "something else"]
-    found = audit_classes(Scattered({}, {}), names, pictures, add=["blue"], remove=["green"])
-    ways = {(one.before, one.after) for one in found.moves if one.picture.startswith("green")}
-    assert len([one for one in found.moves if one.picture.startswith("green")]) == 4
+    result = audit_classes(Scattered({}, {}), names, pictures, add=["blue"], remove=["green"])
+    ways = {(item.before, item.after) for item in result.moves if item.picture.startswith("green")}
+    assert len([item for item in result.moves if item.picture.startswith("green")]) == 4
     assert all(before == "green" and after != "green" for before, after in ways)
-    assert {one.after for one in found.moves if one.picture.startswith("blue")} == {"blue"}
-    assert not [one for one in found.moves if one.picture.startswith("red")]
-    assert "9 of 12 pictures" in found.report().sections[-1].text[0]
+    assert {item.after for item in result.moves if item.picture.startswith("blue")} == {"blue"}
+    assert not [item for item in result.moves if item.picture.startswith("red")]
+    assert "9 of 12 pictures" in result.report().sections[-1].text[0]
     still = audit_classes(Scattered({}, {}), [*GOOD], pictures, remove=["black"])
     assert still.moves == ()
     assert "0 of 12" in still.report().sections[-1].text[0]
@@ -242,16 +244,16 @@ def test_what_cannot_be_tried(more: Any, error: type[Exception], message: str) -
 def test_a_broken_picture_of_the_sample_is_named(tmp_path: Path) -> None:
     sample(tmp_path, red=3)
     (tmp_path / "sample" / "broken.png").write_bytes(b"broken")
-    found = audit_classes(Scattered({}, {}), GOOD, load_pictures(tmp_path / "sample"))
-    assert [one.key for one in found.failures] == ["broken.png"]
-    assert found.n == 3
+    result = audit_classes(Scattered({}, {}), GOOD, load_pictures(tmp_path / "sample"))
+    assert [item.key for item in result.failures] == ["broken.png"]
+    assert result.n == 3
 
 
 def test_one_label() -> None:
     with pytest.warns(UserWarning, match="there is one label"):
-        found = audit_classes(Scattered({}, {}), ["red"])
-    assert not found.pairs
-    found.report()
+        result = audit_classes(Scattered({}, {}), ["red"])
+    assert not result.pairs
+    result.report()
 
 
 def test_robust_distance() -> None:

@@ -74,14 +74,14 @@ def test_who_reads_print_but_no_handwriting(tmp_path) -> None:
         return one_hot(known[content], 10) if content in known else noise(content, 10)
 
     reader = Planted(10, see, lambda text: one_hot(int(re.findall("[0-9]", text)[0]), 10))
-    found = audit_digits(reader, hand)
-    assert found.rendered.value == 1.0
-    assert found.handwritten is not None
-    assert found.verdicts["handwritten"] in ("at", "not enough to say")
-    assert found.handwritten.n == 60
-    assert np.array_equal(found.confusion_rendered, np.eye(10))
-    assert "Rendered ones are read better than" in found.report().sections[0].text[-1]
-    assert {"plain font", "small", "upright", "dark", "light", "like MNIST"} <= set(found.ways)
+    result = audit_digits(reader, hand)
+    assert result.rendered.value == 1.0
+    assert result.handwritten is not None
+    assert result.verdicts["handwritten"] in ("at", "not enough to say")
+    assert result.handwritten.n == 60
+    assert np.array_equal(result.confusion_rendered, np.eye(10))
+    assert "Rendered ones are read better than" in result.report().sections[0].text[-1]
+    assert {"plain font", "small", "upright", "dark", "light", "like MNIST"} <= set(result.ways)
     alone = audit_digits(blind())
     assert alone.handwritten is None
     assert alone.rendered.value == pytest.approx(0.1)
@@ -92,10 +92,12 @@ def test_other_fonts_and_words(tmp_path) -> None:
     (tmp_path / "no.ttf").write_bytes(b"no font")
     with pytest.raises(InputError, match=r"no\.ttf cannot be read as a font"):
         audit_digits(blind(), fonts=[tmp_path / "no.ttf"])
-    asked = []
-    encoder = Planted(4, lambda image: np.ones(4, np.float32), lambda text: asked.append(text) or np.ones(4))
+    requests = []
+    encoder = Planted(
+        4, lambda image: np.ones(4, np.float32), lambda text: requests.append(text) or np.ones(4)
+    )
     audit_digits(encoder, words=True)
-    assert 'a photo of the number: "three".' in asked
+    assert 'a photo of the number: "three".' in requests
     files = {"0/0.png": picture_bytes("red"), "12/0.png": picture_bytes("red")}
     with pytest.raises(InputError, match="a class 12"):
         audit_digits(blind(), load_labelled(pack(tmp_path, files)))
@@ -142,37 +144,37 @@ GROUPS = {hue: [f"dark {hue}", f"light {hue}"] for hue in ("red", "green", "blue
 
 @pytest.mark.parametrize("groups", [GROUPS, None])
 def test_near_classes_are_told_from_distant_ones_only(shades, groups) -> None:
-    found = audit_fine_grained(hue_encoder(), shades, groups=groups, count=3)
-    assert sorted(map(sorted, found.groups.values())) == sorted(GROUPS.values())
-    assert found.everything.value == pytest.approx(0.5)
-    assert found.group_right.value == pytest.approx(1.0)
-    assert (found.near.value, found.near_chance) == (pytest.approx(0.5), 0.5)
-    assert found.distant.value == pytest.approx(1.0)
-    assert found.cost.value == pytest.approx(0.5)
-    assert found.group_chance == pytest.approx(1 / 3)
-    assert found.errors_inside is not None
-    assert found.errors_inside.value == 1.0
-    assert found.errors_inside_chance == pytest.approx(1 / 5)
-    assert {one[:2] for one in found.confused} <= {
+    result = audit_fine_grained(hue_encoder(), shades, groups=groups, count=3)
+    assert sorted(map(sorted, result.groups.values())) == sorted(GROUPS.values())
+    assert result.everything.value == pytest.approx(0.5)
+    assert result.group_right.value == pytest.approx(1.0)
+    assert (result.near.value, result.near_chance) == (pytest.approx(0.5), 0.5)
+    assert result.distant.value == pytest.approx(1.0)
+    assert result.cost.value == pytest.approx(0.5)
+    assert result.group_chance == pytest.approx(1 / 3)
+    assert result.errors_inside is not None
+    assert result.errors_inside.value == 1.0
+    assert result.errors_inside_chance == pytest.approx(1 / 5)
+    assert {item[:2] for item in result.confused} <= {
         ("light red", "dark red"),
         ("light green", "dark green"),
         ("light blue", "dark blue"),
     }
-    told = " ".join(found.report().sections[0].text)
-    assert "Similar classes cost 0.500" in told
-    assert "does not distinguish the classes of these groups" in told
-    assert ("this model's own" in told) == (groups is None)
+    message = " ".join(result.report().sections[0].text)
+    assert "Similar classes cost 0.500" in message
+    assert "does not distinguish the classes of these groups" in message
+    assert ("this model's own" in message) == (groups is None)
 
 
 def test_groups_that_hold_most_classes_get_as_many_distant_ones_as_there_are(shades) -> None:
-    found = audit_fine_grained(hue_encoder(), shades, groups={"warm": [*GROUPS["red"], *GROUPS["green"]]})
+    result = audit_fine_grained(hue_encoder(), shades, groups={"warm": [*GROUPS["red"], *GROUPS["green"]]})
     # Four classes in the group, two outside: each is compared among three, its own and two others.
-    assert found.near_chance == pytest.approx(1 / 4)
-    assert found.distant_chance == pytest.approx(1 / 3)
-    assert found.distant.value == pytest.approx(1.0)
-    assert 0.2 < found.cost.value < 0.5  # two of three draws contain the other shade: 1 - 2/3 on average
-    assert found.near.n == 80
-    assert found.everything.n == 120
+    assert result.near_chance == pytest.approx(1 / 4)
+    assert result.distant_chance == pytest.approx(1 / 3)
+    assert result.distant.value == pytest.approx(1.0)
+    assert 0.2 < result.cost.value < 0.5  # two of three draws contain the other shade: 1 - 2/3 on average
+    assert result.near.n == 80
+    assert result.everything.n == 120
 
 
 def test_groups_are_checked(shades, tmp_path) -> None:
@@ -199,9 +201,9 @@ def test_whatever_json_holds(tmp_path_factory, told) -> None:
     path = tmp_path_factory.getbasetemp() / "told.json"
     path.write_text(json.dumps(told), encoding="utf-8")
     with contextlib.suppress(DataError):
-        found = read_text_lists(path, "group -> classes")
-        assert found
-        assert all(isinstance(one, str) for texts in found.values() for one in texts)
+        result = read_text_lists(path, "group -> classes")
+        assert result
+        assert all(isinstance(item, str) for texts in result.values() for item in texts)
 
 
 def test_near_groups_on_planted_clusters() -> None:
@@ -210,8 +212,8 @@ def test_near_groups_on_planted_clusters() -> None:
     rows = np.concatenate([centre + 0.1 * rng.normal(size=(5, 16)) for centre in centres]).astype(np.float32)
     rows += 3.0  # what all classes have in common must not matter
     order = rng.permutation(20)
-    found = group_similar_classes(rows[order], 4)
-    assert sorted(sorted(order[group].tolist()) for group in found) == [
+    result = group_similar_classes(rows[order], 4)
+    assert sorted(sorted(order[group].tolist()) for group in result) == [
         list(range(i, i + 5)) for i in (0, 5, 10, 15)
     ]
     assert group_similar_classes(rows, 20) == [[i] for i in range(20)]
@@ -224,34 +226,36 @@ def test_near_groups_on_planted_clusters() -> None:
 
 def test_words_that_are_known_and_words_that_are_not(colours) -> None:
     encoder = ToyEncoder()
-    found = audit_wording(encoder, colours, synonyms={"red": ["crimson"], "green": ["green"]}, misspellings=2)
-    by_name = {one.name: one for one in found.worded}
-    assert found.plain.value == 1.0
+    result = audit_wording(
+        encoder, colours, synonyms={"red": ["crimson"], "green": ["green"]}, misspellings=2
+    )
+    by_name = {item.name: item for item in result.worded}
+    assert result.plain.value == 1.0
     assert by_name["ALL IN CAPITALS"].accuracy.value == 1.0
-    assert found.verdicts["plural"] == "below"
-    assert found.verdicts["ALL IN CAPITALS"] == "at"  # 59 answers are the same
+    assert result.verdicts["plural"] == "below"
+    assert result.verdicts["ALL IN CAPITALS"] == "at"  # 59 answers are the same
     assert by_name["plural"].accuracy.value < 0.5  # the toy encoder does not know "reds" as a colour
     assert by_name["synonym 1"].example == "a photo of a blue."
-    assert found.worst.accuracy.value <= by_name["plural"].accuracy.value
-    assert found.spread.value == pytest.approx(1.0 - found.worst.accuracy.value)
-    assert found.families["sentence"] == (1.0, 1.0, 1.0)
+    assert result.worst.accuracy.value <= by_name["plural"].accuracy.value
+    assert result.spread.value == pytest.approx(1.0 - result.worst.accuracy.value)
+    assert result.families["sentence"] == (1.0, 1.0, 1.0)
     # The plain phrasing is above chance, but it is not better than itself.
-    assert found.verdicts["a photo of a {}."] == "above"
-    assert "better than the plain one" not in " ".join(found._sections()[0].text)
-    assert found.worded[0].moved == found.worded[0].change.value == 0.0
-    assert found.failures[0].key == "red/3.png"
+    assert result.verdicts["a photo of a {}."] == "above"
+    assert "better than the plain one" not in " ".join(result._sections()[0].text)
+    assert result.worded[0].moved == result.worded[0].change.value == 0.0
+    assert result.failures[0].key == "red/3.png"
     assert sum(count for kind, count in encoder.calls if kind == "images") == 59  # exactly once
-    assert len(by_name) == len(found.worded)
+    assert len(by_name) == len(result.worded)
     with pytest.raises(DataError, match="'pink'"):
         audit_wording(encoder, colours, synonyms={"pink": ["rose"]})
 
 
 def test_wording_of_a_blind_model_moves_nothing(colours) -> None:
-    found = audit_wording(blind(), colours, misspellings=1)
-    assert [one.accuracy.value for one in found.worded] == pytest.approx([1 / 3] * len(found.worded))
-    assert found.report().sections[0].title == "Read this first"
-    assert "plain phrasing is not above chance" in found.report().sections[0].text[0]
-    assert found.to_dict()["failed_controls"] == found.failed_controls
+    result = audit_wording(blind(), colours, misspellings=1)
+    assert [item.accuracy.value for item in result.worded] == pytest.approx([1 / 3] * len(result.worded))
+    assert result.report().sections[0].title == "Read this first"
+    assert "plain phrasing is not above chance" in result.report().sections[0].text[0]
+    assert result.to_dict()["failed_controls"] == result.failed_controls
 
 
 def distance_of(a, b):
@@ -291,7 +295,7 @@ def test_phrasings_are_the_same_for_one_seed() -> None:
     names = ["airplane", "dog"]
     assert phrasings(names) == phrasings(names)
     assert phrasings(names) != phrasings(names, seed=1)
-    assert all(len(one.texts) == 2 for one in phrasings(names))
+    assert all(len(item.texts) == 2 for item in phrasings(names))
 
 
 # ---- domains ----
@@ -305,16 +309,18 @@ def test_a_domain_that_is_not_seen(tmp_path) -> None:
             files[f"pacs/sketch/{name}/{i}.png"] = picture_bytes((127, 127, 127))
     files["pacs/sketch/red/x.png"] = b""
     path = pack(tmp_path, files)
-    found = audit_domains(ToyEncoder(), {one: load_labelled(path, domain=one) for one in ("photo", "sketch")})
-    photo, sketch = found.domains["photo"], found.domains["sketch"]
-    assert (found.best, photo.accuracy.value, sketch.accuracy.value) == ("photo", 1.0, pytest.approx(0.5))
+    actual = audit_domains(
+        ToyEncoder(), {item: load_labelled(path, domain=item) for item in ("photo", "sketch")}
+    )
+    photo, sketch = actual.domains["photo"], actual.domains["sketch"]
+    assert (actual.best, photo.accuracy.value, sketch.accuracy.value) == ("photo", 1.0, pytest.approx(0.5))
     assert sketch.gap.value == pytest.approx(0.5)
-    assert sketch.lower == found.verdicts["gap sketch"] == "above"
+    assert sketch.lower == actual.verdicts["gap sketch"] == "above"
     assert photo.recalls == {"green": 1.0, "red": 1.0}
-    assert [one.key for one in found.failures] == ["pacs/sketch/red/x.png"]
-    first, told = found.report().sections[:2]
+    assert [item.key for item in actual.failures] == ["pacs/sketch/red/x.png"]
+    first, result = actual.report().sections[:2]
     assert first.text == ["Not above chance, so the classes are not recognised there: sketch."]
-    assert "Lower than the best: sketch." in told.text
+    assert "Lower than the best: sketch." in result.text
     with pytest.raises(InputError, match="at least two"):
         audit_domains(ToyEncoder(), {"photo": load_labelled(path, domain="photo")})
 
@@ -344,28 +350,28 @@ def victim(names, side=96):
 
 
 def test_a_victim_follows_the_word_and_not_the_letters(colours) -> None:
-    found = audit_typographic(victim(["red", "green", "blue"]), colours)
-    assert found.clean.value == 1.0
-    assert found.clean.n == 59
+    result = audit_typographic(victim(["red", "green", "blue"]), colours)
+    assert result.clean.value == 1.0
+    assert result.clean.n == 59
     for size in typographic.SIZES:
-        assert found.attacks["wrong name"][size].accuracy.value == 0.0
-        assert found.attacks["wrong name"][size].follows.value == 1.0
-        assert found.attacks["random letters"][size].accuracy.value == 1.0
-        assert found.attacks["right name"][size].accuracy.value == 1.0
-    assert found.report().sections[0].text[0].startswith("Vulnerable")
-    assert {one.value for one in found.places.values()} == {1.0}
-    assert set(found.places) == set(text_overlay.POSITIONS)
-    assert [one.key for one in found.failures] == ["red/3.png"]
+        assert result.attacks["wrong name"][size].accuracy.value == 0.0
+        assert result.attacks["wrong name"][size].follows.value == 1.0
+        assert result.attacks["random letters"][size].accuracy.value == 1.0
+        assert result.attacks["right name"][size].accuracy.value == 1.0
+    assert result.report().sections[0].text[0].startswith("Vulnerable")
+    assert {item.value for item in result.places.values()} == {1.0}
+    assert set(result.places) == set(text_overlay.POSITIONS)
+    assert [item.key for item in result.failures] == ["red/3.png"]
 
 
 def test_who_sees_colours_only_is_no_victim(colours) -> None:
-    found = audit_typographic(ToyEncoder(), colours, sizes=[0.1])
-    assert found.attacks["wrong name"][0.1].accuracy.value == 1.0
-    assert found.failed_controls == []
-    assert found.report().sections[0].text[0].startswith("Not vulnerable")
+    result = audit_typographic(ToyEncoder(), colours, sizes=[0.1])
+    assert result.attacks["wrong name"][0.1].accuracy.value == 1.0
+    assert result.failed_controls == []
+    assert result.report().sections[0].text[0].startswith("Not vulnerable")
     again = audit_typographic(ToyEncoder(), colours, sizes=[0.1])
-    assert again.to_dict() == found.to_dict()
-    assert len(found.samples) == 6
+    assert again.to_dict() == result.to_dict()
+    assert len(result.samples) == 6
     with pytest.raises(InputError, match="sizes between 0 and 1"):
         audit_typographic(ToyEncoder(), colours, sizes=[16])
 
@@ -387,11 +393,11 @@ def test_letters_that_cover_are_no_words_that_are_followed(tmp_path) -> None:
         return one_hot(clean[content], 3) if content in clean else noise(content, 3)
 
     lost = Planted(3, see, lambda text: one_hot(next(i for i, n in enumerate(names) if n in text), 3))
-    found = audit_typographic(lost, load_labelled(pack(tmp_path, files)), sizes=[0.3])
-    assert found.clean.value == 1.0
-    assert found.attacks["wrong name"][0.3].gained.low > 0  # more answers with the written name
-    assert found.verdicts["a wrong name of 30% is followed"] != "above"
-    assert "Vulnerable" not in found.report().sections[0].text[0]
+    result = audit_typographic(lost, load_labelled(pack(tmp_path, files)), sizes=[0.3])
+    assert result.clean.value == 1.0
+    assert result.attacks["wrong name"][0.3].gained.low > 0  # more answers with the written name
+    assert result.verdicts["a wrong name of 30% is followed"] != "above"
+    assert "Vulnerable" not in result.report().sections[0].text[0]
 
 
 def test_what_is_written_stays_inside_and_covers_little() -> None:
@@ -422,19 +428,19 @@ def clevr(tmp_path, scenes):
     home = tmp_path / "CLEVR_v1.0"
     (home / "scenes").mkdir(parents=True)
     (home / "images" / "val").mkdir(parents=True)
-    told = []
+    messages = []
     for index, depths in enumerate(scenes):
         name = f"CLEVR_val_{index:06}.png"
         (home / "images" / "val" / name).write_bytes(picture_bytes((index, 0, 0)))
-        told.append(
+        messages.append(
             {"image_filename": name, "objects": [{"pixel_coords": [9, 9, depth]} for depth in depths]}
         )
-    told.append({"image_filename": "gone.png", "objects": [{"pixel_coords": [1, 1, 1]}]})
+    messages.append({"image_filename": "gone.png", "objects": [{"pixel_coords": [1, 1, 1]}]})
     (tmp_path / "outside.png").write_bytes(b"not to be read")
     outside = "../" * len((tmp_path / "x" / "images" / "val").relative_to(tmp_path).parts) + "outside.png"
     for name in (outside, str(tmp_path / "outside.png")):
-        told.append({"image_filename": name, "objects": [{"pixel_coords": [1, 1, 1]}]})
-    (home / "scenes" / "CLEVR_val_scenes.json").write_text(json.dumps({"scenes": told[::-1]}))
+        messages.append({"image_filename": name, "objects": [{"pixel_coords": [1, 1, 1]}]})
+    (home / "scenes" / "CLEVR_val_scenes.json").write_text(json.dumps({"scenes": messages[::-1]}))
     return home
 
 
@@ -462,17 +468,17 @@ def test_kitti_as_it_is_handed_out(tmp_path) -> None:
     ]
     for index, things in enumerate(labels):
         for folder, content in (
-            ("label_2", "\n".join(line.format(*one) for one in things).encode()),
+            ("label_2", "\n".join(line.format(*item) for item in things).encode()),
             ("image_2", picture_bytes("red")),
         ):
             path = tmp_path / "training" / folder / f"{index:06}.{'txt' if folder == 'label_2' else 'png'}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    found = annotated.kitti_distances(tmp_path)
-    assert found.labels.tolist() == [0, 3, 1, 2]
-    assert len(found.class_names) == 4
-    assert "no car" in found.class_names[3]
-    assert len(list(found)) == 4
+    result = annotated.kitti_distances(tmp_path)
+    assert result.labels.tolist() == [0, 3, 1, 2]
+    assert len(result.class_names) == 4
+    assert "no car" in result.class_names[3]
+    assert len(list(result)) == 4
     (tmp_path / "training" / "label_2" / "000000.txt").write_text("Car 1 2 3")
     with pytest.raises(DataError, match="not a KITTI label line"):
         annotated.kitti_distances(tmp_path)

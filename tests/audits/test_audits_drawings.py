@@ -26,12 +26,12 @@ COLOURS = list(scenes.COLOURS)
 def colours_by_place(image, axis):
     """The colours in a picture from left to right (axis 1) or from top to bottom (axis 0)."""
     pixels = np.asarray(image).astype(int)
-    found = []
+    results = []
     for name, colour in scenes.COLOURS.items():
         there = np.argwhere((abs(pixels - colour) < 12).all(axis=2))
         if len(there) > 30:
-            found.append((there[:, axis].mean(), name))
-    return [name for _, name in sorted(found)]
+            results.append((there[:, axis].mean(), name))
+    return [name for _, name in sorted(results)]
 
 
 def colours_in(text):
@@ -126,26 +126,26 @@ def test_what_cannot_be_drawn() -> None:
 
 
 def test_a_counter_counts() -> None:
-    found = audit_counting(counter(), each=4)
-    assert found.accuracy.value == 1.0
-    assert found.error.value == 0.0
-    assert found.correlation is not None
-    assert found.correlation.value == pytest.approx(1.0)
-    assert np.array_equal(found.confusion, np.eye(10))
-    assert list(found.ranges) == ["1-3", "1-5", "1-10"]
-    assert "Above chance" in found.report().sections[0].text[0]
-    assert set(found.drawn) >= {*count_scenes.SIZE_RULES, "plain background", "circle"}
-    assert "samples" not in found.to_dict()
+    result = audit_counting(counter(), each=4)
+    assert result.accuracy.value == 1.0
+    assert result.error.value == 0.0
+    assert result.correlation is not None
+    assert result.correlation.value == pytest.approx(1.0)
+    assert np.array_equal(result.confusion, np.eye(10))
+    assert list(result.ranges) == ["1-3", "1-5", "1-10"]
+    assert "Above chance" in result.report().sections[0].text[0]
+    assert set(result.drawn) >= {*count_scenes.SIZE_RULES, "plain background", "circle"}
+    assert "samples" not in result.to_dict()
 
 
 def test_who_does_not_see_does_not_count() -> None:
-    found = audit_counting(blind(), each=4)
-    assert found.accuracy.value == pytest.approx(0.1)
-    assert found.error.value == pytest.approx(found.error_chance) == pytest.approx(3.3)
-    assert found.correlation is None
-    assert "this model does not count" in found.report().sections[0].text[0]
-    told = [audit_counting(guesser(f"{i}"), each=8, most=5, seed=i).verdicts for i in range(6)]
-    assert sum({"above", "below"} & set(one.values()) != set() for one in told) <= 1
+    actual = audit_counting(blind(), each=4)
+    assert actual.accuracy.value == pytest.approx(0.1)
+    assert actual.error.value == pytest.approx(actual.error_chance) == pytest.approx(3.3)
+    assert actual.correlation is None
+    assert "this model does not count" in actual.report().sections[0].text[0]
+    result = [audit_counting(guesser(f"{i}"), each=8, most=5, seed=i).verdicts for i in range(6)]
+    assert sum({"above", "below"} & set(item.values()) != set() for item in result) <= 1
     few = audit_counting(counter(), each=1)
     assert set(few.verdicts.values()) == {"not enough to say"}
     assert "Not enough to say whether this model counts" in few.report().sections[0].text[0]
@@ -153,21 +153,21 @@ def test_who_does_not_see_does_not_count() -> None:
 
 def test_who_answers_one_is_at_chance_and_the_heat_map_shows_it() -> None:
     always = Planted(21, lambda image: one_hot(1, 21), counter().read)
-    found = audit_counting(always, each=4)
-    assert found.accuracy.value == pytest.approx(0.1)
-    assert [row[0] for row in found.confusion] == [1.0] * 10
-    assert found.verdicts["accuracy"] == "at"
-    assert found.verdicts["numbers 1-3"] == "not enough to say"  # 12 pictures
+    result = audit_counting(always, each=4)
+    assert result.accuracy.value == pytest.approx(0.1)
+    assert [row[0] for row in result.confusion] == [1.0] * 10
+    assert result.verdicts["accuracy"] == "at"
+    assert result.verdicts["numbers 1-3"] == "not enough to say"  # 12 pictures
 
 
 def test_fewer_numbers_are_easier_for_who_sees_few() -> None:
     def see(image):
         return one_hot(min(patches(image), 3), 21)  # counts of three and more look alike
 
-    found = audit_counting(Planted(21, see, counter().read), each=4)
-    assert found.ranges["1-3"][0].value == 1.0
-    assert found.ranges["1-10"][0].value == pytest.approx(0.3)
-    assert "rises" in found.report().sections[0].text[2]
+    result = audit_counting(Planted(21, see, counter().read), each=4)
+    assert result.ranges["1-3"][0].value == 1.0
+    assert result.ranges["1-10"][0].value == pytest.approx(0.3)
+    assert "rises" in result.report().sections[0].text[2]
 
 
 def test_counts_from_folders(tmp_path) -> None:
@@ -180,10 +180,10 @@ def test_counts_from_folders(tmp_path) -> None:
         files[f"{name}/0.png"] = picture.read_bytes()
     files["3/1.png"] = b"broken"
     path.write_bytes(tar_bytes(files))
-    found = audit_counting(counter(), load_labelled(path))
-    assert (found.numbers, found.accuracy.value, found.accuracy.n) == ([2, 3, 10], 1.0, 3)
-    assert [one.key for one in found.failures] == ["3/1.png"]
-    assert found.report().sections[-1].title == "Left out"
+    result = audit_counting(counter(), load_labelled(path))
+    assert (result.numbers, result.accuracy.value, result.accuracy.n) == ([2, 3, 10], 1.0, 3)
+    assert [item.key for item in result.failures] == ["3/1.png"]
+    assert result.report().sections[-1].title == "Left out"
     path.write_bytes(tar_bytes({"dog/0.png": picture_bytes("red"), "3/0.png": picture_bytes("red")}))
     with pytest.raises(DataError, match="'dog', which is not a number"):
         audit_counting(counter(), load_labelled(path))
@@ -206,35 +206,35 @@ def test_whatever_a_folder_is_called(name: str) -> None:
 
 
 def test_who_tells_left_from_right_is_found_out() -> None:
-    found = audit_relations(left_teller(), kinds=["left", "above"], each=30)
-    assert found.judged["left"].both.value == 1.0
-    assert found.judged["left"].sentence.value == found.judged["left"].picture.value == 1.0
-    assert found.verdicts == {"left": "above", "above": "not enough to say"}
-    told = found.report().sections[0].text
-    assert told == ["Above chance: left and right.", "Not enough to say: above and below."]
+    result = audit_relations(left_teller(), kinds=["left", "above"], each=30)
+    assert result.judged["left"].both.value == 1.0
+    assert result.judged["left"].sentence.value == result.judged["left"].picture.value == 1.0
+    assert result.verdicts == {"left": "above", "above": "not enough to say"}
+    message = result.report().sections[0].text
+    assert message == ["Above chance: left and right.", "Not enough to say: above and below."]
 
 
 def test_a_bag_of_words_passes_the_control_and_nothing_else() -> None:
-    found = audit_relations(bag_of_colours(), each=8)
-    assert found.judged["colour"].both.value == 1.0
+    result = audit_relations(bag_of_colours(), each=8)
+    assert result.judged["colour"].both.value == 1.0
     for kind in set(relations.SENTENCES) - {"colour"}:
-        assert found.judged[kind].sentence.value == pytest.approx(0.5), kind
-        assert found.judged[kind].both.value == pytest.approx(1 / 6), kind
-    assert found.verdicts["shape"] == "not enough to say"  # 16 pictures
-    assert "A control is undecided" in found.failed_controls[0]
-    found = audit_relations(bag_of_colours(), kinds=["colour", "shape"], each=50)
-    assert found.verdicts == {"colour": "above", "shape": "at"}
-    first = found.report().sections[0]
+        assert result.judged[kind].sentence.value == pytest.approx(0.5), kind
+        assert result.judged[kind].both.value == pytest.approx(1 / 6), kind
+    assert result.verdicts["shape"] == "not enough to say"  # 16 pictures
+    assert "A control is undecided" in result.failed_controls[0]
+    result = audit_relations(bag_of_colours(), kinds=["colour", "shape"], each=50)
+    assert result.verdicts == {"colour": "above", "shape": "at"}
+    first = result.report().sections[0]
     assert (first.title, len(first.text)) == ("Read this first", 1)
     assert first.text[0].startswith("A control fails: which shape an object has.")
-    assert found.to_dict()["failed_controls"] == first.text
+    assert result.to_dict()["failed_controls"] == first.text
 
 
 def test_blind_and_guessing_models_are_at_chance_in_every_relation() -> None:
-    assert all(one.sentence.value == 0.5 for one in audit_relations(blind(), each=2).judged.values())
+    assert all(item.sentence.value == 0.5 for item in audit_relations(blind(), each=2).judged.values())
     for seed in range(3):
-        told = audit_relations(guesser(f"{seed}"), each=15, seed=seed).verdicts
-        assert not {"above", "below"} & set(told.values())
+        result = audit_relations(guesser(f"{seed}"), each=15, seed=seed).verdicts
+        assert not {"above", "below"} & set(result.values())
 
 
 @pytest.mark.parametrize("kind", list(relations.SENTENCES))
@@ -249,7 +249,7 @@ def test_both_pictures_of_a_pair_hold_the_same_things(kind: str) -> None:
         ]
         if kind not in relations.CONTROLS:
             assert words[0] == words[1]
-            names = [sorted(thing.colour for thing in one.objects) for one in (pair.first, pair.second)]
+            names = [sorted(thing.colour for thing in item.objects) for item in (pair.first, pair.second)]
             assert names[0] == names[1]
         for thing in (*pair.first.objects, *pair.second.objects):
             assert thing.x - thing.size / 2 >= -1e-9
@@ -298,12 +298,12 @@ def test_who_sees_mirrors_sees_symmetry_only() -> None:
     def read(text):
         return one_hot(int(not re.search("asymm|without|differs", text)), 2)
 
-    found = audit_abstract(Planted(2, see, read), each=60)
-    assert found.judged["symmetric"].both.value == 1.0
-    assert found.verdicts["symmetric"] == "above"
-    assert found.verdicts["upright"] == found.verdicts["sorted"] == "at"
-    assert "Symmetric or not: above chance" in found.report().sections[0].text[1]
-    assert all(one.sentence.value == 0.5 for one in audit_abstract(blind(), each=2).judged.values())
+    result = audit_abstract(Planted(2, see, read), each=60)
+    assert result.judged["symmetric"].both.value == 1.0
+    assert result.verdicts["symmetric"] == "above"
+    assert result.verdicts["upright"] == result.verdicts["sorted"] == "at"
+    assert "Symmetric or not: above chance" in result.report().sections[0].text[1]
+    assert all(item.sentence.value == 0.5 for item in audit_abstract(blind(), each=2).judged.values())
 
 
 def test_puzzles_have_the_property_and_lack_it() -> None:
@@ -312,7 +312,7 @@ def test_puzzles_have_the_property_and_lack_it() -> None:
         assert sizes != sorted(sizes)
         assert sizes != sorted(sizes, reverse=True)
         same = abstract.puzzle_pair("same", index, 1)
-        assert [len({thing.shape for thing in one.objects}) for one in (same.first, same.second)] == [1, 2]
+        assert [len({thing.shape for thing in item.objects}) for item in (same.first, same.second)] == [1, 2]
         turned = abstract.puzzle_pair("upright", index, 1)
         assert turned.first.objects[0].turn == 0 != turned.second.objects[0].turn
 
@@ -337,8 +337,8 @@ def test_who_knows_the_distance_and_who_does_not() -> None:
             lambda text: one_hot(next(i for i in (4, 3, 2, 0, 1) if distance.WORDS[i] in text), 5),
         )
 
-    found = audit_distance(knowing(0), each=3)
-    assert (found.accuracy.value, found.error.value) == (1.0, 0.0)
+    result = audit_distance(knowing(0), each=3)
+    assert (result.accuracy.value, result.error.value) == (1.0, 0.0)
     late = audit_distance(knowing(1), each=3)
     assert late.accuracy.value == pytest.approx(0.2)  # only the last bin
     assert late.error.value == pytest.approx(0.8)

@@ -102,8 +102,8 @@ def test_a_table_beside_an_archive_or_named(tmp_path: Path) -> None:
     assert people.problems[NO_PICTURE] == ("somewhere/pack/1.png",)
     other = tmp_path / "other.csv"
     other.write_text("who;sex\n2.png;Female\n")
-    found = load_people(path, other, file="who", columns=["sex"])
-    assert found.columns == {"sex": ("Female",)}
+    result = load_people(path, other, file="who", columns=["sex"])
+    assert result.columns == {"sex": ("Female",)}
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_cells_come_back_as_they_were_written(rows: list[list[str]]) -> None:
     writer.writerows(rows)
     wanted = [tuple(cell.strip() for cell in row) for row in rows if any(cell.strip() for cell in row)]
     if wanted:
-        found = parse_table(text.getvalue().encode(), "t.csv")
-        assert list(found.cells) == wanted
-        assert not found.broken
+        result = parse_table(text.getvalue().encode(), "t.csv")
+        assert list(result.cells) == wanted
+        assert not result.broken
 
 
 def test_broken_rows_are_numbered_as_in_the_file() -> None:

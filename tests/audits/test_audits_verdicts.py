@@ -67,14 +67,14 @@ def test_three_or_ten_pictures_are_enough_for_nothing(
     name: str, each: int, encoder: ToyEncoder, tmp_path: Path
 ) -> None:
     # The toy names every colour correctly, but a perfect result on a few pictures proves nothing.
-    found = AUDITS[name](encoder, pack(tmp_path, each), each)
-    assert set(found.verdicts.values()) - {"at"} == {NOT_ENOUGH}
-    assert {key for key, one in found.verdicts.items() if one == "at"} <= {"gap photo"}  # the best domain
-    told = " ".join(text for section in found.report().sections[:2] for text in section.text)
-    assert not CLAIMS.search(told), told
-    assert re.search("[Nn]ot enough to say|not enough to say", told)
-    values = json.loads(found.report().to_json())
-    assert values["verdicts"] == found.verdicts
+    result = AUDITS[name](encoder, pack(tmp_path, each), each)
+    assert set(result.verdicts.values()) - {"at"} == {NOT_ENOUGH}
+    assert {key for key, item in result.verdicts.items() if item == "at"} <= {"gap photo"}  # the best domain
+    message = " ".join(text for section in result.report().sections[:2] for text in section.text)
+    assert not CLAIMS.search(message), message
+    assert re.search("[Nn]ot enough to say|not enough to say", message)
+    values = json.loads(result.report().to_json())
+    assert values["verdicts"] == result.verdicts
     assert list(values)[1] == "failed_controls"
 
 
@@ -90,9 +90,9 @@ def test_controls_are_not_drowned_by_what_hangs_on_them() -> None:
 
 
 def test_a_counter_of_one_picture_each_is_not_called_one() -> None:
-    found = audit_counting(counter(), most=9, each=1)
-    assert found.accuracy.value == 1.0
-    assert found.verdicts["accuracy"] == NOT_ENOUGH
+    result = audit_counting(counter(), most=9, each=1)
+    assert result.accuracy.value == 1.0
+    assert result.verdicts["accuracy"] == NOT_ENOUGH
 
 
 def test_a_small_sample_makes_no_attractor(tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_a_small_sample_makes_no_attractor(tmp_path: Path) -> None:
     )
 
     def takes_much(found: object) -> bool:
-        return any("of the sample" in one.message and one.kind == "attractor" for one in found.warned)  # type: ignore[attr-defined]
+        return any("of the sample" in item.message and item.kind == "attractor" for item in found.warned)  # type: ignore[attr-defined]
 
     assert takes_much(many)
     assert not takes_much(few)
-    assert not any(one.kind in ("unsure",) for one in few.warned)
+    assert not any(item.kind in ("unsure",) for item in few.warned)
 
 
 @pytest.mark.parametrize("domains", [2, 4, 10])
@@ -122,16 +122,16 @@ def test_equal_domains_are_rarely_called_lower_than_the_best(domains: int) -> No
         hits = {str(k): (rng.random(60) < 0.5).astype(float) for k in range(domains)}
         accuracy = {name: proportion(one) for name, one in hits.items()}
         best = max(accuracy, key=lambda one: accuracy[one].value)
-        found = _gaps(hits, accuracy, best)
-        wrong += any(one == "above" for _, one in found.values())
+        result = _gaps(hits, accuracy, best)
+        wrong += any(one == "above" for _, one in result.values())
     assert wrong <= 5  # without correction 22 of 100 with four domains, 65 with ten
 
 
 def test_a_domain_that_is_lower_is_called_so() -> None:
     hits = {"photo": np.ones(60), "sketch": np.tile([0.0, 1.0], 30), "few": np.zeros(10)}
-    accuracy = {name: proportion(one) for name, one in hits.items()}
-    found = {name: one for name, (_, one) in _gaps(hits, accuracy, "photo").items()}
-    assert found == {"photo": "at", "sketch": "above", "few": NOT_ENOUGH}
+    accuracy = {name: proportion(item) for name, item in hits.items()}
+    result = {name: item for name, (_, item) in _gaps(hits, accuracy, "photo").items()}
+    assert result == {"photo": "at", "sketch": "above", "few": NOT_ENOUGH}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_third_group_makes_no_finding_of_two_equal_ones(
     values = {str(n): rng.random(codes.size) < np.array(rates)[codes] for n in range(200)}
     tests = disparities(values, [str(k) for k in range(len(sizes))], codes, "toy", shuffles=199)
     equal = {str(k) for k in range(len(sizes)) if rates[k] == rates[0]}
-    wrong = sum(any(p.p <= 0.05 and {p.high, p.low} <= equal for p in one.pairs) for one in tests)
+    wrong = sum(any(p.p <= 0.05 and {p.high, p.low} <= equal for p in item.pairs) for item in tests)
     assert wrong <= 0.07 * 200  # 0.29 and 0.13 with a pooled variance
 
 
@@ -156,7 +156,7 @@ def test_groups_of_unequal_variance_are_no_finding() -> None:
     spread = np.where(codes == 0, 0.3, 0.05)
     values = {str(n): np.clip(0.5 + spread * rng.normal(size=440), 0, 1) for n in range(100)}
     tests = disparities(values, ["a", "b"], codes, "toy", shuffles=199)
-    assert sum(one.p is not None and one.p <= 0.05 for one in tests) <= 10  # 47 with a pooled variance
+    assert sum(item.p is not None and item.p <= 0.05 for item in tests) <= 10  # 47 with a pooled variance
     lean = [
         shuffle_p_values((spread * rng.normal(size=440))[:, None], codes, 2, 199, n)[0, 0] for n in range(100)
     ]
@@ -170,8 +170,8 @@ def test_a_gap_by_age_that_is_one_by_gender_vanishes_within_genders() -> None:
     right = (rng.random(1000) < np.where(women, 0.9, 0.2)).astype(float)
     codes, strata = old.astype(np.int64), women.astype(np.int64)
     names = ["young", "old"]
-    (found,) = disparities({"x": right}, names, codes, "age", strata=strata, adjusted_for="gender")
-    pair = found.among(2, 0.05).findings[0]
+    (result,) = disparities({"x": right}, names, codes, "age", strata=strata, adjusted_for="gender")
+    pair = result.among(2, 0.05).findings[0]
     assert (pair.high, pair.low) == ("old", "young")
     assert pair.gap.value > 0.15
     assert pair.adjusted is not None
@@ -180,8 +180,8 @@ def test_a_gap_by_age_that_is_one_by_gender_vanishes_within_genders() -> None:
     assert pair.adjusted.low < 0 < pair.adjusted.high
     assert pair.adjusted_p is not None
     assert pair.adjusted_p > 0.05
-    assert abs(found.adjusted["old"] - found.adjusted["young"]) < 0.08
-    assert found.adjusted_for == "gender"
+    assert abs(result.adjusted["old"] - result.adjusted["young"]) < 0.08
+    assert result.adjusted_for == "gender"
 
 
 def test_the_test_within_strata_agrees_with_statsmodels_figures() -> None:
@@ -195,10 +195,10 @@ def test_the_test_within_strata_agrees_with_statsmodels_figures() -> None:
             first += [mine] * (yes + no)
             strata += [centre] * (yes + no)
     mask = np.array(first)
-    found = stratified_gap(np.array(values), mask, ~mask, np.array(strata))
-    assert found is not None
-    assert found[1] == pytest.approx(0.0115, abs=3e-4)
-    assert found[0].value == pytest.approx(0.130, abs=0.003)
+    result = stratified_gap(np.array(values), mask, ~mask, np.array(strata))
+    assert result is not None
+    assert result[1] == pytest.approx(0.0115, abs=3e-4)
+    assert result[0].value == pytest.approx(0.130, abs=0.003)
     assert stratified_gap(np.array(values), mask, ~mask, mask.astype(np.int64)) is None  # no stratum has both
     blank = standardised(np.ones(2), np.array([0, 1]), np.array([-1, -1]), 2)
     assert np.isnan(blank).all()
@@ -211,9 +211,9 @@ def test_equal_groups_within_strata_are_rarely_a_finding() -> None:
         strata = rng.integers(0, 12, 240)
         first = rng.random(240) < 0.2 + 0.05 * strata
         right = (rng.random(240) < 0.1 + 0.07 * strata).astype(float)
-        found = stratified_gap(right, first, ~first, strata)
-        assert found is not None
-        p.append(found[1])
+        result = stratified_gap(right, first, ~first, strata)
+        assert result is not None
+        p.append(result[1])
     assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.08
 
 
@@ -228,11 +228,11 @@ def test_guessing_models_are_rarely_accused_by_any_audit(tmp_path: Path) -> None
     data, wrong, tried = load_labelled(tmp_path / "each.tar"), 0, 0
     for seed in range(12):
         encoder = guesser(str(seed))
-        for found in (
+        for item in (
             audit_wording(encoder, data, misspellings=1),
             audit_fine_grained(encoder, data, groups={"warm": ["red", "green"]}),
             audit_typographic(encoder, data, sizes=[0.3]),
         ):
-            wrong += bool({"above", "below"} & set(found.verdicts.values()))
+            wrong += bool({"above", "below"} & set(item.verdicts.values()))
             tried += 1
     assert wrong <= 5  # of 36 tests at 0.05: more has a probability of 0.01

@@ -234,9 +234,9 @@ def m_clip(folder: Path, like: Path) -> None:
         ["embedding"],
         folder / "textual/model.onnx",
     )
-    found = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    result = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
     with torch.no_grad():
-        texts = model(found.input_ids, found.attention_mask)
+        texts = model(result.input_ids, result.attention_mask)
     record(folder, json.loads((like / "rows.json").read_text())["images"], texts)
 
 
@@ -348,13 +348,13 @@ def xenova(folder: Path) -> None:
     )
     processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
     processor.save_pretrained(folder)
-    found = tokenizer(TEXTS, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
+    result = tokenizer(TEXTS, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
     with torch.no_grad():
         # OpenAI's own transform; the Pillow processor of transformers rounds odd margins the other way.
         transform = image_transform_v2(PreprocessCfg(size=SIDE), is_train=False)
         pixels = torch.stack([transform(picture) for picture in pictures()])
         images = Images()(pixels)[0]
-        texts = Texts()(found.input_ids, found.attention_mask)[0]
+        texts = Texts()(result.input_ids, result.attention_mask)[0]
     unit = torch.nn.functional.normalize
     record(folder, unit(images, dim=-1), unit(texts, dim=-1))
 
@@ -391,8 +391,8 @@ def siglip_js(folder: Path) -> None:
         outputs = ["last_hidden_state", "pooler_output"]
         path = folder / f"onnx/{name}_model.onnx"
         write_graph(tower, {names[name]: examples[name]}, outputs, path, axes=axes)
-    told = {"model_type": "siglip", "text_config": {}, "vision_config": {"image_size": SIDE}}
-    (folder / "config.json").write_text(json.dumps(told))
+    message = {"model_type": "siglip", "text_config": {}, "vision_config": {"image_size": SIDE}}
+    (folder / "config.json").write_text(json.dumps(message))
     square = {"height": SIDE, "width": SIDE}
     steps = {
         "do_resize": True,
@@ -405,13 +405,13 @@ def siglip_js(folder: Path) -> None:
     stated |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(stated))
     cleaned = [get_clean_fn("canonicalize")(text) for text in TEXTS]
-    found = tokenizer(cleaned, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    result = tokenizer(cleaned, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
     cfg = PreprocessCfg(size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash")
     transform = image_transform_v2(cfg, is_train=False)
     unit = torch.nn.functional.normalize
     with torch.no_grad():
         images = towers["vision"](torch.stack([transform(picture) for picture in pictures()]))[1]
-        texts = towers["text"](found.input_ids)[1]
+        texts = towers["text"](result.input_ids)[1]
     record(folder, unit(images, dim=-1), unit(texts, dim=-1))
 
 

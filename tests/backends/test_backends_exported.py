@@ -85,11 +85,11 @@ def test_a_stream_and_a_classifier_take_it(exported: tuple[Path, TorchEncoder]) 
     folder, whole = exported
     encoder = diptych.load(folder)
     items = [(str(i), picture) for i, picture in enumerate(pictures(7))]
-    found = collect(embed_images(encoder, [*items, ("broken", b"no picture")], batch_size=3), encoder.dim)
-    assert cosines(found.vectors, whole.encode_images(pictures(7))).min() > 0.99999
-    assert [failure.key for failure in found.failures] == ["broken"]
+    result = collect(embed_images(encoder, [*items, ("broken", b"no picture")], batch_size=3), encoder.dim)
+    assert cosines(result.vectors, whole.encode_images(pictures(7))).min() > 0.99999
+    assert [failure.key for failure in result.failures] == ["broken"]
     names = ["cat", "dog", "sea"]
-    mine, theirs = (one.classifier(names, templates="plain") for one in (encoder, whole))
+    mine, theirs = (item.classifier(names, templates="plain") for item in (encoder, whole))
     np.testing.assert_allclose(mine.weights_, theirs.weights_, atol=1e-4)
 
 
@@ -104,8 +104,8 @@ def test_several_threads_get_their_own_rows(vit_folder: Path, runtime: str) -> N
         return np.stack([tower(noise[number]) for _ in range(40)])
 
     with ThreadPoolExecutor(4) as pool:
-        for found, expected in zip(pool.map(again, range(4)), alone, strict=True):
-            np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-5)
+        for item, expected in zip(pool.map(again, range(4)), alone, strict=True):
+            np.testing.assert_allclose(item, np.broadcast_to(expected, item.shape), atol=1e-5)
 
 
 def test_a_torch_encoder_prepares_the_same(exported: tuple[Path, TorchEncoder]) -> None:

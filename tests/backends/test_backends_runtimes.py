@@ -61,8 +61,8 @@ def worse(monkeypatch: pytest.MonkeyPatch, runtime: str, precision: str, noise: 
 
 def test_spearman_against_a_table_worked_by_hand() -> None:
     # Ranks 1 2 3 4 against 2 1 4 3: the squared differences add up to 4, so 1 - 6 * 4 / (4 * 15).
-    one, other = np.array([[1, 2, 3, 4.0]], np.float32), np.array([[5, 1, 90, 7.0]], np.float32)
-    assert spearman(one, other)[0] == pytest.approx(1 - 24 / 60)
+    single, other = np.array([[1, 2, 3, 4.0]], np.float32), np.array([[5, 1, 90, 7.0]], np.float32)
+    assert spearman(single, other)[0] == pytest.approx(1 - 24 / 60)
 
 
 @pytest.mark.parametrize("precision", list(MIN_COSINES))

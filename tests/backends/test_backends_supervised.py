@@ -46,9 +46,9 @@ def test_it_names_what_it_learned_in_the_order_asked_for(run: Path) -> None:
     pictures = [painted(name, 100 + n) for n, name in enumerate(NAMES)]
     for order in (NAMES, NAMES[::-1], ("blue", "red")):
         scorer = load_supervised(run, order, device="cpu", batch_size=3)
-        asked = [painted(name, 200 + n) for n, name in enumerate(order)]
-        assert scorer(asked).argmax(1).tolist() == list(range(len(order)))
-        assert scorer(asked).shape == (len(order), len(order))
+        query = [painted(name, 200 + n) for n, name in enumerate(order)]
+        assert scorer(query).argmax(1).tolist() == list(range(len(order)))
+        assert scorer(query).shape == (len(order), len(order))
     whole = load_supervised(run, NAMES, device="cpu")
     assert scorer.input_size == 32
     assert whole(pictures) == pytest.approx(load_supervised(run, NAMES, batch_size=1)(pictures), abs=1e-4)

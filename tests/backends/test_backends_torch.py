@@ -57,9 +57,9 @@ def test_what_it_costs(folder: Path) -> None:
     encoder = load(folder, device="cpu", runtime="torch")
     assert isinstance(encoder, CostedEncoder)
     shape = encoder.spec.architecture
-    found, counted = encoder.cost(), cost(shape, shape.text.context_length)
-    assert (found.image_flops, found.text_flops) == (counted.picture, counted.text)
-    assert found.parameters == sum(weight.numel() for weight in encoder.model.parameters())
+    result, counted = encoder.cost(), cost(shape, shape.text.context_length)
+    assert (result.image_flops, result.text_flops) == (counted.picture, counted.text)
+    assert result.parameters == sum(weight.numel() for weight in encoder.model.parameters())
 
 
 def test_rows_are_those_of_the_model_and_of_length_one(folder: Path) -> None:
@@ -82,9 +82,9 @@ def test_texts_share_beginnings_without_a_trace(folder: Path) -> None:
 
 
 def test_the_number_at_a_time_does_not_matter(folder: Path) -> None:
-    one, many = load(folder, batch_size=1), load(folder, batch_size=64)
-    np.testing.assert_allclose(one.encode_images(pictures(5)), many.encode_images(pictures(5)), atol=1e-5)
-    np.testing.assert_allclose(one.encode_texts(TEXTS), many.encode_texts(TEXTS), atol=1e-5)
+    single, many = load(folder, batch_size=1), load(folder, batch_size=64)
+    np.testing.assert_allclose(single.encode_images(pictures(5)), many.encode_images(pictures(5)), atol=1e-5)
+    np.testing.assert_allclose(single.encode_texts(TEXTS), many.encode_texts(TEXTS), atol=1e-5)
 
 
 def test_nothing_gives_no_rows(folder: Path) -> None:

@@ -29,8 +29,8 @@ def test_words_are_whole_words(tmp_path: object) -> None:
 
 def test_the_queries_that_ship_are_many_and_different() -> None:
     queries = cutoff.read_queries(cutoff.QUERIES)
-    texts = [one.text for one in queries]
+    texts = [item.text for item in queries]
     assert len(set(texts)) == len(texts)
-    assert sum(one.present for one in queries) > 80
-    assert sum(not one.present for one in queries) > 200
-    assert all(one.words for one in queries)
+    assert sum(item.present for item in queries) > 80
+    assert sum(not item.present for item in queries) > 200
+    assert all(item.words for item in queries)

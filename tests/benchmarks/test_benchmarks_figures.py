@@ -16,8 +16,8 @@ def test_the_peer_is_measured_on_as_many_pairs_as_fit() -> None:
 
 
 def test_scaling_touches_time_and_memory_alone() -> None:
-    found = {"seconds": 2.0, "cpu": 3.0, "bytes": 5, "loss": 0.5, "rate": 1e9}
-    assert loss.scaled(found, 4) == {"seconds": 8.0, "cpu": 12.0, "bytes": 20, "loss": 0.5, "rate": 1e9}
+    result = {"seconds": 2.0, "cpu": 3.0, "bytes": 5, "loss": 0.5, "rate": 1e9}
+    assert loss.scaled(result, 4) == {"seconds": 8.0, "cpu": 12.0, "bytes": 20, "loss": 0.5, "rate": 1e9}
 
 
 def test_the_round_that_warms_up_does_not_count() -> None:

@@ -70,8 +70,8 @@ def main() -> None:
     Path.rename = then(Path.rename, "copied")  # type: ignore[method-assign]
     Path.unlink = then(Path.unlink, "taken away")  # type: ignore[method-assign]
     store = Store.open(Path(catalog))
-    found = find_duplicates(store, tiers=COPIES)
-    trash.move_to_trash(store, found.groups, None if place == "auto" else Path(place), tiers=COPIES)
+    actual = find_duplicates(store, tiers=COPIES)
+    trash.move_to_trash(store, actual.groups, None if place == "auto" else Path(place), tiers=COPIES)
     store.close()
 
 

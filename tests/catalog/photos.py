@@ -24,7 +24,7 @@ def photo(seed: int, size: Size = (160, 120)) -> Image.Image:
     pen = ImageDraw.Draw(image)
     for _ in range(6):
         x, y, wide, high = random.integers(0, [size[0], size[1], size[0] // 3, size[1] // 3])
-        pen.ellipse((x, y, x + wide, y + high), fill=tuple(int(one) for one in random.integers(40, 216, 3)))
+        pen.ellipse((x, y, x + wide, y + high), fill=tuple(int(item) for item in random.integers(40, 216, 3)))
     return image.filter(ImageFilter.GaussianBlur(0.8))  # no lens draws sharper edges
 
 

@@ -58,10 +58,10 @@ def by_hand(
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
     near = np.take_along_axis(cosines, order, axis=1)
     numbers = np.full((len(queries), k), -1)
-    found = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    result = np.full((len(queries), k), -np.inf, dtype=np.float32)
     numbers[:, : order.shape[1]] = np.where(near > -np.inf, order, -1)
-    found[:, : order.shape[1]] = near
-    return numbers, found
+    result[:, : order.shape[1]] = near
+    return numbers, result
 
 
 def recall(found: Numbers, true: Numbers) -> float:

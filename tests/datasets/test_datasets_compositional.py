@@ -40,13 +40,13 @@ RECORDS = st.lists(st.dictionaries(st.sampled_from(FIELDS), JSON) | JSON, max_si
 
 @pytest.mark.parametrize("form", ["zip", "folder", "parquet"])
 def test_winoground_reads_the_same_in_every_form(tmp_path: Path, form: str) -> None:
-    (one,) = load_compositional(write_winoground(tmp_path / "w", form))
-    (task,) = one.tasks
-    assert (one.name, task.name, len(task), len(one.pictures)) == ("winoground", "winoground", 5, 10)
+    (single,) = load_compositional(write_winoground(tmp_path / "w", form))
+    (task,) = single.tasks
+    assert (single.name, task.name, len(task), len(single.pictures)) == ("winoground", "winoground", 5, 10)
     first = task.cases[0]
     assert first.captions == ("red", "blue")
     assert dict(first.categories) == {"collapsed_tag": "Object", "num_main_preds": "1", "tag": "Noun"}
-    shown = [content for _, content in one.pictures]
+    shown = [content for _, content in single.pictures]
     assert [shown[place] for place in first.images] == [picture_bytes("red"), picture_bytes("blue")]
     (again,) = load_compositional(write_winoground(tmp_path / "again", "zip"))
     assert task.fingerprint == again.tasks[0].fingerprint
@@ -61,18 +61,18 @@ def test_a_parquet_file_alone(tmp_path: Path) -> None:
 
 
 def test_aro_shows_the_box_and_counts_what_its_authors_count(tmp_path: Path) -> None:
-    (one,) = load_compositional(write_aro(tmp_path))
-    relation, attribution = one.tasks
-    assert [task.name for task in one.tasks] == ["aro/vg_relation", "aro/vg_attribution"]
+    (single,) = load_compositional(write_aro(tmp_path))
+    relation, attribution = single.tasks
+    assert [task.name for task in single.tasks] == ["aro/vg_relation", "aro/vg_attribution"]
     assert (len(relation), len(attribution)) == (len(RELATIONS), len(ATTRIBUTES))
     assert relation.class_names == ("on", "under")
     assert relation.labels.tolist() == [0, 0, 1, -1, -1, -1]
     assert attribution.class_names == ("wet_old",)
     assert attribution.labels.tolist() == [0] * 25 + [-1] * 24
-    shown = [(image.size, image.getpixel((0, 0))) for _, image in one.pictures]  # type: ignore[union-attr]
+    shown = [(image.size, image.getpixel((0, 0))) for _, image in single.pictures]  # type: ignore[union-attr]
     assert shown == [((10, 10), (255, 0, 0)), ((10, 10), (0, 0, 255))]
-    assert one.pictures.keys == ("1.png, box 0 0 10 10", "1.png, box 10 0 20 10")
-    assert len(set(one.pictures.digests())) == 2
+    assert single.pictures.keys == ("1.png, box 0 0 10 10", "1.png, box 10 0 20 10")
+    assert len(set(single.pictures.digests())) == 2
 
 
 def test_a_box_that_shows_nothing_is_unread(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_box_that_shows_nothing_is_unread(tmp_path: Path) -> None:
     ]
     (tmp_path / "visual_genome_relation.json").write_text(json.dumps(cases))
     (tmp_path / "visual_genome_attribution.json").unlink()
-    (one,) = load_compositional(tmp_path)
-    shown = dict(iter(one.pictures))
+    (single,) = load_compositional(tmp_path)
+    shown = dict(iter(single.pictures))
     outside, large = shown["1.png, box 20 0 30 10"], shown["1.png, box 10 0 1e+08 1e+08"]
     assert isinstance(outside, Unread)
     assert "outside of the 20 x 10 pixels" in outside.reason
@@ -98,17 +98,17 @@ def test_a_box_that_shows_nothing_is_unread(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_decoded_leaves_all_its_boxes(tmp_path: Path) -> None:
     (write_aro(tmp_path) / "images" / "1.png").write_bytes(b"broken")
     shown = [content for _, content in load_compositional(tmp_path)[0].pictures]
-    assert [type(one) for one in shown] == [Unread, Unread]
+    assert [type(item) for item in shown] == [Unread, Unread]
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_sugar_crepe_shares_its_pictures(tmp_path: Path, form: str) -> None:
-    (one,) = load_compositional(write_sugar_crepe(tmp_path, form=form))
-    assert [task.name.partition("/")[2] for task in one.tasks] == [
+    (single,) = load_compositional(write_sugar_crepe(tmp_path, form=form))
+    assert [task.name.partition("/")[2] for task in single.tasks] == [
         *("add_att", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
     ]
-    assert [content for _, content in one.pictures] == [picture_bytes(c) for c in ("blue", "green", "red")]
-    assert one.tasks[0].class_names == ()
+    assert [content for _, content in single.pictures] == [picture_bytes(c) for c in ("blue", "green", "red")]
+    assert single.tasks[0].class_names == ()
 
 
 def test_pictures_elsewhere(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_pictures_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "sugar" / "val2017").rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="no pictures beside the files of sugar_crepe: expected val2017"):
         load_compositional(tmp_path / "sugar")
-    (one,) = load_compositional(tmp_path / "sugar", images=tmp_path / "elsewhere")
-    assert len(one.pictures) == 3
+    (single,) = load_compositional(tmp_path / "sugar", images=tmp_path / "elsewhere")
+    assert len(single.pictures) == 3
     with pytest.raises(DataError, match="gone is not there"):
         load_compositional(tmp_path / "sugar", images=tmp_path / "gone")
     (tmp_path / "empty").mkdir()
@@ -129,7 +129,7 @@ def test_several_benchmarks_in_one_folder(tmp_path: Path) -> None:
     write_winoground(tmp_path)
     write_aro(tmp_path)
     write_sugar_crepe(tmp_path)
-    assert [one.name for one in load_compositional(tmp_path)] == ["winoground", "aro", "sugar_crepe"]
+    assert [item.name for item in load_compositional(tmp_path)] == ["winoground", "aro", "sugar_crepe"]
 
 
 @pytest.mark.parametrize("place", ["gone", ".", "add_att.json"])
@@ -146,8 +146,8 @@ def test_missing_pictures_and_broken_records_are_told(tmp_path: Path) -> None:
     records = json.loads((tmp_path / "swap_att.json").read_text())
     records |= {"x": {"filename": "red.png", "caption": "red"}, "y": 3}
     (tmp_path / "swap_att.json").write_text(json.dumps(records))
-    (one,) = load_compositional(tmp_path)
-    task = next(task for task in one.tasks if task.name.endswith("swap_att"))
+    (single,) = load_compositional(tmp_path)
+    task = next(task for task in single.tasks if task.name.endswith("swap_att"))
     assert len(task) == 2
     assert task.skipped == (
         ("swap_att.json, record x", "it has no 'negative_caption'"),
@@ -157,15 +157,15 @@ def test_missing_pictures_and_broken_records_are_told(tmp_path: Path) -> None:
 
 
 def test_a_sample_keeps_the_protocol(tmp_path: Path) -> None:
-    (one,) = load_compositional(write_aro(tmp_path))
-    few = one.sample(10)
+    (single,) = load_compositional(write_aro(tmp_path))
+    few = single.sample(10)
     relation, attribution = few.tasks
     assert (len(relation), relation.sampled_from) == (6, None)
     assert (len(attribution), attribution.sampled_from) == (10, 49)
     assert attribution.extent == "a random sample of 10 of 49 cases"
     assert attribution.class_names == ("wet_old",)  # 25 cases in the file, fewer in the sample
     assert sorted(set(attribution.labels.tolist())) == [-1, 0]
-    smallest = one.sample(1)
+    smallest = single.sample(1)
     assert len(smallest.pictures) <= 2
     for task in smallest.tasks:
         assert task.pictures is smallest.pictures
@@ -178,7 +178,7 @@ def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, v
     folder = tmp_path_factory.mktemp("any")
     (folder / "x.json").write_text(json.dumps(value))
     lines = value if isinstance(value, list) else [value]
-    (folder / "x.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (folder / "x.jsonl").write_text("".join(json.dumps(item) + "\n" for item in lines))
     for read, file in (
         (read_sugar_crepe, "x.json"),
         (read_aro, "x.json"),
@@ -204,10 +204,10 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 def _check(found: CaseRecords) -> None:
     records, left_out = found
     assert records
-    for one in records:
-        assert len(one.captions) == 2
-        assert all(text.strip() and text.encode() for text in one.captions)
-        for name, box in one.images:
+    for item in records:
+        assert len(item.captions) == 2
+        assert all(text.strip() and text.encode() for text in item.captions)
+        for name, box in item.images:
             assert name
             assert box is None or (box[2] - box[0] >= 0.99 and box[3] - box[1] >= 0.99)
     assert all(key and reason for key, reason in left_out)
@@ -229,9 +229,9 @@ def test_names_never_leave_the_folder(tmp_path_factory: pytest.TempPathFactory, 
         {"filename": name or "x", "caption": "a", "negative_caption": "b"} for name in dict.fromkeys(names)
     ]
     (folder / "add_obj.json").write_text(json.dumps(records))
-    (one,) = load_compositional(folder)
+    (single,) = load_compositional(folder)
     inside = [picture_bytes("blue"), picture_bytes("green"), picture_bytes("red")]
-    assert all(content in inside for _, content in one.pictures)
+    assert all(content in inside for _, content in single.pictures)
 
 
 def test_class_folders_in_a_zip(tmp_path: Path) -> None:

@@ -47,21 +47,23 @@ def test_a_fingerprint_follows_order_and_answers_and_not_names(tmp_path: Path) -
     turned = packed(tmp_path / "c.tar", {"dog/2.png": 2, "cat/1.png": 1})
     swapped = packed(tmp_path / "d.tar", {"x/cat/1.png": 2, "x/dog/2.png": 1})
     assert first.fingerprint == renamed.fingerprint
-    assert len({one.fingerprint for one in (first, turned, swapped)}) == 3  # outcomes are paired by position
+    assert (
+        len({item.fingerprint for item in (first, turned, swapped)}) == 3
+    )  # outcomes are paired by position
 
 
 def test_a_file_that_was_replaced_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = picture_bytes((1, 2, 3)), picture_bytes((3, 2, 1))
+    single, two = picture_bytes((1, 2, 3)), picture_bytes((3, 2, 1))
     monkeypatch.setattr(contents, "_SETTLED", -1)  # as if the file had just changed
     for kind in ("folder", "a.tar"):
         path = tmp_path / kind
         if kind == "folder":
             (path / "cat").mkdir(parents=True)
             file = path / "cat/1.png"
-            file.write_bytes(one)
+            file.write_bytes(single)
         else:
             file = path
-            file.write_bytes(tar_bytes({"cat/1.png": one}))
+            file.write_bytes(tar_bytes({"cat/1.png": single}))
         data, state = load_labelled(path), file.stat()
         before = data.digests()
         monkeypatch.setattr(contents, "content_digest", lambda content: pytest.fail("hashed again"))
@@ -78,21 +80,21 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_made_of_other_pictures_says_so() -> None:
     def subclasses(kind: type) -> Iterator[type]:
-        for one in kind.__subclasses__():
-            yield from (one, *subclasses(one))
+        for item in kind.__subclasses__():
+            yield from (item, *subclasses(item))
 
     on_disk = (ImageCollection, ImageDataset)
     made = [
-        one
-        for one in subclasses(ImageCollection)
-        if "__iter__" in vars(one) and one.__module__.startswith("diptych") and one not in on_disk
+        item
+        for item in subclasses(ImageCollection)
+        if "__iter__" in vars(item) and item.__module__.startswith("diptych") and item not in on_disk
     ]
     assert len(made) >= 4
-    for one in made:  # cached rows are identified by digests and `made_of`
+    for item in made:  # cached rows are identified by digests and `made_of`
         assert any(
-            getattr(one, name) not in [getattr(kind, name) for kind in on_disk]
+            getattr(item, name) not in [getattr(kind, name) for kind in on_disk]
             for name in ("digests", "made_of")
-        ), one
+        ), item
 
 
 def test_pixels_of_another_form_differ() -> None:
@@ -140,10 +142,10 @@ def test_few_images_are_read_to_see_that_no_file_is_a_copy(
         files = {f"dog/{shard}-{n}.png": bytes(1000 * shard + n + 1) for n in range(count)}
         files["dog/0.png"] = bytes([shard]) * 7000  # all three have the same size
         (tmp_path / f"{shard}.tar").write_bytes(tar_bytes(files))
-    found = [load_labelled(tmp_path / f"{shard}.tar") for shard in range(3)]
+    result = [load_labelled(tmp_path / f"{shard}.tar") for shard in range(3)]
     whole = replace(
-        found[0],
-        entries=tuple(entry for one in found for entry in one.entries),
+        result[0],
+        entries=tuple(entry for item in result for entry in item.entries),
         labels=np.zeros(3 * (count + 1), np.int64),
     )
     assert without_copies(whole) is whole

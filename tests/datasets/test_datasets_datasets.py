@@ -45,16 +45,16 @@ def test_the_folder_is_the_class(tmp_path: Path, kind: str) -> None:
     data = load_labelled(path)
     assert data.name == kind.split(".")[0]
     assert data.class_names == ("ant", "sea horse")
-    found = {
+    result = {
         key: (data.class_names[label], content)
         for (key, content), label in zip(data, data.labels, strict=True)
     }
-    assert found == {
+    assert result == {
         "pack/sea_horse/1.png": ("sea horse", RED),
         "pack/sea_horse/2.png": ("sea horse", BLUE),
         "pack/ant/1.png": ("ant", BLUE),
     }
-    assert list(data.keys) == list(found)
+    assert list(data.keys) == list(result)
     assert list(data) == list(data)  # a second pass is possible
 
 
@@ -172,9 +172,9 @@ def test_a_name_that_comes_twice_counts_once(tmp_path: Path) -> None:
 
 
 def test_shards_may_use_one_key_twice(tmp_path: Path) -> None:
-    one = packed(tmp_path / "1.tar", {"0.png": RED, "0.txt": b"red"})
+    single = packed(tmp_path / "1.tar", {"0.png": RED, "0.txt": b"red"})
     two = packed(tmp_path / "2.tar", {"0.png": BLUE, "0.txt": b"blue"})
-    data = load_captioned([one, two])
+    data = load_captioned([single, two])
     assert data.captions == (("red",), ("blue",))
     assert [content for _, content in data] == [RED, BLUE]
     assert data.sample(1).captions in {(("red",),), (("blue",),)}

@@ -40,22 +40,22 @@ def packed(root: Path, name: str, *files: str) -> None:
 def test_every_entry_holds_together() -> None:
     spelled = [short(name) for name in KNOWN]
     assert len(set(spelled)) == len(spelled)
-    for one in KNOWN.values():
-        assert one.prompts is None or one.prompts in TEMPLATES
-        assert one.metric in FIGURES or one.task == "retrieval"
-        if one.prompts and one.words:
-            assert set(one.words.values()) <= set(class_names(one.prompts))
-        assert recognise(short(one.name)) == one
-        assert recognise(f"wds_vtab-{short(one.name)}_test") == one
-        for alias in one.folders:
-            assert recognise(alias) == one
+    for item in KNOWN.values():
+        assert item.prompts is None or item.prompts in TEMPLATES
+        assert item.metric in FIGURES or item.task == "retrieval"
+        if item.prompts and item.words:
+            assert set(item.words.values()) <= set(class_names(item.prompts))
+        assert recognise(short(item.name)) == item
+        assert recognise(f"wds_vtab-{short(item.name)}_test") == item
+        for alias in item.folders:
+            assert recognise(alias) == item
 
 
 def test_the_papers_data_sets_are_all_there() -> None:
     papers = {name for name in TEMPLATES if name not in ("plain", "bare", "imagenet7", "imagenet80")}
-    assert papers == {one.prompts for one in KNOWN.values()} - {None}
+    assert papers == {item.prompts for item in KNOWN.values()} - {None}
     wanted = {"vtab/caltech101", "pets", "flowers", "fgvc_aircraft"}
-    assert {one.name for one in KNOWN.values() if one.metric == "mean_per_class_recall"} == wanted
+    assert {item.name for item in KNOWN.values() if item.metric == "mean_per_class_recall"} == wanted
     assert known_dataset("voc2007_multilabel").metric == "mean_average_precision_11_point"
     assert known_dataset("hateful_memes").metric == "roc_auc"
 
@@ -100,15 +100,15 @@ def test_an_unknown_name_is_told_with_near_ones() -> None:
     ],
 )
 def test_what_a_name_says(name: str, expected: str | None) -> None:
-    found = recognise(name)
-    assert (None if found is None else found.name) == expected
+    result = recognise(name)
+    assert (None if result is None else result.name) == expected
 
 
 @settings(max_examples=200)
 @given(st.text(max_size=30))
 def test_any_file_name_is_recognised_or_not(name: str) -> None:
-    found = recognise(name)
-    assert found is None or found in KNOWN.values()
+    result = recognise(name)
+    assert result is None or result in KNOWN.values()
 
 
 # ---------------------------------------------------------------------------------------------- folders
@@ -149,8 +149,8 @@ def test_clip_benchmarks_and_torchvisions_folders(tmp_path: Path) -> None:
         templates=["{c}?"],
     )
     (tmp_path / "food101").mkdir()  # empty: no data set
-    found = {place.known.name: place for place in available_datasets(tmp_path)}
-    assert {name: sorted(place.parts) for name, place in found.items()} == {
+    result = {place.known.name: place for place in available_datasets(tmp_path)}
+    assert {name: sorted(place.parts) for name, place in result.items()} == {
         "imagenet1k": ["test", "train", "val"],
         "imagenet-a": ["test"],
         "cifar10": ["test", "train"],
@@ -161,7 +161,7 @@ def test_clip_benchmarks_and_torchvisions_folders(tmp_path: Path) -> None:
         "eurosat": ["test"],
         "vtab/svhn": ["test"],
     }
-    opened = {name: place.open() for name, place in found.items()}
+    opened = {name: place.open() for name, place in result.items()}
     words = {
         name: [data.class_names[label] for label in data.labels]
         for name, data in opened.items()
@@ -193,13 +193,13 @@ def test_folders_of_parts_beside_each_other(tmp_path: Path) -> None:
     write_shards(
         tmp_path / "wds_mnist_train", [labelled_shard(["red"], [0])], names=["zero", "one"], part="train"
     )
-    found = {place.known.name: place for place in available_datasets(tmp_path)}
-    told = {
+    result = {place.known.name: place for place in available_datasets(tmp_path)}
+    message = {
         (name, part): ([path.name for path in paths], len(place.open(part)))
-        for name, place in found.items()
+        for name, place in result.items()
         for part, paths in place.parts.items()
     }
-    assert told == {
+    assert message == {
         ("cifar10", "test"): (["cifar10-test"], 1),
         ("cifar10", "train"): (["cifar10-train"], 2),
         ("flickr8k", "test"): (["flickr8k_test"], 1),

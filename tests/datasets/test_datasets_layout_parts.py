@@ -47,11 +47,11 @@ def shades(dataset: object) -> set[int]:
 
     from PIL import Image
 
-    found = set()
+    result = set()
     for _, content in dataset:  # type: ignore[attr-defined]
         image = Image.open(BytesIO(content)) if isinstance(content, bytes) else content
-        found.add(image.convert("RGB").getpixel((0, 0))[0] // 10 * 10)
-    return found
+        result.add(image.convert("RGB").getpixel((0, 0))[0] // 10 * 10)
+    return result
 
 
 def write(root: Path, files: dict[str, bytes], archive: bool) -> Path:

@@ -95,7 +95,7 @@ def test_a_row_without_bytes_is_named(tmp_path: Path) -> None:
     )
     result = evaluate_zero_shot(ToyEncoder(), load_labelled(path))
     assert result.failures[0].reason == "its row holds no bytes"
-    assert [one.key for one in result.failures] == ["x.parquet/000001", "x.parquet/000002"]
+    assert [item.key for item in result.failures] == ["x.parquet/000001", "x.parquet/000002"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_any_names_and_bytes_come_back(
     path = tmp_path_factory.mktemp("pq") / "x.parquet"
     metadata = hub({"label": {"names": names, "_type": "ClassLabel"}})
     write(path, {"image": pa.array(contents, pa.binary()), "label": labels}, metadata)
-    found = load_labelled(path, class_names=names)
-    assert [names[label] for label in labels] == [found.class_names[label] for label in found.labels]
-    assert [content for _, content in found] == contents
-    assert np.array_equal(found.labels, labels)
+    result = load_labelled(path, class_names=names)
+    assert [names[label] for label in labels] == [result.class_names[label] for label in result.labels]
+    assert [content for _, content in result] == contents
+    assert np.array_equal(result.labels, labels)

@@ -96,8 +96,8 @@ def test_a_list_that_holds_itself_does_no_harm(tmp_path: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
     path = written(tmp_path / "x", pickle.dumps({"data": endless, "labels": endless}, 2))
-    found = read_pickle(path)
-    assert found["data"] is found["data"][0]
+    result = read_pickle(path)
+    assert result["data"] is result["data"][0]
     folder = write_cifar10(tmp_path / "c", noise(2, 3072), [0, 1], 2)
     (folder / "test_batch").write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="no array of bytes called 'data'"):
@@ -137,10 +137,10 @@ def test_a_batch_of_full_size_is_read(tmp_path: Path) -> None:
     names = [f"leptodactylus_pentadactylus_s_{i:06d}.png" for i in range(10_000)]
     values = {"data": noise(10_000, 3072), "labels": list(range(10)) * 1000, "filenames": names}
     path = written(tmp_path / "x", pickle.dumps(values, 2))
-    found = read_pickle(path)
-    assert isinstance(found["data"], Array)
-    assert found["data"].data == values["data"].tobytes()
-    assert found["filenames"][-1] == names[-1]
+    result = read_pickle(path)
+    assert isinstance(result["data"], Array)
+    assert result["data"].data == values["data"].tobytes()
+    assert result["filenames"][-1] == names[-1]
 
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False)

@@ -108,9 +108,9 @@ def test_any_idx_comes_back(
     labels = data.draw(st.lists(st.integers(0, 255), min_size=n, max_size=n))
     pictures = noise(n, h, w, seed=seed)
     write_idx(folder, "t10k", pictures, labels, gz=gz)
-    found = load_labelled(folder)
-    assert np.array_equal(pixels(found), pictures)
-    assert [found.class_names[label] for label in found.labels] == list(map(str, labels))
+    result = load_labelled(folder)
+    assert np.array_equal(pixels(result), pictures)
+    assert [result.class_names[label] for label in result.labels] == list(map(str, labels))
 
 
 @settings(max_examples=60)
@@ -219,10 +219,10 @@ def test_the_content_hash_knows_shapes_and_pixels(tmp_path: Path) -> None:
         write_idx(tmp_path / name, "t10k", pictures, [0] * len(pictures))
         return content_hash(load_labelled(tmp_path / name))
 
-    one = noise(2, 4, 6)
-    changed = one.copy()
+    single = noise(2, 4, 6)
+    changed = single.copy()
     changed[1, 3, 5] ^= 1
-    turned = one.reshape(2, 6, 4)  # equal bytes, but another shape
-    hashes = [hashed("a", one), hashed("b", one), hashed("c", changed), hashed("d", turned)]
+    turned = single.reshape(2, 6, 4)  # equal bytes, but another shape
+    hashes = [hashed("a", single), hashed("b", single), hashed("c", changed), hashed("d", turned)]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3

@@ -56,7 +56,7 @@ def test_a_picture_without_a_class_is_named_and_left_out(tmp_path: Path) -> None
         "s9.png": "no KEY.cls beside it", "s8.png": "its .cls says 'red': expected a number"
     }  # fmt: skip
     result = evaluate_zero_shot(ToyEncoder(), data)
-    assert sorted(one.key for one in result.failures) == ["s7.png", "s8.png", "s9.png"]
+    assert sorted(item.key for item in result.failures) == ["s7.png", "s8.png", "s9.png"]
     assert result.n == 2
 
 
@@ -117,9 +117,9 @@ def test_any_names_and_labels_come_back(
         for start, part in ((0, labels[:cut]), (cut, labels[cut:]))
     ]
     folder = write_shards(tmp_path_factory.mktemp("wds"), shards, names=names)
-    found = load_labelled(folder)
-    assert found.labels.tolist() == labels
-    assert found.class_names == tuple(names)
+    result = load_labelled(folder)
+    assert result.labels.tolist() == labels
+    assert result.class_names == tuple(names)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8

@@ -76,9 +76,9 @@ def test_one_result_per_item_in_order(batch_size: int, threads: int) -> None:
 
 def test_a_stream_of_failures_only_and_an_empty_stream() -> None:
     encoder = ToyEncoder()
-    found = collect(embed_images(encoder, [("a", b""), ("b", b"x")], batch_size=1), encoder.dim)
-    assert found.vectors.shape == (0, 4)
-    assert [failure.key for failure in found.failures] == ["a", "b"]
+    result = collect(embed_images(encoder, [("a", b""), ("b", b"x")], batch_size=1), encoder.dim)
+    assert result.vectors.shape == (0, 4)
+    assert [failure.key for failure in result.failures] == ["a", "b"]
     assert not encoder.calls
     assert list(embed_images(encoder, [])) == []
 

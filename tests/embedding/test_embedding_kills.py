@@ -27,9 +27,9 @@ def start(folder: Path, source: Path | str, *more: str) -> subprocess.Popen[str]
 
 def ended(process: subprocess.Popen[str]) -> str:
     """Wait for the process to succeed, and return its last line of output."""
-    told, _ = process.communicate(timeout=HANG)
+    result, _ = process.communicate(timeout=HANG)
     assert process.returncode == 0
-    return told.splitlines()[-1]
+    return result.splitlines()[-1]
 
 
 def held(folder: Path) -> dict[str, bytes]:

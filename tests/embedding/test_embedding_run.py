@@ -46,10 +46,10 @@ def shards(tmp_path: Path) -> str:
     for number in range(3):
         files: dict[str, bytes] = {}
         for place, colour in enumerate(names[2 * number : 2 * number + 2]):
-            told = {"caption": f"a {colour} wall", "url": f"https://example.org/{colour}"}
+            result = {"caption": f"a {colour} wall", "url": f"https://example.org/{colour}"}
             files |= {
                 f"{place:03d}.png": picture_bytes(colour),
-                f"{place:03d}.json": json.dumps(told).encode(),
+                f"{place:03d}.json": json.dumps(result).encode(),
             }
         (tmp_path / f"{number:05d}.tar").write_bytes(tar_bytes(files))
     return str(tmp_path / "{00000..00002}.tar")
@@ -74,8 +74,8 @@ def test_a_folder_of_pictures_in_the_layout_of_clip_retrieval(album: Path, tmp_p
     assert red["modified"] == (album / "red.png").stat().st_mtime_ns
     assert [row["row"] for row in table] == list(range(6))
     assert done.failures == ((str(album / "broken.png"), "not a picture: the bytes are text"),)
-    told = list(csv.reader((out / "failures.csv").read_text().splitlines()))
-    assert told == [["key", "reason"], list(done.failures[0])]
+    messages = list(csv.reader((out / "failures.csv").read_text().splitlines()))
+    assert messages == [["key", "reason"], list(done.failures[0])]
     manifest = read_manifest(out)
     assert manifest is not None
     assert (manifest.identity, manifest.dim, manifest.rows) == ("toy:colours", 4, ("pictures",))
@@ -112,9 +112,9 @@ def test_times_that_no_column_holds_stop_nothing(album: Path, tmp_path: Path, se
 
 
 def test_texts_that_are_no_unicode_stop_nothing(album: Path, tmp_path: Path) -> None:
-    told = rb'{"caption": "\ud800 red wall", "url": "http://x/\udc00"}'
-    (album / "green.json").write_bytes(told)
-    (tmp_path / "0.tar").write_bytes(tar_bytes({"0.png": picture_bytes("red"), "0.json": told}))
+    result = rb'{"caption": "\ud800 red wall", "url": "http://x/\udc00"}'
+    (album / "green.json").write_bytes(result)
+    (tmp_path / "0.tar").write_bytes(tar_bytes({"0.png": picture_bytes("red"), "0.json": result}))
     done = embed_to_folder(ToyEncoder(), [album, tmp_path / "0.tar"], tmp_path / "out")
     assert done.rows == 7
     table = [row for part in read_parts(tmp_path / "out") for row in part.metadata.to_pylist()]
@@ -280,13 +280,13 @@ def test_a_part_that_was_damaged_is_told(shards: str, tmp_path: Path) -> None:
 
 def test_a_record_that_names_files_elsewhere_counts_for_nothing(album: Path, tmp_path: Path) -> None:
     embed_to_folder(ToyEncoder(), [album], tmp_path / "out")
-    (file,) = [one for one in (tmp_path / "out").rglob("*.json") if '"files"' in one.read_text()]
-    told = json.loads(file.read_text())
-    number = told["part"]
+    (file,) = [item for item in (tmp_path / "out").rglob("*.json") if '"files"' in item.read_text()]
+    result = json.loads(file.read_text())
+    number = result["part"]
     assert read_record(tmp_path / "out", number) is not None
     (tmp_path / "secret").write_bytes(b"1234")
-    told["files"] |= {"../secret": [4, "x"]}
-    file.write_text(json.dumps(told))
+    result["files"] |= {"../secret": [4, "x"]}
+    file.write_text(json.dumps(result))
     assert read_record(tmp_path / "out", number) is None
 
 

@@ -42,9 +42,9 @@ def test_chunks_of_csv_are_the_table(
     path = desk / "table.csv"
     path.write_bytes((b"\xef\xbb\xbf" if mark else b"") + text.getvalue().encode())
     assert columns_of(path) == ["path", "a caption"]
-    found = pieces(path, ["a caption", "path"], rows)
-    assert [row for piece in found for row in piece] == [(b, a) for a, b in table]
-    assert all(len(piece) == rows for piece in found[:-1])
+    result = pieces(path, ["a caption", "path"], rows)
+    assert [row for piece in result for row in piece] == [(b, a) for a, b in table]
+    assert all(len(piece) == rows for piece in result[:-1])
     assert sum(chunk.rows for chunk in chunks(path, rows)) == len(table)
 
 
@@ -59,8 +59,8 @@ def test_chunks_of_parquet_are_the_table(
         "n": pa.array(range(len(table)), pa.int32()),
     }
     pq.write_table(pa.table(columns), path, row_group_size=group)
-    found = [row for piece in pieces(path, ["n", "path"], rows) for row in piece]
-    assert found == [(n, a) for n, (a, _) in enumerate(table)]
+    result = [row for piece in pieces(path, ["n", "path"], rows) for row in piece]
+    assert result == [(n, a) for n, (a, _) in enumerate(table)]
 
 
 @given(
@@ -71,8 +71,8 @@ def test_chunks_of_parquet_are_the_table(
 def test_chunks_of_a_list_are_its_lines(desk: Path, lines: list[str], rows: int) -> None:
     path = desk / "list.txt"
     path.write_bytes("".join(f"{line}\n" for line in lines).encode())
-    found = [row[0] for piece in pieces(path, ["text"], rows) for row in piece]
-    assert found == [f"{line}\n" for line in lines]
+    result = [row[0] for piece in pieces(path, ["text"], rows) for row in piece]
+    assert result == [f"{line}\n" for line in lines]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8
@@ -85,7 +85,7 @@ def test_noise_is_read_or_refused(desk: Path, name: str, data: bytes) -> None:
     try:
         columns = columns_of(path)[:1]
         assert sum(len(piece) for piece in pieces(path, columns, 3)) == sum(
-            one.rows for one in chunks(path, 3)
+            item.rows for item in chunks(path, 3)
         )
     except DataError:
         pass

@@ -54,8 +54,8 @@ def test_every_protocol_names_it(name: str, tmp_path: Path) -> None:
     data = replace(load_labelled(tmp_path / "p.tar"), skipped=((KEY, REASON),))
     settings = {"store": FeatureStore(tmp_path / "cache"), "allow_overlap": True}
     for _ in range(2):  # computed, then read from the cache
-        found = PROTOCOLS[name](FeatureToy(), data, settings)
-        assert (KEY, REASON) in {(one.key, one.reason) for one in found.failures}
+        result = PROTOCOLS[name](FeatureToy(), data, settings)
+        assert (KEY, REASON) in {(item.key, item.reason) for item in result.failures}
 
 
 def other_shift(encoder: Encoder, data: ImageDataset, settings: dict[str, Any]) -> Any:

@@ -38,8 +38,13 @@ def root(tmp_path: Path) -> Path:
         for n in range(2)
     }
     (folder / "pacs.tar").write_bytes(tar_bytes(domains))
-    told = {"0.png": picture_bytes("red"), "0.txt": b"red", "1.png": picture_bytes("blue"), "1.txt": b"blue"}
-    (folder / "flickr8k-test.tar").write_bytes(tar_bytes(told))
+    result = {
+        "0.png": picture_bytes("red"),
+        "0.txt": b"red",
+        "1.png": picture_bytes("blue"),
+        "1.txt": b"blue",
+    }
+    (folder / "flickr8k-test.tar").write_bytes(tar_bytes(result))
     (folder / "notes.tar").write_bytes(tar_bytes({"x/y/0.png": picture_bytes("red")}))
     return folder
 
@@ -90,9 +95,9 @@ def test_all_of_it_is_measured_and_shown(root: Path) -> None:
     assert titles[0] == "All figures"
     assert any("corruption" in title.lower() for title in titles)
     results = json.loads(report.to_json())["results"]
-    probe = next(one for one in results if one["task"] == "linear_probe")
+    probe = next(item for item in results if item["task"] == "linear_probe")
     assert probe["metrics"]["acc1"] == 1.0  # colours are easy to classify
-    assert {one["task"] for one in results} >= {
+    assert {item["task"] for item in results} >= {
         "zeroshot_classification",
         "few_shot",
         "knn",
@@ -112,7 +117,7 @@ def test_probes_have_the_papers_metric_of_a_data_set(tmp_path: Path) -> None:
         (tmp_path / f"hateful_memes-{part}.tar").write_bytes(tar_bytes(files))
     (step,) = plan(tmp_path, SuiteOptions(shots=(1,), seeds=1, parts=("probes",)))
     results, _ = run_step(step, FeatureToy())
-    assert {one.task: "roc_auc" in one.metrics for one in results} == {
+    assert {item.task: "roc_auc" in item.metrics for item in results} == {
         "few_shot": False,
         "zeroshot_classification": True,
         "linear_probe": True,
@@ -127,7 +132,7 @@ def test_what_was_measured_is_taken_up_again(root: Path, tmp_path: Path) -> None
     encoder = FeatureToy()
     again, taken = run_step(step, encoder, tmp_path / "results")
     assert (taken, encoder.calls) == (True, [])
-    assert [one.metrics for one in again] == [one.metrics for one in first]
+    assert [item.metrics for item in again] == [item.metrics for item in first]
     assert not run_step(step, FeatureToy(identity="toy:another"), tmp_path / "results")[1]
     assert run_step(step, FeatureToy(identity="toy:another"), tmp_path / "results")[1]
     assert not run_step(step, FeatureToy(identity="toy:another"), tmp_path / "results", exact=False)[1]
@@ -165,7 +170,7 @@ def test_a_sample_of_a_training_part_is_never_called_all(root: Path) -> None:
     assert "The training part is a random sample: 9 of 18 pictures." in text
     assert "Random samples, not whole data sets: tfflowers (4 of 9)." in text
     assert "all 9 pictures" not in text + str(report.sections)
-    probe = next(one for one in report.values["results"] if one["task"] == "linear_probe")
+    probe = next(item for item in report.values["results"] if item["task"] == "linear_probe")
     assert (probe["details"]["train_sampled_from"], probe["sampled_from"]) == (18, None)
     whole = suite_report([(step, run_step(step, encoder)[0]) for step in plan(root, OPTIONS)], title="Toy")
     assert "all" in {row[0] for row in whole.tables["few-shot"].rows}

@@ -52,10 +52,10 @@ def english() -> Tokenizer:
     ],
 )
 def test_languages_in_latin_letters(english: Tokenizer, text: str, language: str) -> None:
-    told = language_mismatch(text, english)
-    assert told is not None
-    assert f"looks {language}, and this model reads English" in told
-    assert "ViT-B-16-SigLIP2" in told
+    result = language_mismatch(text, english)
+    assert result is not None
+    assert f"looks {language}, and this model reads English" in result
+    assert "ViT-B-16-SigLIP2" in result
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_languages_in_latin_letters(english: Tokenizer, text: str, language: str
     ],
 )
 def test_scripts(english: Tokenizer, text: str, script: str) -> None:
-    told = language_mismatch(text, english)
-    assert told is not None
-    assert f"is in {script}, which this model will not understand (it reads English" in told
+    result = language_mismatch(text, english)
+    assert result is not None
+    assert f"is in {script}, which this model will not understand (it reads English" in result
 
 
 SILENT = [
@@ -191,9 +191,9 @@ def test_several_texts_are_judged_together(english: Tokenizer) -> None:
     length=st.sampled_from([4, 77]),
 )
 def test_any_text_gets_a_sentence_or_none(text: str, length: int) -> None:
-    told = language_mismatch(text, load_tokenizer(TokenizerConfig(vocab_size=1024, context_length=length)))
-    assert told is None or (told.startswith(("'", '"')) and told.endswith("(laion5b_s13b_b90k)"))
-    assert script_of(text) is None or told is not None
+    result = language_mismatch(text, load_tokenizer(TokenizerConfig(vocab_size=1024, context_length=length)))
+    assert result is None or (result.startswith(("'", '"')) and result.endswith("(laion5b_s13b_b90k)"))
+    assert script_of(text) is None or result is not None
     assert set(latin_languages(text)) <= set(STOP_WORDS)
 
 

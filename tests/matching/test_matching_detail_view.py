@@ -97,49 +97,49 @@ def test_other_screenshots_are_no_copies(tmp_path: Path) -> None:
     yes, no = (save(folder / f"{said}.png", screenshot(f"{said}, I do")) for said in ("yes", "no"))
     save(folder / "again.jpg", screenshot("yes, I do"), quality=80)
     index(catalog, folder)
-    found = groups(catalog)
-    assert [(group.tier, group.kept.file.path, len(group.others)) for group in found] == [
+    result = groups(catalog)
+    assert [(group.tier, group.kept.file.path, len(group.others)) for group in result] == [
         ("picture", yes, 1),
         ("part", yes, 1),
     ]
     store = Store.open(catalog)
     files = {file.path: file for each in files_of(store).values() for file in each}
     assert "no longer shows" in (still_copy(files[no], files[yes], "picture") or "")
-    assert [source.name for source, _ in move_to_trash(store, found, tiers=("bytes", "picture")).files] == [
+    assert [source.name for source, _ in move_to_trash(store, result, tiers=("bytes", "picture")).files] == [
         "again.jpg"
     ]
     inquiry = SimilarImageSearch(store, ToyEncoder())
-    told = {
-        one.entry.path.name: describe_similarity(one)
-        for one in inquiry.search(save(tmp_path / "a.webp", screenshot("no, I do")))
+    message = {
+        item.entry.path.name: describe_similarity(item)
+        for item in inquiry.search(save(tmp_path / "a.webp", screenshot("no, I do")))
     }
     inquiry.close()
     store.close()
-    assert told == {"no.png": "the same: saved again", "yes.png": "the same but written over"}
+    assert message == {"no.png": "the same: saved again", "yes.png": "the same but written over"}
 
 
 def test_scans_with_one_page_in_common_are_no_copies(tmp_path: Path) -> None:
     folder, catalog = tmp_path / "pictures", tmp_path / "catalog"
     save(folder / "page.png", photo(1))
-    one, two = (pages(folder / f"scan{number}.tif", [photo(1), photo(number)]) for number in (2, 3))
+    single, two = (pages(folder / f"scan{number}.tif", [photo(1), photo(number)]) for number in (2, 3))
     index(catalog, folder)
-    found = groups(catalog)
-    assert {group.tier for group in found} == {"part"}
-    assert {member.pair.verdict.change for group in found for member in group.others if member.pair} == {
+    result = groups(catalog)
+    assert {group.tier for group in result} == {"part"}
+    assert {member.pair.verdict.change for group in result for member in group.others if member.pair} == {
         "first frame"
     }
-    assert {(group.kept.file.path, member.file.path.name) for group in found for member in group.others} >= {
-        (one, "page.png"),
+    assert {(group.kept.file.path, member.file.path.name) for group in result for member in group.others} >= {
+        (single, "page.png"),
         (two, "page.png"),
     }
     store = Store.open(catalog)
     files = {file.path: file for each in files_of(store).values() for file in each}
-    assert "no longer shows" in (still_copy(files[one], files[two], "picture") or "")
-    assert move_to_trash(store, found, tiers=("bytes", "picture")).files == []
+    assert "no longer shows" in (still_copy(files[single], files[two], "picture") or "")
+    assert move_to_trash(store, result, tiers=("bytes", "picture")).files == []
     inquiry = SimilarImageSearch(store, ToyEncoder())
     outside = pages(tmp_path / "outside.tif", [photo(1), photo(9)])
-    told = {one.entry.path.name: describe_similarity(one) for one in inquiry.search(outside)}
+    message = {single.entry.path.name: describe_similarity(single) for single in inquiry.search(outside)}
     inquiry.close()
     store.close()
-    assert told["page.png"] == "it is part of yours: first frame"
-    assert told["scan2.tif"] == told["scan3.tif"] == "the same first frame"
+    assert message["page.png"] == "it is part of yours: first frame"
+    assert message["scan2.tif"] == message["scan3.tif"] == "the same first frame"

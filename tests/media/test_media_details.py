@@ -96,12 +96,12 @@ def test_no_pixel_is_decoded_and_what_is_cut_short_is_described(monkeypatch: pyt
 def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "words.jpg").write_bytes(b"words")
     (tmp_path / "none.jpg").touch()
-    for name, told in (
+    for name, item in (
         ("words.jpg", "the bytes are text"),
         ("none.jpg", r"empty \(0 bytes\)"),
         ("gone.jpg", "no such file"),
     ):
-        with pytest.raises(ImageError, match=f"{name}: .*{told}"):
+        with pytest.raises(ImageError, match=f"{name}: .*{item}"):
             read_details(tmp_path / name)
     with pytest.raises(ImageError, match=r"album.zip/1.jpg: not a picture"):
         read_details(b"words", "album.zip/1.jpg")

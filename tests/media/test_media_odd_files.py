@@ -35,31 +35,31 @@ def test_the_set_is_whole(odd: tuple[Path, dict[str, Expected]]) -> None:
 
 def test_a_search_finds_what_is_to_be_found(odd: tuple[Path, dict[str, Expected]]) -> None:
     folder, expected = odd
-    found = {path.relative_to(folder).as_posix() for path in find_images([folder])}
-    assert found == {name for name, one in expected.items() if one.found}
+    result = {path.relative_to(folder).as_posix() for path in find_images([folder])}
+    assert result == {name for name, item in expected.items() if item.found}
 
 
 @pytest.mark.parametrize("target", [None, 64])
 def test_each_is_loaded_or_refused(odd: tuple[Path, dict[str, Expected]], target: int | None) -> None:
     folder, expected = odd
-    for name, one in expected.items():
-        if one.size is None:
-            with pytest.raises(ImageError, match=one.refused) as caught:
+    for name, item in expected.items():
+        if item.size is None:
+            with pytest.raises(ImageError, match=item.refused) as caught:
                 load_image(folder / name, target=target)
             message = str(caught.value)
             assert Path(name).name[:20].splitlines()[0] in message or "\\udc" in message
             message.encode()  # can be encoded in any message
         else:
             image = load_image(folder / name, target=target)
-            shrunk = target is not None and image.size == (one.size[0] // 2, one.size[1] // 2)
-            assert image.size == one.size or shrunk, name
+            shrunk = target is not None and image.size == (item.size[0] // 2, item.size[1] // 2)
+            assert image.size == item.size or shrunk, name
             assert image.mode == "RGB"
 
 
 def test_what_is_the_same_picture_has_the_same_pixels(odd: tuple[Path, dict[str, Expected]]) -> None:
     folder, expected = odd
     wanted = np.asarray(scene(), int)
-    same = [name for name, one in expected.items() if one.same == "scene"]
+    same = [name for name, item in expected.items() if item.same == "scene"]
     assert len(same) >= 10
     for name in same:
         difference = np.abs(np.asarray(load_image(folder / name), int) - wanted)
@@ -70,13 +70,13 @@ def test_what_is_the_same_picture_has_the_same_pixels(odd: tuple[Path, dict[str,
 def test_headers_of_all(odd: tuple[Path, dict[str, Expected]]) -> None:
     folder, expected = odd
     described = {"truncated.jpg", "truncated.png", "huge.jpg", "huge.png"}  # faulty pixels, valid headers
-    for name, one in expected.items():
-        if one.size is None and name not in described:
-            with pytest.raises(ImageError, match=one.refused):
+    for name, item in expected.items():
+        if item.size is None and name not in described:
+            with pytest.raises(ImageError, match=item.refused):
                 read_details(folder / name)
         else:
             details = read_details(folder / name)
-            size = one.size or ((60_000, 60_000) if "huge" in name else SIZE)
+            size = item.size or ((60_000, 60_000) if "huge" in name else SIZE)
             assert (details.width, details.height) == size, name
 
 
@@ -93,9 +93,9 @@ def test_folders_that_cannot_be_listed_are_told(tmp_path: Path, monkeypatch: pyt
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    told: list[ImageError] = []
-    assert find_images([tmp_path], on_error=told.append) == [tmp_path / "b" / "2.png"]
-    assert [str(error) for error in told] == [
+    messages: list[ImageError] = []
+    assert find_images([tmp_path], on_error=messages.append) == [tmp_path / "b" / "2.png"]
+    assert [str(error) for error in messages] == [
         f"{tmp_path / 'a'}: the folder cannot be listed: Permission denied"
     ]
     assert find_images([tmp_path]) == [tmp_path / "b" / "2.png"]

@@ -91,10 +91,10 @@ def test_the_numbers_are_the_references(pooler: str, head: str) -> None:
     texts = [[0, 5, 6, 7, 2], [0, 9, 2], [0, 30, 31, 32, 33, 34, 35, 2]]
     padded = torch.tensor([text + [1] * (12 - len(text)) for text in texts])
     with torch.no_grad():
-        found = model.encode_text(padded).numpy()
+        result = model.encode_text(padded).numpy()
     assert isinstance(model.text_config, RobertaConfig)
     wanted = np.stack([reference(model.state_dict(), model.text_config, text) for text in texts])
-    np.testing.assert_allclose(found, wanted, atol=1e-9)
+    np.testing.assert_allclose(result, wanted, atol=1e-9)
 
 
 @settings(max_examples=30)
@@ -174,17 +174,17 @@ def test_configs_to_json_and_back() -> None:
 
 def test_a_start_from_a_seed_and_recomputed_gradients() -> None:
     config = CLIPConfig(embed_dim=8, vision=VISION, text=TEXT)
-    one, two = build(config, seed=3), build(config, seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-    assert all(bool(parameter.isfinite().all()) for parameter in one.parameters())
+    single, two = build(config, seed=3), build(config, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(single.parameters(), two.parameters(), strict=True))
+    assert all(bool(parameter.isfinite().all()) for parameter in single.parameters())
     two.set_grad_checkpointing()
     tokens, pictures = torch.tensor([[0, 5, 2, 1], [0, 5, 6, 2]]), torch.ones(2, 3, 32, 32)
-    for model in (one, two):
+    for model in (single, two):
         model.logits(pictures, tokens).square().sum().backward()
-    for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
+    for (name, a), b in zip(single.named_parameters(), two.parameters(), strict=True):
         if a.grad is None:  # token types are one row of a table
             assert b.grad is None, name
         else:
             assert b.grad is not None
             assert torch.allclose(a.grad, b.grad, atol=1e-5), name
-    assert isinstance(one, CLIP)
+    assert isinstance(single, CLIP)

@@ -48,14 +48,14 @@ def leg(objective: str, seed: int, rows: list[tuple[int, float]], tower: str = "
 @pytest.mark.shared
 def test_all_objectives_see_the_same_and_five_classes_never(study: ModuleType, tmp_path: Path) -> None:
     packs = study.data()
-    configs = {one: study.config(one, packs, tmp_path) for one in study.grid() if one.seed == 0}
-    mixed = [config for one, config in configs.items() if one.objective != "classes"]
+    configs = {item: study.config(item, packs, tmp_path) for item in study.grid() if item.seed == 0}
+    mixed = [config for item, config in configs.items() if item.objective != "classes"]
     assert len({id(config.data) for config in mixed}) == 1
     same = ("objective", "model", "lr", "out", "name", "classes", "data")
     assert len({repr([getattr(c, n) for n in vars(c) if n not in same]) for c in configs.values()}) == 1
     cifar = next(part for part, _ in packs[0].parts if "cifar10" in str(part.description.pattern))
     assert set(cifar.open().classes) == set(study.SEEN_CLASSES)
-    labelled = next(config for one, config in configs.items() if one.objective == "classes")
+    labelled = next(config for item, config in configs.items() if item.objective == "classes")
     assert set(study.SEEN_CLASSES) < set(labelled.classes)
     assert len(packs[0].parts) == len(packs[1].parts) + 1  # Flickr8k has no labels
     for mixture in packs:
@@ -77,14 +77,14 @@ def test_pictures_are_scored_by_whatever_was_trained(measures: ModuleType, tmp_p
     for trained in (model, BagPrediction(model), CaptionPrediction(model)):
         assert measures.score(trained.eval(), sheet).shape == (4, 3)
     numbers = torch.from_numpy(hash_keys(names).view(np.int64).copy()).sort().values
-    told = Classification(model, numbers).eval()
+    result = Classification(model, numbers).eval()
     with torch.no_grad():  # predicts a dog for every picture
-        told.head.weight.zero_()
-        told.head.bias.copy_((numbers == int(hash_keys(["dog"]).view(np.int64)[0])).float())
-    assert measures.score(told, sheet, names).argmax(1).tolist() == [1, 1, 1, 1]
+        result.head.weight.zero_()
+        result.head.bias.copy_((numbers == int(hash_keys(["dog"]).view(np.int64)[0])).float())
+    assert measures.score(result, sheet, names).argmax(1).tolist() == [1, 1, 1, 1]
     config = dataclasses.replace(config, objective="classes", classes=names)
-    assert measures.measure(told, config, {"a": sheet})["seen"] == pytest.approx(0.5)
-    assert measures.measure(told, dataclasses.replace(config, classes=("dog", "cat")), {"a": sheet}) == {}
+    assert measures.measure(result, config, {"a": sheet})["seen"] == pytest.approx(0.5)
+    assert measures.measure(result, dataclasses.replace(config, classes=("dog", "cat")), {"a": sheet}) == {}
 
 
 def test_what_is_common_to_all_pictures_is_taken_off(measures: ModuleType) -> None:
@@ -93,8 +93,8 @@ def test_what_is_common_to_all_pictures_is_taken_off(measures: ModuleType) -> No
     assert measures.even(scores).argmax(1).tolist() == [1, 0]
     assert np.exp(measures.even(scores)).mean(0) == pytest.approx([1.0, 1.0])
     pairs = measures.TestSet(torch.zeros(2, 3, 1, 1), np.arange(2), torch.zeros(2, 1))
-    found = measures._retrieval(np.array([[1.0, 0.0], [0.0, 1.0]]), pairs)
-    assert set(found.values()) == {1.0}
+    result = measures._retrieval(np.array([[1.0, 0.0], [0.0, 1.0]]), pairs)
+    assert set(result.values()) == {1.0}
 
 
 def test_pairs_needed_are_read_between_points(curves: ModuleType) -> None:
@@ -136,11 +136,11 @@ def test_what_is_done_is_not_done_again(
     tokens = torch.tensor([[8190, 5, 8191], [8190, 6, 8191]])
     images = torch.randn(4, 3, 32, 32)
     sheet = measures.TestSet(images, np.array([0, 1, 0, 1]), tokens, ("red", "green"), names)
-    one = study.Leg("words", "ResNet", 0, 1e-3, (1, 2))
+    single = study.Leg("words", "ResNet", 0, 1e-3, (1, 2))
     (tmp_path / "runs").mkdir()
-    found = study.points(one, (packs, packs), {"colours": sheet}, tmp_path)
-    assert [(point["epoch"], point["pairs"]) for point in found["points"]] == [(1, 32), (2, 64)]
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == [f"{one.name}.json"]
+    result = study.points(single, (packs, packs), {"colours": sheet}, tmp_path)
+    assert [(point["epoch"], point["pairs"]) for point in result["points"]] == [(1, 32), (2, 64)]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [f"{single.name}.json"]
     monkeypatch.delattr(study, "train")
-    assert study.points(one, (packs, packs), {"colours": sheet}, tmp_path) == found
-    assert json.loads((tmp_path / "runs" / f"{one.name}.json").read_text())["operations"] > 1e6
+    assert study.points(single, (packs, packs), {"colours": sheet}, tmp_path) == result
+    assert json.loads((tmp_path / "runs" / f"{single.name}.json").read_text())["operations"] > 1e6

@@ -49,8 +49,8 @@ def test_the_table_tells_means_spread_and_what_is_kept(
     recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def result(name: str, value: float) -> Result:
-        told = {"task": "t", "chance": {}, "n": 1, "identity": "", "data_fingerprint": ""}
-        return Result(dataset=name, metrics={"acc1": value}, **told)
+        message = {"task": "t", "chance": {}, "n": 1, "identity": "", "data_fingerprint": ""}
+        return Result(dataset=name, metrics={"acc1": value}, **message)
 
     points = [
         InterpolationPoint(share, [result("new", share), *(result(str(n), 1 - share / 2) for n in range(4))])

@@ -55,10 +55,10 @@ def test_from_pictures_to_a_line(recipe: ModuleType, tmp_path: Path, monkeypatch
     )
     files = recipe.study(args, train_data, test_data)
     assert {"index.html", "report.json", "line.svg", "corruptions-1.csv"} <= {path.name for path in files}
-    told = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
-    assert [one["ordinary"] for one in told["models"]] == [False, False, True, True]
-    assert "seen training pictures of CIFAR-10" in told["caveat"]
-    assert told["lines"]["mean over all"]["n"] == 2
+    result = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
+    assert [item["ordinary"] for item in result["models"]] == [False, False, True, True]
+    assert "seen training pictures of CIFAR-10" in result["caveat"]
+    assert result["lines"]["mean over all"]["n"] == 2
 
 
 def test_ordinary_models_are_unlike(recipe: ModuleType) -> None:

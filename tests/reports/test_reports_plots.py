@@ -35,8 +35,8 @@ def test_the_picture_says_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_the_same_curves_give_the_same_files(tmp_path: Path) -> None:
-    one = [path.read_bytes() for path in draw(tmp_path / "a")]
-    assert one == [path.read_bytes() for path in draw(tmp_path / "b")]
+    single = [path.read_bytes() for path in draw(tmp_path / "a")]
+    assert single == [path.read_bytes() for path in draw(tmp_path / "b")]
     assert not list((tmp_path / "a").glob(".*"))
 
 

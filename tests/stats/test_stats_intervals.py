@@ -29,7 +29,7 @@ REPEATS = 300
 
 def covered(estimates: list[Estimate], truth: float) -> float:
     """The share of intervals that contain the true value; an interval of zero width fails."""
-    pairs = [ends(one) for one in estimates]
+    pairs = [ends(item) for item in estimates]
     assert all(low < high for low, high in pairs)  # no interval without a width
     return float(np.mean([low - 1e-12 <= truth <= high + 1e-12 for low, high in pairs]))
 
@@ -73,7 +73,7 @@ def test_coverage_of_means_over_draws(spread: float, draws: int) -> None:
     level = 0.5 + spread * rng.standard_normal((REPEATS, draws, 1))
     hits = ((hard + noise) / 2**0.5 < level).astype(float)
     truth = NormalDist().cdf(0.5 / (1 + spread**2) ** 0.5)
-    alone = [bounded_mean(one.mean(0)) for one in hits]
+    alone = [bounded_mean(item.mean(0)) for item in hits]
     assert covered(list(map(over_draws, alone, hits.mean(2))), truth) >= 0.93
     if spread == 0.2:
         assert covered(alone, truth) < 0.7  # the interval over pictures ignores other draws
@@ -93,20 +93,20 @@ def test_coverage_of_recall_of_several_captions(p: float, pictures: int) -> None
 @pytest.mark.parametrize(("shift", "truth"), [(0.0, 0.5), (1.0, 0.7602), (3.5, 0.9933)])
 def test_coverage_of_the_area_under_the_curve(shift: float, truth: float) -> None:
     rng = np.random.default_rng(3)
-    found = []
+    results = []
     for _ in range(100):
         right = rng.random(60) < 0.4
         ranked = Ranking(rng.normal(size=60) + shift * right, right.astype(int))
         area, drawn = ranked.area(), resampled(ranked.area, 60, resamples=60)
-        found.append(resampled_proportion(area, drawn, min(right.sum(), (~right).sum()), 60, cap=False))
-    assert covered(found, truth) >= 0.9
+        results.append(resampled_proportion(area, drawn, min(right.sum(), (~right).sum()), 60, cap=False))
+    assert covered(results, truth) >= 0.9
 
 
 def test_average_precision_without_a_mistake_has_an_interval() -> None:
     ranked = Ranking(np.arange(40), np.repeat([0, 1], [30, 10]))
     drawn = resampled(ranked.average_precision, 40, resamples=100)
-    one = resampled_proportion(ranked.average_precision(), drawn, 10, 40, cap=True)
-    assert (one.value, ends(one)) == (1.0, wilson(1.0, 10))
+    single = resampled_proportion(ranked.average_precision(), drawn, 10, 40, cap=True)
+    assert (single.value, ends(single)) == (1.0, wilson(1.0, 10))
 
 
 @pytest.mark.parametrize("p", [0.5, 0.95, 1.0])
@@ -143,10 +143,10 @@ def test_rows_of_one_picture_are_not_counted_as_many() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_a_figure_lies_in_its_interval_and_the_interval_in_0_to_1(hits: list[float]) -> None:
-    for one in (proportion(hits), bounded_mean(hits), mean_over_classes(hits, np.arange(len(hits)) % 3)):
-        low, high = ends(one)
-        assert 0 <= low <= one.value + 1e-12
-        assert one.value - 1e-12 <= high <= 1
+    for item in (proportion(hits), bounded_mean(hits), mean_over_classes(hits, np.arange(len(hits)) % 3)):
+        low, high = ends(item)
+        assert 0 <= low <= item.value + 1e-12
+        assert item.value - 1e-12 <= high <= 1
 
 
 @pytest.mark.parametrize("hits", [[], [1.5], [-0.1], [[1.0]], [float("nan")]])
@@ -167,9 +167,9 @@ def test_differences_of_other_pictures() -> None:
 def test_correlation_has_an_interval_where_there_is_one() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=200)
-    found = correlation(x, x + rng.normal(size=200))
-    assert found is not None
-    assert ends(found)[0] > 0
+    result = correlation(x, x + rng.normal(size=200))
+    assert result is not None
+    assert ends(result)[0] > 0
     assert correlation([1.0, 1.0, 1.0], [1, 2, 3]) is None
     perfect = correlation([1, 2, 3, 4], [2, 4, 6, 8])
     assert perfect is not None

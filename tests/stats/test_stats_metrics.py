@@ -142,19 +142,19 @@ def test_what_makes_no_sense_is_refused(call, message: str) -> None:
     st.integers(1, 20),
 )
 def test_calibration_is_the_textbook_sum(pairs: list[tuple[float, bool]], bins: int) -> None:
-    sure = np.array([one for one, _ in pairs])
-    right = np.array([float(one) for _, one in pairs])
+    sure = np.array([item for item, _ in pairs])
+    right = np.array([float(item) for _, item in pairs])
     error = 0.0
     edges = [index / bins for index in range(bins + 1)]
-    place = [min(max(int(np.ceil(one * bins)) - 1, 0), bins - 1) for one in sure]
+    place = [min(max(int(np.ceil(item * bins)) - 1, 0), bins - 1) for item in sure]
     for index in range(bins):
         inside = np.array(place) == index
         if inside.any():
             assert sure[inside].max() <= edges[index + 1] + 1e-12
             error += inside.mean() * abs(sure[inside].mean() - right[inside].mean())
-    found = metrics.calibration(sure, right, bins)
-    assert found.ece == pytest.approx(error)
-    assert sum(found.rows) == len(pairs)
+    result = metrics.calibration(sure, right, bins)
+    assert result.ece == pytest.approx(error)
+    assert sum(result.rows) == len(pairs)
 
 
 def test_calibration_of_a_model_that_knows_how_sure_to_be() -> None:
@@ -167,6 +167,6 @@ def test_calibration_of_a_model_that_knows_how_sure_to_be() -> None:
 
 
 def test_confusions_count_wrong_answers() -> None:
-    found = metrics.confusions([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 0, 1], 3)
-    assert found == [(2, 0, 2), (0, 1, 1), (2, 1, 1)]
+    result = metrics.confusions([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 0, 1], 3)
+    assert result == [(2, 0, 2), (0, 1, 1), (2, 1, 1)]
     assert metrics.confusions([0, 1], [0, 1], 2) == []

@@ -128,9 +128,9 @@ def test_what_has_no_value_is_told(call, told: str) -> None:
 def test_the_figure_every_entry_wants_can_be_had() -> None:
     scores = np.array([[3.0, 1.0], [2.0, 5.0], [1.0, 2.0]])
     classes, several = [0, 1, 0], np.eye(2)[[0, 1, 0]]
-    for one in KNOWN.values():
-        if one.task != "retrieval":
-            assert 0 < figure(one.metric, scores, several if one.task == "multilabel" else classes) <= 1
+    for item in KNOWN.values():
+        if item.task != "retrieval":
+            assert 0 < figure(item.metric, scores, several if item.task == "multilabel" else classes) <= 1
     assert figure("acc1", scores, classes) == pytest.approx(2 / 3)
     assert figure("mean_per_class_recall", scores, classes) == pytest.approx(3 / 4)
 

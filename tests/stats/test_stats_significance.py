@@ -29,7 +29,7 @@ from diptych.stats.significance import (
 def test_mcnemar_counts_all_tosses(first: int, second: int) -> None:
     tosses = first + second
     apart = abs(first - second)
-    heads = [sum(one) for one in itertools.product((0, 1), repeat=min(tosses, 12))]
+    heads = [sum(item) for item in itertools.product((0, 1), repeat=min(tosses, 12))]
     if tosses <= 12:
         wanted = np.mean([abs(2 * head - tosses) >= apart for head in heads])
         assert mcnemar(first, second) == pytest.approx(wanted)
@@ -52,8 +52,8 @@ def test_the_binomial_test_agrees_with_scipy() -> None:
     stats = pytest.importorskip("scipy.stats")
     for right, n, chance in ((3, 40, 0.1), (12, 40, 0.1), (20, 40, 0.5), (200, 5000, 0.05), (0, 100, 0.1)):
         upper, lower = stats.binom.sf(right - 1, n, chance), stats.binom.cdf(right, n, chance)
-        found = binomial_p(Estimate(right / n, n=n), chance)
-        assert found == pytest.approx(min(1, 2 * min(upper, lower)), rel=1e-6, abs=1e-11)
+        result = binomial_p(Estimate(right / n, n=n), chance)
+        assert result == pytest.approx(min(1, 2 * min(upper, lower)), rel=1e-6, abs=1e-11)
     assert binomial_p(Estimate(0.5, n=10), 1.0) == 1.0
 
 
@@ -69,8 +69,8 @@ def test_a_family_of_models_that_guess_is_rarely_given_a_verdict(claims: int) ->
     wrong = 0
     for _ in range(300):
         rows = {k: proportion(rng.random(int(rng.choice([30, 100, 300]))) < 0.1) for k in range(claims)}
-        found = decide({k: against_chance(one, 0.1) for k, one in rows.items()})
-        wrong += any(one in ("above", "below") for one in found.values())
+        result = decide({k: against_chance(item, 0.1) for k, item in rows.items()})
+        wrong += any(item in ("above", "below") for item in result.values())
     assert wrong <= 0.07 * 300
 
 
@@ -80,8 +80,8 @@ def test_paired_differences_of_equal_answers_are_rarely_a_finding() -> None:
     for _ in range(300):
         base = rng.random((6, 50)) < 0.6
         other = np.where(rng.random((6, 50)) < 0.5, base, rng.random((6, 50)) < 0.6)
-        found = decide({k: paired_claim(base[k], other[k]) for k in range(6)})
-        wrong += any(one in ("above", "below") for one in found.values())
+        result = decide({k: paired_claim(base[k], other[k]) for k in range(6)})
+        wrong += any(item in ("above", "below") for item in result.values())
     assert wrong <= 0.07 * 300
 
 

@@ -107,10 +107,10 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     else:
         loss = sigmoid_loss(*leaves, **options)
     (loss * 1.5).backward()
-    found = {"loss": loss.detach(), "a": leaves[0].grad, "b": leaves[1].grad}
+    result = {"loss": loss.detach(), "a": leaves[0].grad, "b": leaves[1].grad}
     for name, leaf in zip(("scale", "bias"), leaves[2:], strict=True):
-        found[name] = exchange.all_reduce_sum(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
-    return {name: value for name, value in found.items() if value is not None}
+        result[name] = exchange.all_reduce_sum(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+    return {name: value for name, value in result.items() if value is not None}
 
 
 def added(which: str, leaves: list[torch.Tensor], groups: torch.Tensor, exchange: Exchange) -> torch.Tensor:
@@ -133,12 +133,12 @@ CASES = [(which, scale) for which in WHICH for scale in (7.0, 100.0)]
 
 def losses(folder: str) -> None:
     """Write loss and gradients of all cases, one file per process."""
-    found = {
+    result = {
         f"{name} {which} {scale}": loss_gradients(exchange, which, scale)
         for name, exchange in exchanges()
         for which, scale in CASES
     }
-    torch.save(found, Path(folder) / f"losses-{dist.get_world_size()}-{dist.get_rank()}.pt")
+    torch.save(result, Path(folder) / f"losses-{dist.get_world_size()}-{dist.get_rank()}.pt")
 
 
 VIT = CLIPConfig(
@@ -190,7 +190,7 @@ def gradients_of(world: World, towers: str, loss: str, parallel: Any = "ddp") ->
     trained = objective(towers, loss)
     wrapped = world.wrap(trained, parallel, torch.float64)
     parts, groups, seeds = chunks(world.rank, world.size)
-    found = cached_gradients(
+    result = cached_gradients(
         trained,
         parts,
         groups,
@@ -205,7 +205,7 @@ def gradients_of(world: World, towers: str, loss: str, parallel: Any = "ddp") ->
     gradients = {
         name: full_tensor(p.grad) for name, p in trained.model.named_parameters() if p.grad is not None
     }
-    return {"loss": found, **gradients}
+    return {"loss": result, **gradients}
 
 
 WAYS = [
@@ -218,13 +218,13 @@ WAYS = [
 
 def gradients(folder: str) -> None:
     """Write the gradients of all combinations, as the first process gets them."""
-    found = {}
+    mapping = {}
     for towers, loss, parallel, exchange in WAYS:
         world = DistributedWorld(Accelerator(torch.device("cpu")), exchange)  # type: ignore[arg-type]
-        found[f"{towers} {loss} {parallel} {exchange}"] = gradients_of(world, towers, loss, parallel)
+        mapping[f"{towers} {loss} {parallel} {exchange}"] = gradients_of(world, towers, loss, parallel)
         world.watchdog.stop()  # its thread would abort the interpreter's shutdown while it uses the store
     if world.first:
-        torch.save(found, Path(folder) / f"gradients-{world.size}.pt")
+        torch.save(mapping, Path(folder) / f"gradients-{world.size}.pt")
 
 
 def training(folder: str, pairs: str, out: str, changes: str = "{}") -> None:

@@ -128,6 +128,6 @@ def test_what_cannot_be_searched_for_is_refused(
     tmp_path: Path, arguments: dict[str, object], message: str
 ) -> None:
     segments = segments_of(tmp_path, np.eye(4, dtype=np.float32))
-    asked: dict[str, object] = {"queries": np.eye(4, dtype=np.float32)[:1], "k": 2, **arguments}
+    query: dict[str, object] = {"queries": np.eye(4, dtype=np.float32)[:1], "k": 2, **arguments}
     with pytest.raises(InputError, match=message):
-        nearest_exact(segments, **asked)  # type: ignore[arg-type]
+        nearest_exact(segments, **query)  # type: ignore[arg-type]

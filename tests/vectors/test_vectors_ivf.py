@@ -71,12 +71,12 @@ def test_queries_it_was_not_judged_with_find_their_neighbours(
     for setting in ivf.head.settings:
         assert setting.recall >= ivf_build.TARGET
         assert setting.probes < ivf.head.lists  # otherwise it is a full scan
-        found = [
+        result = [
             rerank(segments, query, ivf.probe(query, setting).candidates, setting.k)[0]
             for query in texts[200:]
         ]
         true, _ = by_hand(segments, texts[200:], setting.k)
-        assert recall(np.array(found), true) >= 0.98
+        assert recall(np.array(result), true) >= 0.98
 
 
 def test_texts_take_more_lists_than_pictures(built: tuple[Segments, Path], tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_a_build_can_be_repeated(built: tuple[Segments, Path], texts: np.ndarray
 def test_the_report_says_what_was_found(
     built: tuple[Segments, Path], texts: np.ndarray, tmp_path: Path
 ) -> None:
-    told = build_ivf(built[0], tmp_path, texts[:200]).summary()
-    assert "6,000 rows in 310 lists" in told
-    assert "recall over 200 text queries: 0.99" in told
+    result = build_ivf(built[0], tmp_path, texts[:200]).summary()
+    assert "6,000 rows in 310 lists" in result
+    assert "recall over 200 text queries: 0.99" in result
 
 
 def test_progress_is_told(built: tuple[Segments, Path], texts: np.ndarray, tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_damaged_rows_are_no_neighbours(texts: np.ndarray, tmp_path: Path) -> No
     build_ivf(segments, tmp_path / "ivf", texts[:50])
     ivf = opened((segments, tmp_path / "ivf"))
     setting = ivf.head.settings[0]
-    found = rerank(segments, texts[60], ivf.probe(texts[60], setting).candidates, 10)[0]
-    assert (found % 7 != 0).all()
+    result = rerank(segments, texts[60], ivf.probe(texts[60], setting).candidates, 10)[0]
+    assert (result % 7 != 0).all()
 
 
 def test_an_index_that_loses_neighbours_is_not_put_in_place(
@@ -237,8 +237,8 @@ def flip(path: Path) -> None:
 
 
 def change(folder: Path, **fields: object) -> None:
-    told = json.loads((folder / HEAD).read_bytes())
-    (folder / HEAD).write_text(json.dumps({**told, **fields}))
+    result = json.loads((folder / HEAD).read_bytes())
+    (folder / HEAD).write_text(json.dumps({**result, **fields}))
 
 
 @pytest.mark.parametrize(
@@ -322,9 +322,9 @@ def test_lists_that_are_known_need_not_be_looked_for(built: tuple[Segments, Path
     ivf = opened(built)
     setting = ivf.head.settings[0]
     for query in texts[:20]:
-        found, estimates = ivf.search_lists(query[None], setting.probes, setting.candidates)
+        result, estimates = ivf.search_lists(query[None], setting.probes, setting.candidates)
         visit = ivf.probe(query, setting)
-        np.testing.assert_array_equal(visit.candidates, np.sort(found[0][found[0] >= 0]))
+        np.testing.assert_array_equal(visit.candidates, np.sort(result[0][result[0] >= 0]))
         assert visit.last_estimate == pytest.approx(float(estimates[0, -1]), abs=1e-5)
 
 

@@ -72,9 +72,9 @@ def test_the_index_finds_what_texts_are_near_to(
     assert recall(rows, true) >= 0.98
     assert scanned[0] == TAIL
     assert len(scanned) <= 5  # of 100: a full scan did not answer
-    for found, score, want, right in zip(rows, cosines, true, best, strict=True):
+    for item, score, want, right in zip(rows, cosines, true, best, strict=True):
         exact = dict(zip(want, right, strict=True))
-        assert all(exact.get(row, value) == value for row, value in zip(found, score, strict=True))
+        assert all(exact.get(row, value) == value for row, value in zip(item, score, strict=True))
         assert (np.diff(score) <= 0).all()
 
 
@@ -111,17 +111,17 @@ def test_a_filter_loses_nothing(
     near: NearestNeighbours, texts: np.ndarray, scanned: list[int], share: float
 ) -> None:
     draw = np.random.default_rng(3)
-    found, right = [], []
+    result, right = [], []
     for query in texts[200:]:
         allowed = np.flatnonzero(draw.random(near.segments.rows) < share)
         rows, _ = near.search(query[None], 10, allowed=allowed)
         assert np.isin(rows[rows >= 0], allowed).all()
-        found.append(rows[0])
+        result.append(rows[0])
         right.append(by_hand(near.segments, query[None], 10, allowed=allowed)[0][0])
     if share * near.segments.rows < BOUND:
-        np.testing.assert_array_equal(found, right)
+        np.testing.assert_array_equal(result, right)
     else:
-        assert recall(np.array(found), np.array(right)) >= 0.98
+        assert recall(np.array(result), np.array(right)) >= 0.98
         assert np.median(scanned) < TAIL  # the index answered
 
 
@@ -147,13 +147,13 @@ def far_lists(query: np.ndarray, near: NearestNeighbours) -> np.ndarray:
 def test_a_filter_that_takes_away_what_fits_loses_nothing(
     near: NearestNeighbours, texts: np.ndarray, which: Filter, how: str
 ) -> None:
-    found, right = [], []
+    result, right = [], []
     for query in texts[200:240]:
         left = which(query, near)
         bound = {"allowed": np.flatnonzero(left)} if how == "allowed" else {"dead": ~left}
-        found.append(near.search(query[None], 10, **bound)[0][0])
+        result.append(near.search(query[None], 10, **bound)[0][0])
         right.append(by_hand(near.segments, query[None], 10, **bound)[0][0])
-    assert recall(np.array(found), np.array(right)) >= 0.98
+    assert recall(np.array(result), np.array(right)) >= 0.98
 
 
 def test_a_query_the_index_is_not_sure_of_is_scanned(
@@ -187,17 +187,17 @@ def test_whatever_may_not_answer_does_not(
     if data.draw(st.booleans()):
         allowed = draw.permutation(np.flatnonzero(draw.random(rows) < data.draw(st.floats(0, 1))))
     queries = texts[draw.integers(0, len(texts), 2)]
-    found, cosines = near.search(queries, k, allowed=allowed, dead=dead)
+    result, cosines = near.search(queries, k, allowed=allowed, dead=dead)
     true, best = by_hand(near.segments, queries, k, allowed=allowed, dead=dead)
-    there = found >= 0
+    there = result >= 0
     np.testing.assert_array_equal(there, true >= 0)  # as many as there are
-    assert dead is None or not dead[found[there]].any()
-    assert allowed is None or np.isin(found[there], allowed).all()
-    assert all(len(set(one[one >= 0])) == (one >= 0).sum() for one in found)
+    assert dead is None or not dead[result[there]].any()
+    assert allowed is None or np.isin(result[there], allowed).all()
+    assert all(len(set(item[item >= 0])) == (item >= 0).sum() for item in result)
     assert (cosines[there] <= best[there]).all()
-    for query, some, told in zip(queries, found, cosines, strict=True):
+    for query, some, element in zip(queries, result, cosines, strict=True):
         held = near.segments.gather(some[some >= 0]).astype(np.float64)
-        assert (told[some >= 0] == (held @ query.astype(np.float64)).astype(np.float32)).all()
+        assert (element[some >= 0] == (held @ query.astype(np.float64)).astype(np.float32)).all()
 
 
 # -------------------------------------------------------------------------------- with or without an index

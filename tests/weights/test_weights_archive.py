@@ -271,7 +271,7 @@ def test_packed_records_are_refused_before_they_are_unpacked(
 ) -> None:
     """A few kilobytes of a zip expand to megabytes: sizes are checked first, and nothing is decompressed."""
     data = b"little" + bytes(1 << 20) if record == "byteorder" else None
-    for packed, told in ((zipfile.ZIP_DEFLATED, "compressed" if data is None else "claims 1048582 bytes"),):
+    for packed, item in ((zipfile.ZIP_DEFLATED, "compressed" if data is None else "claims 1048582 bytes"),):
         with (
             zipfile.ZipFile(archives["vit"][0]) as old,
             zipfile.ZipFile(tmp_path / "a.pt", "w") as new,
@@ -282,7 +282,7 @@ def test_packed_records_are_refused_before_they_are_unpacked(
                 new.writestr(zipfile.ZipInfo(info.filename), content, packed if named else None)
             if f"vit/{record}" not in new.namelist():
                 new.writestr(zipfile.ZipInfo(f"vit/{record}"), data or b"", packed)
-        with pytest.raises(WeightsError, match=f"{record}.*{told}"):
+        with pytest.raises(WeightsError, match=f"{record}.*{item}"):
             read_archive(tmp_path / "a.pt")
 
 

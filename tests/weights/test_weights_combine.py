@@ -22,8 +22,8 @@ def model(seed: int, name: str = "toy") -> Checkpoint:
 def test_the_ends_are_the_models_and_the_middle_their_mean() -> None:
     start, end = model(1), model(2, "later")
     for share, expected in ((0.0, start), (1.0, end)):
-        found = combine([start, end], [1 - share, share])
-        assert all(torch.equal(found.state[name], expected.state[name]) for name in expected.state)
+        result = combine([start, end], [1 - share, share])
+        assert all(torch.equal(result.state[name], expected.state[name]) for name in expected.state)
     middle = combine([start, end])
     for name, tensor in middle.state.items():
         torch.testing.assert_close(tensor, (start.state[name] + end.state[name]) / 2)
@@ -33,18 +33,18 @@ def test_the_ends_are_the_models_and_the_middle_their_mean() -> None:
 
 
 def test_counters_are_the_last_ones() -> None:
-    one, other = (
+    single, other = (
         Checkpoint(ModelSpec(name="n", architecture=TINY), {"x": torch.tensor([value])}, "")
         for value in (3, 8)
     )
-    assert combine([one, other]).state["x"].item() == 8
+    assert combine([single, other]).state["x"].item() == 8
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    one = model(1)
-    other = replace(one, state={**one.state, "logit_scale": torch.zeros(2)})
+    single = model(1)
+    other = replace(single, state={**single.state, "logit_scale": torch.zeros(2)})
     with pytest.raises(WeightsError, match="other names or shapes"):
-        combine([one, other])
+        combine([single, other])
     for shares in ([0.5, 0.6], [1.0]):
         with pytest.raises(WeightsError, match="adding up to 1"):
-            combine([one, one], shares)
+            combine([single, single], shares)

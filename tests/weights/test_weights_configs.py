@@ -112,10 +112,10 @@ def test_presets_survive_transformers_words(name: str) -> None:
 def test_open_clips_keys(keys: dict[str, Any], expected: dict[str, Any]) -> None:
     config, pre, tok = open_clip.read_config(changed(**keys))
     for path, value in expected.items():
-        found: Any = config
+        result: Any = config
         for part in path.split("."):
-            found = getattr(found, part)
-        assert found == value, path
+            result = getattr(result, part)
+        assert result == value, path
     assert open_clip.read_config(write_open_clip.write_config(config, pre, tok, name="x")) == (
         config,
         pre,

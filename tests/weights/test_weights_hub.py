@@ -103,7 +103,7 @@ def test_a_broken_download_goes_on_where_it_stopped(
     hub.broken.add(name)
     loaded = load_checkpoint("hf-hub:org/toy")
     assert torch.equal(loaded.state["visual.proj"], checkpoint.state["visual.proj"])
-    first, second = [wanted for method, asked, wanted in hub.asked if (method, asked) == ("GET", name)]
+    first, second = [wanted for method, item, wanted in hub.asked if (method, item) == ("GET", name)]
     assert first is None
     assert second is not None
     assert int(second.removeprefix("bytes=").rstrip("-")) > 1024
@@ -149,9 +149,9 @@ def test_offline(
 
 def test_offline_is_told_with_older_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(constants, "is_offline_mode", raising=False)
-    for offline, told in ((True, "HF_HUB_OFFLINE is set"), (False, "check the network")):
+    for offline, item in ((True, "HF_HUB_OFFLINE is set"), (False, "check the network")):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-        assert told in str(Hub("org/toy")._unreachable("a.bin", OSError("broken")))
+        assert item in str(Hub("org/toy")._unreachable("a.bin", OSError("broken")))
 
 
 def test_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,8 +239,8 @@ def test_siglip_2_and_back_is_one_model(tmp_path: Path) -> None:
     first = load_checkpoint(siglip2_folder(tmp_path / "m"))
     to_transformers(first, tmp_path / "back")
     assert load_checkpoint(tmp_path / "back").identity == first.identity
-    told = json.loads((tmp_path / "back/tokenizer_config.json").read_text())
-    assert (told["tokenizer_class"], told["padding_side"]) == ("Siglip2Tokenizer", "right")
+    result = json.loads((tmp_path / "back/tokenizer_config.json").read_text())
+    assert (result["tokenizer_class"], result["padding_side"]) == ("Siglip2Tokenizer", "right")
 
 
 @pytest.mark.parametrize("kind", ["xlm_r", "gemma"])
@@ -306,16 +306,18 @@ def test_released_sizes(name: str, tag: str, parameters: int) -> None:
 
 
 def test_languages_leave_the_identity_alone() -> None:
-    one = picture_checkpoint()
-    spec = dataclasses.replace(one.spec, languages=("de", "fr"))
+    single = picture_checkpoint()
+    spec = dataclasses.replace(single.spec, languages=("de", "fr"))
     from diptych.weights.identity import hash_parts, identity_of
 
-    assert identity_of(spec, one.state) == identity_of(one.spec, one.state)
-    assert hash_parts(spec, one.state)["description"] != hash_parts(one.spec, one.state)["description"]
-    assert "languages" not in one.spec.to_dict()
+    assert identity_of(spec, single.state) == identity_of(single.spec, single.state)
+    assert (
+        hash_parts(spec, single.state)["description"] != hash_parts(single.spec, single.state)["description"]
+    )
+    assert "languages" not in single.spec.to_dict()
     assert ModelSpec.from_dict(spec.to_dict()) == spec
     with pytest.raises(WeightsError, match="languages"):
-        ModelSpec.from_dict({**one.spec.to_dict(), "languages": "en"})
+        ModelSpec.from_dict({**single.spec.to_dict(), "languages": "en"})
 
 
 def test_texts_through_the_encoder(tmp_path: Path) -> None:

@@ -33,11 +33,11 @@ def test_pictures_in_every_form(tmp_path: Path) -> None:
     path = tmp_path / "blue.png"
     path.write_bytes(picture_bytes("blue"))
     classifier = fitted()
-    for one in (path, str(path), picture_bytes("blue"), io.BytesIO(picture_bytes("blue")), picture("blue")):
-        assert classifier.predict(one).tolist() == ["blue"]
+    for item in (path, str(path), picture_bytes("blue"), io.BytesIO(picture_bytes("blue")), picture("blue")):
+        assert classifier.predict(item).tolist() == ["blue"]
     mixed = [path, picture("red"), picture_bytes("green")]
     assert classifier.predict(mixed).tolist() == ["blue", "red", "green"]
-    assert classifier.predict(one for one in mixed).tolist() == ["blue", "red", "green"]
+    assert classifier.predict(item for item in mixed).tolist() == ["blue", "red", "green"]
     vectors = ToyEncoder().encode_images([picture("red"), picture("blue")])
     for rows in (vectors, vectors.astype(np.float16), vectors.astype(np.float64) * 7):
         assert classifier.predict(rows).tolist() == ["red", "blue"]
@@ -290,7 +290,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path, settings) -> None:
     path = tmp_path / "colours.safetensors"
     classifier.save(path)
     assert path.stat().st_size < 5000
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
     again = ZeroShotClassifier.load(path, ToyEncoder())
     images = [picture("yellow"), picture((40, 90, 200))]
     np.testing.assert_array_equal(again.scores(images), classifier.scores(images))
@@ -378,7 +378,7 @@ def test_no_space_leaves_the_old_file_and_nothing_else(
     with pytest.raises(SaveError, match="No space left on device"):
         fitted(["white", "black"]).save(path)
     assert path.read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+    assert [item.name for item in tmp_path.iterdir()] == ["x"]
     with pytest.raises(SaveError):
         fitted().save(tmp_path / "no" / "folder")
 

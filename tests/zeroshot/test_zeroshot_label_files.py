@@ -141,9 +141,9 @@ def test_names_of_folders_are_kept(tmp_path: Path) -> None:
 def test_what_holds_no_labels_says_what_was_expected(
     tmp_path: Path, name: str, content: str | bytes, message: str
 ) -> None:
-    with pytest.raises(TextError, match=message) as told:
+    with pytest.raises(TextError, match=message) as raised:
         read(tmp_path, name, content)
-    assert name in str(told.value)
+    assert name in str(raised.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -180,4 +180,4 @@ def test_any_text_gives_labels_or_an_error(
         labels = read_labels_file(path)
     except TextError:
         return
-    assert all(isinstance(one, str) and one.strip() for one in labels) or isinstance(labels, dict | list)
+    assert all(isinstance(item, str) and item.strip() for item in labels) or isinstance(labels, dict | list)

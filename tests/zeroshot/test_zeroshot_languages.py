@@ -30,7 +30,7 @@ def test_each_language_is_whole(code: str) -> None:
     assert not {*texts} & {*class_names("cifar10")}
     if code in SCRIPTS:
         assert (
-            script_of(" ".join(one.replace("{}", next(iter(texts))) for one in language.templates))
+            script_of(" ".join(item.replace("{}", next(iter(texts))) for item in language.templates))
             is not None
         )
 

@@ -16,7 +16,7 @@ from tests.zeroshot.toy_classifier import NAMES, fitted, shades
 @pytest.mark.parametrize("method", ["mcm", "cosine"])
 def test_none_of_these_by_quantile(method: str) -> None:
     classifier = fitted(none_method=method)
-    inside = [one for name in NAMES for one in shades(COLOURS[name])]
+    inside = [item for name in NAMES for item in shades(COLOURS[name])]
     assert classifier.predict(inside).tolist().count(None) == 0
     classifier.calibrate(inside, quantile=0.1)
     assert classifier.predict(inside).tolist().count(None) == pytest.approx(12, abs=1)

@@ -100,9 +100,9 @@ def test_an_index_answers_as_a_scan_does(new_database: NewDatabase, monkeypatch:
     np.testing.assert_allclose(cosines, -np.sort(-(queries @ rows.T), axis=1)[:, :10], atol=2e-3)
     assert space.improve(queries, silent) is None  # so few rows need no index
     monkeypatch.setattr("diptych.catalog.database.postgres.HNSW_ROWS", 100)
-    told = space.improve(queries, silent)
-    assert told is not None
-    assert "of the nearest 10" in told
+    result = space.improve(queries, silent)
+    assert result is not None
+    assert "of the nearest 10" in result
     assert space.improve(queries, silent) is None
     indexed, _ = space.nearest(queries, 10)
     overlap = [len(set(a) & set(b)) for a, b in zip(scanned.tolist(), indexed.tolist(), strict=True)]
@@ -165,7 +165,7 @@ def test_writers_at_once_and_one_that_is_killed(tmp_path: Path, new_database: Ne
     others = [start(database, folder, "toy:0") for _ in range(2)]
     assert [other.stdout.readline() for other in others if other.stdout] == [b"begun\n"] * 2
     killed.send_signal(signal.SIGKILL)
-    assert [ended(one) for one in (killed, *others)] == [-signal.SIGKILL, 0, 0]
+    assert [ended(item) for item in (killed, *others)] == [-signal.SIGKILL, 0, 0]
     change(folder, 1)
     assert ended(start(database, folder, "toy:0")) == 0
     assert ended(start(tmp_path / "alone", folder, "toy:0")) == 0
@@ -178,9 +178,9 @@ def test_writers_at_once_and_one_that_is_killed(tmp_path: Path, new_database: Ne
 def test_no_catalogue_and_no_server(new_database: NewDatabase) -> None:
     with pytest.raises(CatalogError, match="there is no catalogue"):
         Store.open(new_database())
-    with pytest.raises(CatalogError, match=r"127\.0\.0\.1:1/none") as told:
+    with pytest.raises(CatalogError, match=r"127\.0\.0\.1:1/none") as raised:
         Store.open("postgresql://someone:secret@127.0.0.1:1/none")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_search_waits_for_no_writer(
@@ -220,10 +220,10 @@ def test_a_catalogues_name_has_no_password(address: str, name: str) -> None:
     "address", ["postgresql://h/p?password=secret&nonsense=1", "postgresql://h:secret%zz@/p"]
 )
 def test_an_address_that_is_none_is_not_repeated(address: str) -> None:
-    with pytest.raises(CatalogError, match="not the address of a PostgreSQL database") as told:
+    with pytest.raises(CatalogError, match="not the address of a PostgreSQL database") as raised:
         Store.open(address)
-    assert "secret" not in str(told.value)
-    assert told.value.__cause__ is None
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
 
 
 def test_tags_copies_and_the_map_are_those_of_files(tmp_path: Path, new_database: NewDatabase) -> None:
@@ -232,7 +232,7 @@ def test_tags_copies_and_the_map_are_those_of_files(tmp_path: Path, new_database
         for path in colours(pictures / str(shade)):
             paint(path, path.stem, shade=shade)
     shutil.copy(pictures / "0" / "red.png", pictures / "copy.png")
-    told = []
+    messages = []
     for place in (new_database(), tmp_path / "catalog"):
         index(place, pictures)
         store = Store.open(place)
@@ -241,7 +241,7 @@ def test_tags_copies_and_the_map_are_those_of_files(tmp_path: Path, new_database
         tagged = tag_pictures(searcher, rule, "two")
         groups = find_duplicates(store, tiers=("bytes",)).groups
         drawn = make_map(searcher, ["red", "blue"], filters=Filter(name="pictures/"))
-        told.append(
+        messages.append(
             (
                 tagged.counts,
                 count_tags(store.database),
@@ -251,5 +251,5 @@ def test_tags_copies_and_the_map_are_those_of_files(tmp_path: Path, new_database
         )
         assert clear_tags(store.database, "two") == 6
         store.close()
-    assert told[0] == told[1]
-    assert told[0][0] == {"red": 3, "blue": 3}
+    assert messages[0] == messages[1]
+    assert messages[0][0] == {"red": 3, "blue": 3}

@@ -60,9 +60,9 @@ def test_near_hashes_are_found_either_way(queries: list[int], others: list[int],
     left, right = np.array(queries, np.uint64), np.array(others, np.uint64)
     wanted = {
         (i, j)
-        for i, one in enumerate(queries)
+        for i, item in enumerate(queries)
         for j, two in enumerate(others)
-        if (one ^ two).bit_count() <= bits
+        if (item ^ two).bit_count() <= bits
     }
     assert {tuple(pair) for pair in hash_matches(left, right, bits).tolist()} == wanted
     with pytest.MonkeyPatch.context() as patch:
@@ -104,7 +104,7 @@ def test_a_picture_of_one_colour_has_no_words() -> None:
 
 
 def verdict(a: Image.Image, b: Image.Image, *, parts: bool = True) -> Verdict | None:
-    looks = [Thumbnail.of(one) for one in (a, b)]
+    looks = [Thumbnail.of(item) for item in (a, b)]
     glances = [GreyThumbnail(small_grey(look)) for look in looks]
     return judge_pair(looks[0], looks[1], screen_pair(glances[0], glances[1], parts=parts))
 
@@ -124,9 +124,9 @@ def test_the_same_picture_saved_again(seed: int) -> None:
         *(image.resize(size, Image.Resampling.LANCZOS) for size in ((40, 30), (80, 60), (320, 240))),
     ]
     for copy in copies:
-        told = verdict(copy, image)
-        assert told is not None
-        assert (told.tier, told.change) == ("picture", "saved again")
+        result = verdict(copy, image)
+        assert result is not None
+        assert (result.tier, result.change) == ("picture", "saved again")
         flipped = verdict(ImageOps.mirror(copy), image)
         assert flipped is not None
         assert (flipped.tier, flipped.change) == ("picture", "mirrored")
@@ -138,22 +138,22 @@ def test_the_same_picture_saved_again(seed: int) -> None:
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_parts(change: Callable[[Image.Image], Image.Image], name: str, whole: int | None, seed: int) -> None:
-    told = verdict(saved(change(photo(seed)), "JPEG", quality=80), photo(seed))
-    assert told is not None
-    assert (told.tier, told.change, told.whole) == ("part", name, whole)
+    result = verdict(saved(change(photo(seed)), "JPEG", quality=80), photo(seed))
+    assert result is not None
+    assert (result.tier, result.change, result.whole) == ("part", name, whole)
     back = verdict(photo(seed), change(photo(seed)))
     assert back is not None
     assert back.whole == (None if whole is None else 1 - whole)
     assert verdict(change(photo(seed)), photo(seed), parts=False) in (
         None,
-        told if whole is None else None,
+        result if whole is None else None,
     ) or (whole is None)
 
 
 def test_where_a_part_lies() -> None:
-    told = verdict(cut(photo(3)), photo(3))
-    assert told is not None
-    assert told.box == pytest.approx((0.125, 0.2, 0.875, 0.95), abs=0.02)
+    result = verdict(cut(photo(3)), photo(3))
+    assert result is not None
+    assert result.box == pytest.approx((0.125, 0.2, 0.875, 0.95), abs=0.02)
 
 
 def test_where_the_writing_is() -> None:
@@ -166,11 +166,11 @@ def test_where_the_writing_is() -> None:
 def test_a_picture_in_a_collage() -> None:
     images = [photo(seed) for seed in range(4)]
     for number, image in enumerate(images):
-        told = verdict(collage(images), image)
-        assert told is not None
-        assert (told.tier, told.change, told.whole) == ("part", "cut", 0)
-        assert told.box is not None
-        assert told.box[:2] == pytest.approx((number % 2 / 2, number // 2 / 2), abs=0.02)
+        result = verdict(collage(images), image)
+        assert result is not None
+        assert (result.tier, result.change, result.whole) == ("part", "cut", 0)
+        assert result.box is not None
+        assert result.box[:2] == pytest.approx((number % 2 / 2, number // 2 / 2), abs=0.02)
 
 
 def test_other_colours_and_another_shape_are_no_copies() -> None:
@@ -180,20 +180,20 @@ def test_other_colours_and_another_shape_are_no_copies() -> None:
         (image.point(lambda value: round(value * 0.9 + 25)), "recoloured"),
         (image.resize((120, 120)), "squashed"),
     ):
-        told = verdict(other, image)
-        assert told is not None
-        assert (told.tier, told.change) == ("part", change)
+        result = verdict(other, image)
+        assert result is not None
+        assert (result.tier, result.change) == ("part", change)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_moment_later_is_no_copy(seed: int) -> None:
     scene = photo(seed, (240, 180))
-    told = verdict(with_ball(scene, 60), with_ball(scene, 78))
-    assert told is not None
-    assert (told.tier, told.change) == ("scene", "another moment")
+    result = verdict(with_ball(scene, 60), with_ball(scene, 78))
+    assert result is not None
+    assert (result.tier, result.change) == ("scene", "another moment")
     shaken = scene.transform(scene.size, Image.Transform.AFFINE, (0.98, 0.015, 4, -0.015, 0.98, 3))
-    told = verdict(shaken, scene)
-    assert told is None or told.tier != "picture"
+    result = verdict(shaken, scene)
+    assert result is None or result.tier != "picture"
 
 
 def test_other_pictures_and_empty_ones_have_nothing_in_common() -> None:
@@ -262,8 +262,8 @@ def album(tmp_path: Path) -> Path:
 
 
 def test_every_tier_and_no_chains(album: Path) -> None:
-    found = duplicates(album)
-    assert told_of(found) == [
+    result = duplicates(album)
+    assert told_of(result) == [
         ("bytes", "3.png", [("same-as-3.png", "bytes", "")]),
         (
             "picture",
@@ -284,7 +284,7 @@ def test_every_tier_and_no_chains(album: Path) -> None:
         ),
         ("part", "2.png", [("cut.jpg", "part", "cut")]),
     ]
-    assert {file.path.name for file in found.to_remove(("bytes", "picture"))} == {
+    assert {file.path.name for file in result.to_remove(("bytes", "picture"))} == {
         *("same-as-3.png", "exif.jpg", "small.jpg", "flipped.jpg")
     }
 
@@ -306,8 +306,8 @@ def test_only_what_is_new_is_compared(album: Path, tmp_path: Path) -> None:
 
 def test_parts_cost_only_who_asks_for_them(album: Path) -> None:
     steps = Steps()
-    found = duplicates(album, tiers=("bytes", "picture"), stage=steps)
-    assert {group.tier for group in found.groups} == {"bytes", "picture"}
+    result = duplicates(album, tiers=("bytes", "picture"), stage=steps)
+    assert {group.tier for group in result.groups} == {"bytes", "picture"}
     assert steps.done == [("comparing", 10)]
     assert [group.tier for group in duplicates(album, tiers=("bytes",)).groups] == ["bytes"]
     assert len(duplicates(album).of("part")) == 2  # the deeper comparison runs now
@@ -360,7 +360,7 @@ def test_a_picture_that_goes_takes_its_pairs_along(album: Path, tmp_path: Path) 
     store = Store.open(album)
     known = {row[0] for row in store.database.all("SELECT id FROM contents")}
     for table, columns in (("pairs", "first, second"), ("glances", "content"), ("compared", "content")):
-        assert {one for row in store.database.all(f"SELECT {columns} FROM {table}") for one in row} <= known
+        assert {item for row in store.database.all(f"SELECT {columns} FROM {table}") for item in row} <= known
     store.close()
     assert [group[:2] for group in told_of(duplicates(album))] == [
         *(("picture", "0.png"), ("picture", "1.png"), ("part", "2.png"))
@@ -378,8 +378,8 @@ def test_another_encoder_begins_anew(album: Path, tmp_path: Path) -> None:
 def test_a_catalogue_that_may_not_be_written_to(album: Path) -> None:
     store = Store.open(album)
     store.database.readonly = True
-    found = find_duplicates(store)
-    assert [group.tier for group in found.groups] == ["bytes", "picture", "picture", "part", "part"]
+    result = find_duplicates(store)
+    assert [group.tier for group in result.groups] == ["bytes", "picture", "picture", "part", "part"]
     assert store.database.all("SELECT COUNT(*) FROM pairs")[0][0] == 0
     store.close()
 
@@ -390,13 +390,13 @@ def test_what_could_not_be_read_is_compared_once_it_is_back(
 ) -> None:
     away = tmp_path / "away"
     (tmp_path / "pictures").rename(away)
-    found = duplicates(album, tiers=tiers)
-    assert [group.tier for group in found.groups] == ["bytes"]  # by the catalogue's content hashes alone
-    assert found.failed
+    result = duplicates(album, tiers=tiers)
+    assert [group.tier for group in result.groups] == ["bytes"]  # by the catalogue's content hashes alone
+    assert result.failed
     away.rename(tmp_path / "pictures")
-    found = duplicates(album, tiers=tiers)
-    assert [group[1] for group in told_of(found)[1:3]] == ["0.png", "1.png"]
-    assert found.failed == {}
+    result = duplicates(album, tiers=tiers)
+    assert [group[1] for group in told_of(result)[1:3]] == ["0.png", "1.png"]
+    assert result.failed == {}
 
 
 def test_a_partner_that_could_not_be_read_is_compared_once_it_is_back(album: Path, tmp_path: Path) -> None:
@@ -405,9 +405,9 @@ def test_a_partner_that_could_not_be_read_is_compared_once_it_is_back(album: Pat
     save(pictures / "late.jpg", photo(50), quality=60)
     index(album, pictures)
     (pictures / "other.png").rename(tmp_path / "other.png")
-    found = duplicates(album)
-    assert len(found.failed) == 1
-    assert "late.jpg" not in str(told_of(found))
+    result = duplicates(album)
+    assert len(result.failed) == 1
+    assert "late.jpg" not in str(told_of(result))
     (tmp_path / "other.png").rename(pictures / "other.png")
     assert ("picture", "other.png", [("late.jpg", "picture", "saved again")]) in told_of(duplicates(album))
 
@@ -418,8 +418,8 @@ def test_thin_pictures_stop_nothing(album: Path, tmp_path: Path) -> None:
     for width, height in ((600, 1), (6, 600), (1, 1), (3000, 20), (2, 300), (40, 3)):
         save(thin / f"{width}x{height}.png", photo(width, (640, 480)).resize((width, height)))
     index(album, thin)
-    found = duplicates(album)
-    assert (told_of(found), found.failed, found.pictures) == (before, {}, 16)
+    result = duplicates(album)
+    assert (told_of(result), result.failed, result.pictures) == (before, {}, 16)
     store = Store.open(album)
     inquiry = SimilarImageSearch(store, ToyEncoder())
     for path in thin.iterdir():
@@ -430,10 +430,10 @@ def test_thin_pictures_stop_nothing(album: Path, tmp_path: Path) -> None:
 
 def test_a_broken_file_is_named_and_stops_nothing(album: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "small.jpg").write_bytes(b"broken since")
-    found = duplicates(album)
-    assert len(found.failed) == 1
-    assert "small.jpg" in next(iter(found.failed.values()))
-    assert ("picture", "0.png", [("exif.jpg", "picture", "saved again")]) in told_of(found)
+    result = duplicates(album)
+    assert len(result.failed) == 1
+    assert "small.jpg" in next(iter(result.failed.values()))
+    assert ("picture", "0.png", [("exif.jpg", "picture", "saved again")]) in told_of(result)
 
 
 def test_one_camera_two_moments_two_pictures(tmp_path: Path) -> None:
@@ -443,10 +443,10 @@ def test_one_camera_two_moments_two_pictures(tmp_path: Path) -> None:
         exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 12:00:{min(number, 1):02}"
         save(tmp_path / "pictures" / f"{number}.jpg", photo(5), quality=70 + 10 * number, exif=exif)
     index(tmp_path / "catalog", tmp_path / "pictures")
-    found = duplicates(tmp_path / "catalog")
-    assert [group.tier for group in found.groups] == ["picture", "scene"]
-    assert {one.file.path.name for one in found.of("picture")[0].members} == {"1.jpg", "2.jpg"}
-    assert [file.path.name for file in found.to_remove(("bytes", "picture"))] == ["1.jpg"]
+    result = duplicates(tmp_path / "catalog")
+    assert [group.tier for group in result.groups] == ["picture", "scene"]
+    assert {item.file.path.name for item in result.of("picture")[0].members} == {"1.jpg", "2.jpg"}
+    assert [file.path.name for file in result.to_remove(("bytes", "picture"))] == ["1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -491,21 +491,21 @@ def test_names_of_one_file_are_one_file(tmp_path: Path, kind: str) -> None:
     original = save(tmp_path / "pictures" / "the only one.png", photo(0))
     link = link_of(kind, original.parent)
     index(tmp_path / "catalog", original.parent, link.parent)
-    found = duplicates(tmp_path / "catalog")
-    assert (found.groups, found.files) == ((), 1)
+    result = duplicates(tmp_path / "catalog")
+    assert (result.groups, result.files) == ((), 1)
     copy = tmp_path / "pictures" / "a copy with a longer name.png"
     copy.write_bytes(original.read_bytes())
     index(tmp_path / "catalog", original.parent, link.parent)
-    found = duplicates(tmp_path / "catalog", rules=parse_rules("oldest"))
-    assert [file.path for file in found.to_remove(("bytes", "picture"))] == [copy]
-    kept = found.groups[0].kept.file
+    result = duplicates(tmp_path / "catalog", rules=parse_rules("oldest"))
+    assert [file.path for file in result.to_remove(("bytes", "picture"))] == [copy]
+    kept = result.groups[0].kept.file
     assert kept.path == (min(original, link) if kind == "hard" else original)
     if kind == "folder":
         assert kept.names == ()  # a folder with two names is indexed by the first
         return
     assert kept.names == (max(original, link) if kind == "hard" else link,)
-    found = duplicates(tmp_path / "catalog", rules=parse_rules(f"folder:{link.parent}"))
-    assert found.groups[0].kept.file == kept  # one of its names is in that folder
+    result = duplicates(tmp_path / "catalog", rules=parse_rules(f"folder:{link.parent}"))
+    assert result.groups[0].kept.file == kept  # one of its names is in that folder
 
 
 def test_one_file_is_known_again_on_a_device_of_another_number(tmp_path: Path) -> None:
@@ -557,9 +557,9 @@ def test_pictures_from_outside(album: Path, tmp_path: Path) -> None:
 
         def found(name: str) -> list[tuple[str, str, int | None]]:
             return [
-                (one.entry.path.name, one.tier, one.verdict.whole if one.verdict else None)
-                for one in inquiry.search(outside / name, alike=1)
-                if one.tier != "alike"
+                (item.entry.path.name, item.tier, item.verdict.whole if item.verdict else None)
+                for item in inquiry.search(outside / name, alike=1)
+                if item.tier != "alike"
             ]
 
         assert found("resized.jpg") == [("3.png", "picture", None), ("wall.jpg", "part", 1)]
@@ -567,7 +567,7 @@ def test_pictures_from_outside(album: Path, tmp_path: Path) -> None:
         assert found("framed.jpg") == [("other.png", "part", 0)]
         assert found("unknown.jpg") == []
         assert found("bytes.png")[0][:2] == ("3.png", "bytes")
-        assert [one.tier for one in inquiry.search(outside / "unknown.jpg", alike=2)] == ["alike", "alike"]
+        assert [item.tier for item in inquiry.search(outside / "unknown.jpg", alike=2)] == ["alike", "alike"]
     finally:
         inquiry.close()
         store.close()
@@ -600,8 +600,8 @@ def test_postgres_keeps_pairs_too(new_database: Callable[[], str], album: Path, 
     store = Store.open(address)
     steps = Steps()
     try:
-        found = [told_of(find_duplicates(store, stage=steps)) for _ in range(2)]
+        result = [told_of(find_duplicates(store, stage=steps)) for _ in range(2)]
     finally:
         store.close()
-    assert found[0] == found[1] == told_of(duplicates(album))
+    assert result[0] == result[1] == told_of(duplicates(album))
     assert len(steps.done) == 2

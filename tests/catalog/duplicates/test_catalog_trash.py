@@ -63,8 +63,8 @@ def move(catalog: Path, trash: Path | None = None, **options: object) -> TrashRe
     options = {"tiers": COPIES, **options}
     store = Store.open(catalog)
     try:
-        found = find_duplicates(store, tiers=("bytes", "picture", "part"), rules=parse_rules())
-        return move_to_trash(store, found.groups, trash, **options)  # type: ignore[arg-type]
+        result = find_duplicates(store, tiers=("bytes", "picture", "part"), rules=parse_rules())
+        return move_to_trash(store, result.groups, trash, **options)  # type: ignore[arg-type]
     finally:
         store.close()
 
@@ -219,9 +219,9 @@ def test_the_line_is_there_before_the_file_moves(
 
     def watched(source: Path, target: Path) -> None:
         lists = list((tmp_path / "catalog" / "undo").iterdir())
-        told = [json.loads(line) for line in lists[0].read_text().splitlines()]
-        assert told[0] == {"diptych": "undo", "version": 1, "catalog": str(tmp_path / "catalog")}
-        assert (told[-1]["from"], told[-1]["to"]) == (str(source), str(target))
+        result = [json.loads(line) for line in lists[0].read_text().splitlines()]
+        assert result[0] == {"diptych": "undo", "version": 1, "catalog": str(tmp_path / "catalog")}
+        assert (result[-1]["from"], result[-1]["to"]) == (str(source), str(target))
         assert source.exists()
         seen.append(source.name)
 
@@ -397,9 +397,9 @@ def test_where_nothing_may_be_written(
     assert contents(pictures) == before
     store = Store.open(tmp_path / "catalog")
     store.database.readonly = True
-    found = find_duplicates(store)
+    result = find_duplicates(store)
     with pytest.raises(SaveError, match="is read-only"):
-        move_to_trash(store, found.groups, tiers=COPIES)
+        move_to_trash(store, result.groups, tiers=COPIES)
     store.close()
 
 

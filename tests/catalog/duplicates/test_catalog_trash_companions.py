@@ -262,17 +262,17 @@ def test_one_file_on_two_mounts_is_not_moved(
     copy = copied(original, "the other mount, with a longer name.png")
     index(tmp_path / "catalog", tmp_path / "pictures")
     real = listing.file_at
-    one = real(original)
-    assert one is not None
+    single = real(original)
+    assert single is not None
 
     def mounted_twice(path: Path, **options: bool) -> ListedFile | None:
         there = real(path, **options)
         if there is None or path != copy:
             return there
-        return replace(one, path=there.path, device=one.device + 1)
+        return replace(single, path=there.path, device=single.device + 1)
 
     store = Store.open(tmp_path / "catalog")
-    store.database.run("UPDATE files SET modified = ?", (one.modified,))
+    store.database.run("UPDATE files SET modified = ?", (single.modified,))
     store.close()
     monkeypatch.setattr(trash, "file_at", mounted_twice)
     moved = move(tmp_path)

@@ -107,10 +107,10 @@ def test_an_archive_is_read_as_often_however_many_pictures_are_in_it(
             pq.write_table(table.take(sorted(range(len(table)), key=lambda place: place % count)), path)
         opened.clear()
         store = Store.create(home / "catalog")
-        told = import_vectors(store, ToyEncoder(), home / "vectors", root=home, trust=mixed)
+        result = import_vectors(store, ToyEncoder(), home / "vectors", root=home, trust=mixed)
         store.close()
         counts.append(len(opened))
-        assert told.rows == 2 * count
+        assert result.rows == 2 * count
     assert counts[1] == counts[0]
 
 
@@ -212,8 +212,8 @@ def test_times_have_no_zone_and_none_is_made_up(tmp_path: Path) -> None:
     assert take(tmp_path / "catalog", tmp_path / "vectors.parquet", trust=True).added == 5
     store = Store.open(tmp_path / "catalog")
     by_date = SearchOptions(cutoff=None, collapse=False, sort="date")
-    found = [hit.entry.taken for hit in Searcher(store, ToyEncoder()).search("red", by_date).hits]
-    assert found == [*(datetime(year, 5, 1, 12) for year in (2022, 2021, 2020)), None, None]
+    result = [hit.entry.taken for hit in Searcher(store, ToyEncoder()).search("red", by_date).hits]
+    assert result == [*(datetime(year, 5, 1, 12) for year in (2022, 2021, 2020)), None, None]
     store.database.run(
         "UPDATE contents SET taken = '2020-05-01 12:00:00+02:00' WHERE id = 1"
     )  # as an earlier version stored it
@@ -306,7 +306,7 @@ def test_out_and_in_again(stored: Store, tmp_path: Path, name: str) -> None:
     }  # only one of several copies is exported
     for key, (digest, row, _) in after.items():
         assert before[key][0] == digest
-        kept, made = (np.frombuffer(one or b"", np.float16) for one in (before[key][1], row))
+        kept, made = (np.frombuffer(item or b"", np.float16) for item in (before[key][1], row))
         np.testing.assert_allclose(kept, made, atol=1e-3)
 
 

@@ -20,7 +20,7 @@ Mounted = dict[str, int]
 def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
     """Fake device numbers by parts of paths, as if drives were mounted there; the last match counts."""
     devices: Mounted = {}
-    found, stat = listing._listed_file, Path.stat
+    result, stat = listing._listed_file, Path.stat
 
     def number(path: str) -> int | None:
         return next((device for name, device in reversed(devices.items()) if f"{name}" in f"{path}/"), None)
@@ -28,9 +28,9 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> Mounted:
     def numbered(path: str, status: Callable[[], object], sidecar: int = 0) -> object:
         from dataclasses import replace
 
-        one = found(path, status, sidecar)  # type: ignore[arg-type]
+        single = result(path, status, sidecar)  # type: ignore[arg-type]
         device = number(path)
-        return one if device is None else replace(one, device=device)
+        return single if device is None else replace(single, device=device)
 
     class Status:
         def __init__(self, status: object, device: int) -> None:

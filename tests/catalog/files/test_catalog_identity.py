@@ -41,10 +41,10 @@ def frames(tmp_path: Path) -> Path:
 @pytest.fixture
 def same_inode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every file the same inode, as a file system does that reuses inode numbers."""
-    found = listing._listed_file
+    result = listing._listed_file
 
     def reused(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> ListedFile:
-        return replace(found(path, stat, sidecar), inode=7)
+        return replace(result(path, stat, sidecar), inode=7)
 
     monkeypatch.setattr(listing, "_listed_file", reused)
 
@@ -158,11 +158,11 @@ def test_verifying_reads_everything_and_says_what_differs(
     # A block that goes bad on the device changes no time at all.
     state = (frames / "frame2.bmp").stat()
     bitmap(frames / "frame2.bmp", "blue")
-    found = listing._listed_file
+    result = listing._listed_file
 
     def unchanged(path: str, stat: Callable[[], os.stat_result], sidecar: int = 0) -> ListedFile:
-        one = found(path, stat, sidecar)
-        return replace(one, changed=state.st_ctime_ns) if path.endswith("frame2.bmp") else one
+        single = result(path, stat, sidecar)
+        return replace(single, changed=state.st_ctime_ns) if path.endswith("frame2.bmp") else single
 
     monkeypatch.setattr(listing, "_listed_file", unchanged)
     assert index(tmp_path / "catalog", frames).same == 2

@@ -39,16 +39,16 @@ def test_a_catalogue_with_copies_failures_and_dead_rows_is_fine(store: Store, tm
 
 
 def test_progress_counts_every_row(store: Store) -> None:
-    told: list[tuple[str, int | None, int]] = []
+    messages: list[tuple[str, int | None, int]] = []
 
     @contextlib.contextmanager
     def stage(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         done: list[int] = []
         yield done.append
-        told.append((what, total, sum(done)))
+        messages.append((what, total, sum(done)))
 
     assert check(store, stage) == []
-    assert told == [("reading the database", None, 0), ("reading vectors", 6, 6)]
+    assert messages == [("reading the database", None, 0), ("reading vectors", 6, 6)]
 
 
 def test_a_space_that_is_being_filled_is_fine(store: Store) -> None:
@@ -91,16 +91,16 @@ def test_rows_that_were_lost_are_told(store: Store, row: bytes) -> None:
 def test_it_looks_at_one_moment_and_locks_nobody_out(store: Store, tmp_path: Path) -> None:
     other = Store.open(store.folder)
     picture((9, 9, 9)).save(tmp_path / "album" / "late.png")
-    told = []
+    messages = []
     quiet = store.database.all
 
     def all_and_write(sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-        found = quiet(sql, values)
+        result = quiet(sql, values)
         if sql.startswith("PRAGMA quick_check"):
-            told.append(index_pictures(other, ToyEncoder()).embedded)
-        return found
+            messages.append(index_pictures(other, ToyEncoder()).embedded)
+        return result
 
     store.database.all = all_and_write  # type: ignore[method-assign]
     assert check(store) == []
-    assert told == [1]
+    assert messages == [1]
     other.close()

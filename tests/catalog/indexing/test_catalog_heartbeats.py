@@ -47,12 +47,12 @@ def test_a_listing_that_takes_long_is_a_sign_of_life(
 ) -> None:
     colours(tmp_path / "album")
     index(tmp_path / "catalog", tmp_path / "album")
-    found, alive = listing._listed_file, []
+    result, alive = listing._listed_file, []
 
     def slow(*arguments: object) -> ListedFile:
         clock.now += ALIVE * 0.6
         alive.append(seen(tmp_path / "catalog"))
-        return found(*arguments)  # type: ignore[arg-type]
+        return result(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(listing, "_listed_file", slow)
     index(tmp_path / "catalog", tmp_path / "album")

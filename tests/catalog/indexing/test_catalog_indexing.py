@@ -340,7 +340,7 @@ def test_a_damaged_archive_is_one_failure(tmp_path: Path, pictures: Path, name: 
     outcome = index(tmp_path / "catalog", pictures)
     assert (outcome.embedded, outcome.failed) == (6, 1)
     store = Store.open(tmp_path / "catalog")
-    assert [(one, member) for one, member, _ in failures(store.database)] == [(path, "")]
+    assert [(item, member) for item, member, _ in failures(store.database)] == [(path, "")]
     store.close()
 
 

@@ -110,7 +110,7 @@ def life(tmp_path: Path, kills: int, seed: int) -> int:
     undisturbed = tmp_path / "undisturbed"
     assert ended(start(undisturbed, folder, "toy:1")) == 0
     assert content(catalog) == content(undisturbed)
-    assert len([one for one in catalog.iterdir() if one.name.startswith("space-")]) == 1
+    assert len([item for item in catalog.iterdir() if item.name.startswith("space-")]) == 1
     return killer.killed
 
 
@@ -131,7 +131,7 @@ def test_two_at_once_share_the_work(tmp_path: Path) -> None:
     folder, catalog = tmp_path / "pictures", tmp_path / "catalog"
     fill(folder, PICTURES, 0)
     both = [start(catalog, folder, "toy:0") for _ in range(2)]
-    assert [ended(one) for one in both] == [0, 0]
+    assert [ended(item) for item in both] == [0, 0]
     holds_together(catalog)
     assert ended(start(tmp_path / "alone", folder, "toy:0")) == 0
     assert content(catalog) == content(tmp_path / "alone")

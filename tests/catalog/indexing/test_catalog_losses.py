@@ -110,13 +110,13 @@ def test_two_that_replace_at_once(tmp_path: Path, album: Path) -> None:
 
 
 def test_two_that_begin_with_two_models(tmp_path: Path) -> None:
-    one, two = Store.create(tmp_path / "catalog"), Store.open(tmp_path / "catalog")
-    space_for(one, ToyEncoder(), "toy")
+    single, two = Store.create(tmp_path / "catalog"), Store.open(tmp_path / "catalog")
+    space_for(single, ToyEncoder(), "toy")
     two.active = None  # opened before the first process began
     golden = np.eye(4, 6, dtype=np.float32)
     with pytest.raises(CatalogError, match="another process is filling"):
         two.begin_space("sha256:other", "other", golden)
-    one.close()
+    single.close()
     two.close()
 
 

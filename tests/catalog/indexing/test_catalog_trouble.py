@@ -35,14 +35,14 @@ def test_odd_files_are_indexed_or_listed_with_a_reason(tmp_path: Path) -> None:
         )
     }
     store.close()
-    for name, told in expected.items():
-        if not told.found:
+    for name, item in expected.items():
+        if not item.found:
             assert name not in known, name
-        elif told.size is None:
-            assert re.search(told.refused, reasons[name]), (name, reasons[name])
+        elif item.size is None:
+            assert re.search(item.refused, reasons[name]), (name, reasons[name])
         else:
             assert name not in reasons, (name, reasons[name])
-            assert known[name] == (*told.size, None), name
+            assert known[name] == (*item.size, None), name
     assert set(known) <= set(expected)
     index(tmp_path / "catalog", folder)  # a second run changes nothing either
     assert index(tmp_path / "catalog", folder).embedded == 0

@@ -53,7 +53,7 @@ def test_what_a_change_makes_of_a_folder(home: Path, what: str) -> None:
     again = folders_to_list(
         [os.path.normpath(home / name)], rules(home, exclude=("thumb*",)), [home / "catalog"]
     )
-    assert again == [home / one for one in expected]
+    assert again == [home / item for item in expected]
 
 
 def test_folders_inside_others_are_listed_with_them(home: Path) -> None:
@@ -95,18 +95,18 @@ class Told:
 
     def __call__(self, *homes: Path, **_: object) -> Iterator[set[tuple[int, str]]]:
         self.homes.append(set(homes))
-        for one in self.told:
-            if isinstance(one, Exception):
-                raise one
-            yield one
+        for item in self.told:
+            if isinstance(item, Exception):
+                raise item
+            yield item
         raise KeyboardInterrupt
 
 
 def listed(*roots: Path, **options: float) -> list[list[Path]]:
-    found: list[list[Path]] = []
+    results: list[list[Path]] = []
     with contextlib.suppress(KeyboardInterrupt):
-        found.extend(changed_folders(rules(*roots), **options))  # type: ignore[arg-type]
-    return found
+        results.extend(changed_folders(rules(*roots), **options))  # type: ignore[arg-type]
+    return results
 
 
 def test_each_root_has_its_own_patterns(home: Path) -> None:
@@ -116,27 +116,27 @@ def test_each_root_has_its_own_patterns(home: Path) -> None:
 
 
 def test_only_what_matters_is_told_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told({(1, str(home / ".thumbnails" / "t.png"))}, set(), {(1, str(home / "sub" / "a.jpg"))})
-    monkeypatch.setattr(watchfiles, "watch", told)
+    message = Told({(1, str(home / ".thumbnails" / "t.png"))}, set(), {(1, str(home / "sub" / "a.jpg"))})
+    monkeypatch.setattr(watchfiles, "watch", message)
     assert listed(home, home / "sub" / "photo.jpg") == [[home / "sub"]]
 
 
 def test_all_roots_that_are_there_when_a_rescan_is_due(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told(set(), set())
-    monkeypatch.setattr(watchfiles, "watch", told)
+    result = Told(set(), set())
+    monkeypatch.setattr(watchfiles, "watch", result)
     roots = [home / "photo.jpg", home.parent / "unplugged", home / "sub"]
     assert listed(*roots, rescan=0) == [[home / "photo.jpg", home / "sub"]] * 2
-    assert told.homes == [{home, home / "sub"}]
+    assert result.homes == [{home, home / "sub"}]
 
 
 def test_after_an_error_everything_is_compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "DEBOUNCE", 0)
     error = watchfiles._rust_notify.WatchfilesRustInternalError("Unable to decode path")
     changed = {(1, str(home / "sub" / "a.jpg"))}
-    told = Told(error, set(), changed, error, error, changed, changed)
-    monkeypatch.setattr(watchfiles, "watch", told)
+    message = Told(error, set(), changed, error, error, changed, changed)
+    monkeypatch.setattr(watchfiles, "watch", message)
     assert listed(home) == [[home], [home / "sub"], [home], [home], [home / "sub"]]
-    assert told.homes == [{home}] * 4
+    assert message.homes == [{home}] * 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")

@@ -49,12 +49,12 @@ def listed(
     monkeypatch: pytest.MonkeyPatch, system: System, *roots: Path, **options: float
 ) -> tuple[list[list[Path]], list[str]]:
     monkeypatch.setattr(watchfiles, "watch", system)
-    found: list[list[Path]] = []
+    results: list[list[Path]] = []
     notes: list[str] = []
     rules = {root: FolderRules(root, ("thumbs",)) for root in roots}
     with contextlib.suppress(KeyboardInterrupt):
-        found.extend(changed_folders(rules, note=notes.append, **options))  # type: ignore[arg-type]
-    return found, notes
+        results.extend(changed_folders(rules, note=notes.append, **options))  # type: ignore[arg-type]
+    return results, notes
 
 
 def changed(*paths: Path) -> set[Event]:
@@ -64,8 +64,8 @@ def changed(*paths: Path) -> set[Event]:
 def test_a_folder_nobody_may_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     denied = PermissionError(13, "Permission denied", "lost+found")
     system = System([denied], [changed(home / "sub" / "a.jpg")] * 2)
-    found, notes = listed(monkeypatch, system, home)
-    assert found == [[home], [home / "sub"]]  # first whatever the failed call missed, then the change
+    result, notes = listed(monkeypatch, system, home)
+    assert result == [[home], [home / "sub"]]  # first whatever the failed call missed, then the change
     assert notes == []
     assert system.watched[:2] == [
         ({home}, True),
@@ -101,8 +101,8 @@ def test_a_system_that_watches_no_more_folders(
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(watch.time, "sleep", pauses.append)
-    found, notes = listed(monkeypatch, System(*[[LIMITS[limit]]] * 4), home)
-    assert found == [[home]] * 3
+    result, notes = listed(monkeypatch, System(*[[LIMITS[limit]]] * 4), home)
+    assert result == [[home]] * 3
     assert pauses == [watch.RESCAN_WITHOUT_EVENTS] * 4
     assert len(notes) == 1
     assert "max_user_watches" in notes[0]
@@ -110,8 +110,8 @@ def test_a_system_that_watches_no_more_folders(
 
 
 def test_another_error_of_the_system(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, notes = listed(monkeypatch, System(*[[OSError(5, "Input/output error")]] * 3), home)
-    assert found == [[home]] * 2
+    result, notes = listed(monkeypatch, System(*[[OSError(5, "Input/output error")]] * 3), home)
+    assert result == [[home]] * 2
     assert notes == [
         "the system cannot watch these folders ([Errno 5] Input/output error): everything is compared every "
         "60 seconds instead"
@@ -120,8 +120,8 @@ def test_another_error_of_the_system(home: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_folder_that_goes_while_the_watch_begins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = System([FileNotFoundError(2, "No such file")], [changed(home / "sub" / "a.jpg")])
-    found, notes = listed(monkeypatch, system, home)
-    assert (found, notes) == ([[home]], [])
+    result, notes = listed(monkeypatch, system, home)
+    assert (result, notes) == ([[home]], [])
 
 
 def test_a_path_that_comes_back(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +134,8 @@ def test_a_path_that_comes_back(home: Path, tmp_path: Path, monkeypatch: pytest.
         raise AssertionError("the old watch goes on")
 
     system = System(events(), [set(), set()])  # type: ignore[arg-type]
-    found, _ = listed(monkeypatch, system, home, drive)
-    assert found == [[home, drive]] * 2  # at the return of the path, and at the start of its watch
+    result, _ = listed(monkeypatch, system, home, drive)
+    assert result == [[home, drive]] * 2  # at the return of the path, and at the start of its watch
     assert [homes for homes, _ in system.watched[:2]] == [{home}, {home, drive}]
 
 
@@ -150,8 +150,8 @@ def test_a_drive_that_is_mounted_below(home: Path, monkeypatch: pytest.MonkeyPat
         raise AssertionError("the old watch goes on")
 
     system = System(events(), [set(), set()])  # type: ignore[arg-type]
-    found, _ = listed(monkeypatch, system, home)
-    assert found == [[home]] * 2
+    result, _ = listed(monkeypatch, system, home)
+    assert result == [[home]] * 2
 
 
 def test_a_network_drive_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +166,8 @@ def test_a_network_drive_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_nothing_to_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drive = tmp_path / "drive"
     monkeypatch.setattr(watch.time, "sleep", lambda seconds: drive.mkdir(exist_ok=True))
-    found, _ = listed(monkeypatch, System([set()]), drive)
-    assert found[0] == [drive]
+    result, _ = listed(monkeypatch, System([set()]), drive)
+    assert result[0] == [drive]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may watch every folder")

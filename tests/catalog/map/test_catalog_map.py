@@ -104,14 +104,14 @@ def test_neighbours_are_the_nearest() -> None:
 
 def test_neighbours_by_lists_miss_few() -> None:
     rows, _ = planted(40, 110, dim=48, noise=0.15)
-    found = neighbours(rows, 10, seed=0)
+    result = neighbours(rows, 10, seed=0)
     some = np.arange(0, len(rows), 37)
     cosines = rows[some] @ rows.T
     cosines[np.arange(len(some)), some] = -2
     true = np.argsort(-cosines, axis=1)[:, :10]
-    kept = [len(set(a) & set(b)) for a, b in zip(found[some].tolist(), true.tolist(), strict=True)]
+    kept = [len(set(a) & set(b)) for a, b in zip(result[some].tolist(), true.tolist(), strict=True)]
     assert np.mean(kept) > 9
-    assert not (found == np.arange(len(rows))[:, None]).any()
+    assert not (result == np.arange(len(rows))[:, None]).any()
 
 
 def test_the_graph_is_the_same_both_ways() -> None:
@@ -132,14 +132,14 @@ def pushes(count: int) -> tuple[Floats, Floats]:
 
 
 def test_the_grid_pushes_as_all_pairs_do() -> None:
-    found, exact = pushes(FEW + 150)
-    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.98
-    assert np.abs(found - exact).mean() < 0.15 * np.abs(exact).mean()
+    result, exact = pushes(FEW + 150)
+    assert np.corrcoef(result.ravel(), exact.ravel())[0, 1] > 0.98
+    assert np.abs(result - exact).mean() < 0.15 * np.abs(exact).mean()
 
 
 def test_few_rows_push_each_other_exactly() -> None:
-    found, exact = pushes(FEW)
-    assert np.allclose(found, exact, rtol=1e-4, atol=1e-7)
+    result, exact = pushes(FEW)
+    assert np.allclose(result, exact, rtol=1e-4, atol=1e-7)
 
 
 def test_like_lies_beside_like() -> None:
@@ -237,7 +237,7 @@ def test_a_map_of_colours(searcher: Searcher) -> None:
     assert named == true
     assert drawn.total == len(drawn.positions) == 144
     assert 0 <= drawn.positions.min() <= drawn.positions.max() <= 1
-    assert sum(one.size for one in drawn.regions) == sum(one.size for one in drawn.clusters) == 144
+    assert sum(item.size for item in drawn.regions) == sum(item.size for item in drawn.clusters) == 144
     again = make_map(searcher, [*COLOURS, "red blue"], regions=6)
     assert (again.positions == drawn.positions).all()
     assert again.regions == drawn.regions

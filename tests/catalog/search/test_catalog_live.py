@@ -37,7 +37,7 @@ class Scattered(ToyEncoder):
 
     def _rows(self, colours: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
         rows = np.stack(
-            [np.random.default_rng(crc32(np.asarray(one).tobytes())).normal(size=16) for one in colours]
+            [np.random.default_rng(crc32(np.asarray(item).tobytes())).normal(size=16) for item in colours]
         )
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
@@ -243,9 +243,9 @@ def test_what_is_wrong_in_sql_is_no_damage_of_the_file(tmp_path: Path) -> None:
     database.run("INSERT INTO numbers VALUES (1)")
     with pytest.raises(sqlite3.ProgrammingError):
         database.all("SELECT ?", ())
-    with pytest.raises(CatalogError, match=r"UNIQUE constraint failed") as told:
+    with pytest.raises(CatalogError, match=r"UNIQUE constraint failed") as raised:
         database.run("INSERT INTO numbers VALUES (1)")
-    assert "damaged" not in str(told.value)
+    assert "damaged" not in str(raised.value)
     database.close()
     (tmp_path / "b.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(CatalogError, match="is damaged"):

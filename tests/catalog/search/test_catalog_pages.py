@@ -60,7 +60,7 @@ def catalogue(folder: Path, rows: Floats, hashes: Sequence[int]) -> Store:
 
 def different(count: int) -> list[int]:
     """Hashes of pictures that do not look alike."""
-    return [int(one) for one in np.random.default_rng(2).integers(0, 2**64, count, np.uint64)]
+    return [int(item) for item in np.random.default_rng(2).integers(0, 2**64, count, np.uint64)]
 
 
 class Asking:
@@ -109,7 +109,7 @@ def test_figures_that_rise_and_fall_end_no_list(tmp_path: Path, monkeypatch: pyt
     store = catalogue(tmp_path, rows_of(towards, usual), different(600))
     ask = Asking(store, monkeypatch)
     answers = {limit: ask(limit=limit) for limit in (20, 150, 200, 300, 400)}
-    assert {limit: (one.total, one.more) for limit, one in answers.items()} == {
+    assert {limit: (item.total, item.more) for limit, item in answers.items()} == {
         20: (100, True),
         150: (150, True),
         200: (200, True),
@@ -118,8 +118,8 @@ def test_figures_that_rise_and_fall_end_no_list(tmp_path: Path, monkeypatch: pyt
     }
     pages = [ask(limit=60, offset=60 * n) for n in range(6)]
     assert [name for page in pages for name in names(page)] == names(answers[400])
-    found = answers[400].hits
-    assert [hit.cosine for hit in found] == sorted((hit.cosine for hit in found), reverse=True)
+    result = answers[400].hits
+    assert [hit.cosine for hit in result] == sorted((hit.cosine for hit in result), reverse=True)
     store.close()
 
 

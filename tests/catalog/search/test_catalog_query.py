@@ -201,8 +201,8 @@ def test_long_texts_are_read_to_their_end() -> None:
         grey, red = ToyEncoder().encode_texts(["wall", "red"])
         assert row @ red > grey @ red + 0.05
         assert encode_long(encoder.encode_texts, "a red wall")[1] == 1
-        asked = encode_query(encoder, parse_query(text), stored=lambda number: red)
-    assert asked.long_texts == (text,)
+        query = encode_query(encoder, parse_query(text), stored=lambda number: red)
+    assert query.long_texts == (text,)
 
 
 def test_one_word_that_is_too_long_is_cut() -> None:

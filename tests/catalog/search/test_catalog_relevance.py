@@ -146,9 +146,9 @@ def test_figures_are_numbers_from_0_to_1_whatever_the_rows(
 ) -> None:
     """Constant rows, duplicates, nearly equal rows, a single row, rows of zeros."""
     draw = np.random.default_rng(seed)
-    one = draw.normal(size=8) * (seed > 0)
-    background = Background((one + apart * draw.normal(size=(texts, 8))).astype(np.float32))
-    rows = (one + apart * draw.normal(size=(pictures, 8))).astype(np.float16)
+    single = draw.normal(size=8) * (seed > 0)
+    background = Background((single + apart * draw.normal(size=(texts, 8))).astype(np.float32))
+    rows = (single + apart * draw.normal(size=(pictures, 8))).astype(np.float16)
     figures = RelevanceScale.of(background, rows, parts).relevance(rows @ rows[0], rows, size=pictures)
     assert figures.dtype == np.float32
     assert figures.shape == (pictures,)

@@ -52,9 +52,9 @@ def names(asking: Searcher, query: str, options: SearchOptions = ALL) -> list[st
 
 
 def test_the_best_comes_first_and_every_picture_once(asking: Searcher) -> None:
-    found = names(asking, "red")
-    assert set(found[:2]) == {"red.png", "red-0.png"}
-    assert len(found) == len(set(found)) == 12
+    result = names(asking, "red")
+    assert set(result[:2]) == {"red.png", "red-0.png"}
+    assert len(result) == len(set(result)) == 12
 
 
 def test_cosines_are_those_of_the_encoder(asking: Searcher) -> None:
@@ -100,9 +100,9 @@ def test_stored_pictures_and_pictures_from_outside(asking: Searcher, tmp_path: P
 
 def test_plus_and_minus(asking: Searcher) -> None:
     assert names(asking, '"red" + "green"')[0].startswith("yellow")
-    found = names(asking, '"yellow" - 0.5:"green"')
-    assert found.index("red.png") < found.index("green.png")
-    assert found.index("red.png") < names(asking, '"yellow"').index("red.png")
+    result = names(asking, '"yellow" - 0.5:"green"')
+    assert result.index("red.png") < result.index("green.png")
+    assert result.index("red.png") < names(asking, '"yellow"').index("red.png")
     weighted = [Term("text", "red", 1.0), Term("text", "blue", 0.01)]
     assert [hit.entry.path.stem[:3] for hit in asking.search(weighted, ALL).hits[:2]] == ["red", "red"]
 
@@ -149,8 +149,8 @@ def test_a_filter_that_cannot_be(asking: Searcher) -> None:
 
 def test_the_newest_first_among_those_that_fit(asking: Searcher) -> None:
     where = Filter(caption="caption")
-    found = names(asking, "red", SearchOptions(filters=where, cutoff=None, collapse=False, sort="date"))
-    assert found == [f"{name}-{n}.png" for n, name in reversed(list(enumerate(COLOURS)))]
+    result = names(asking, "red", SearchOptions(filters=where, cutoff=None, collapse=False, sort="date"))
+    assert result == [f"{name}-{n}.png" for n, name in reversed(list(enumerate(COLOURS)))]
 
 
 def test_pictures_that_look_the_same_are_shown_once(tmp_path: Path) -> None:
@@ -241,9 +241,9 @@ def test_a_search_sees_what_was_indexed_meanwhile(asking: Searcher, tmp_path: Pa
     )
     (tmp_path / "pictures" / "plain" / "red.png").unlink()
     index(tmp_path / "catalog", tmp_path / "pictures")
-    found = names(asking, "red")
-    assert "later.png" in found
-    assert "red.png" not in found
+    result = names(asking, "red")
+    assert "later.png" in result
+    assert "red.png" not in result
     later = next(hit for hit in asking.search("red", ALL).hits if hit.entry.path.name == "later.png")
     assert asking.search(f"#{later.entry.content}", ALL).hits[0].entry == later.entry
 
@@ -253,8 +253,8 @@ def write_anew(catalog: Path) -> None:
     store = Store.open(catalog)
     before = store.active
     assert before is not None
-    told = before.info
-    after = store.begin_space(told.identity, told.model, told.golden, state="filling")
+    result = before.info
+    after = store.begin_space(result.identity, result.model, result.golden, state="filling")
     assert store.active is not None
     owners = store.active.contents_of(store.active.live_rows().tolist())
     with store.database.writing():
@@ -264,19 +264,19 @@ def write_anew(catalog: Path) -> None:
 
 
 def test_a_search_goes_on_when_the_vectors_were_written_anew(asking: Searcher, catalog: Path) -> None:
-    found = names(asking, "red")
+    result = names(asking, "red")
     (catalog.parent / "pictures" / "plain" / "red.png").unlink()
     index(catalog)
     write_anew(catalog)
-    found.remove("red.png")
-    assert names(asking, "red") == found
-    assert names(asking, '"red" + "red"') == found
+    result.remove("red.png")
+    assert names(asking, "red") == result
+    assert names(asking, '"red" + "red"') == result
 
 
 def test_a_space_that_is_replaced_while_it_is_opened(
     asking: Searcher, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, reopen, times = names(asking, "red"), Store.reopen, []
+    result, reopen, times = names(asking, "red"), Store.reopen, []
 
     def replaced_again(store: Store) -> None:
         if store is asking.store and not times:
@@ -286,7 +286,7 @@ def test_a_space_that_is_replaced_while_it_is_opened(
 
     monkeypatch.setattr(Store, "reopen", replaced_again)
     write_anew(catalog)
-    assert names(asking, "red") == found
+    assert names(asking, "red") == result
     assert times
 
 
@@ -301,7 +301,7 @@ def test_one_search_is_of_one_moment(
     asking: Searcher, catalog: Path, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     options = SearchOptions(filters=Filter(name="png"), cutoff=None, collapse=False)
-    found = names(asking, "red", options)
+    result = names(asking, "red", options)
 
     def allowed_while_written(space: Space, where: Filter) -> np.ndarray:
         if writer == "index":
@@ -312,9 +312,9 @@ def test_one_search_is_of_one_moment(
         return allowed_rows(space, where)
 
     monkeypatch.setattr("diptych.catalog.search.searcher.allowed_rows", allowed_while_written)
-    assert names(asking, "red", options) == found
+    assert names(asking, "red", options) == result
     monkeypatch.undo()
-    assert len(names(asking, "red", options)) == len(found) + (writer == "index")
+    assert len(names(asking, "red", options)) == len(result) + (writer == "index")
 
 
 def test_dead_rows_are_read_again_only_when_something_was_written(asking: Searcher, catalog: Path) -> None:

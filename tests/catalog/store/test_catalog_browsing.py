@@ -86,7 +86,7 @@ def test_orders(store: Store) -> None:
 
 def next_path(store: Store, stem: str) -> Path:
     assert store.active is not None
-    return next(one.path for one in list_pictures(store.active).entries if one.path.stem == stem)
+    return next(item.path for item in list_pictures(store.active).entries if item.path.stem == stem)
 
 
 @pytest.mark.parametrize("sort", ["date", "name", "rating"])
@@ -120,8 +120,8 @@ def database_of(store: Store) -> str:
 def test_a_search_has_the_same_orders(store: Store, sort: str) -> None:
     options = SearchOptions(cutoff=None, collapse=False, sort=sort)  # type: ignore[arg-type]
     answer = Searcher(store, ToyEncoder()).search("red", options)
-    found = [hit.entry.path.stem.removeprefix("copy of ") for hit in answer.hits]
-    assert found == names(store, sort=sort)
+    result = [hit.entry.path.stem.removeprefix("copy of ") for hit in answer.hits]
+    assert result == names(store, sort=sort)
 
 
 FILTERS: dict[str, tuple[Filter, set[str]]] = {
@@ -174,7 +174,7 @@ def test_the_rating_of_a_filter_is_the_one_that_is_shown(store: Store) -> None:
     shown = ratings_of(store.database, contents)
     for stars in range(-1, 6):
         passing = {numbers_of(store)[name] for name in names(store, Filter(rating=stars))}
-        assert passing == {one for one in contents if shown.get(one, 0) == stars}
+        assert passing == {item for item in contents if shown.get(item, 0) == stars}
 
 
 def test_names_that_nothing_has(store: Store) -> None:

@@ -47,10 +47,10 @@ def passing(catalog: str | Path, tmp_path: Path) -> Iterator[Passing]:
         assert store.active is not None
         rows = allowed_rows(store.active, Filter(**wanted)).tolist()  # type: ignore[arg-type]
         contents = list(store.active.contents_of(rows).values())
-        found = []
+        results = []
         for content in contents:
-            found += store.database.all("SELECT path FROM files WHERE content = ?", (content,))
-        return sorted(Path(os.fsdecode(bytes(path))).name for (path,) in found)
+            results += store.database.all("SELECT path FROM files WHERE content = ?", (content,))
+        return sorted(Path(os.fsdecode(bytes(path))).name for (path,) in results)
 
     yield names
     for store in stores:
@@ -79,8 +79,8 @@ def test_capitals_of_tags_and_cameras(passing: Passing, catalog: str | Path, tmp
     paint(tmp_path / "pictures" / "c.png", "green")
     assert passing() == ["a.png", "b.jpg", "c.png"]
     store = Store.open(catalog)
-    found = store.database.all("SELECT content FROM files WHERE path = ?", (os.fsencode(tagged),))
-    set_tags(store.database, "people", {found[0][0]: {"Été": 1.0, "sea": 1.0}})
+    result = store.database.all("SELECT content FROM files WHERE path = ?", (os.fsencode(tagged),))
+    set_tags(store.database, "people", {result[0][0]: {"Été": 1.0, "sea": 1.0}})
     store.close()
     assert passing(tags=("été",)) == passing(tags=("ÉTÉ", "Sea")) == ["a.png"]
     assert passing(tags=("sea", "mountain")) == passing(tags=("ét",)) == []

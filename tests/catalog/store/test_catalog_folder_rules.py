@@ -101,8 +101,8 @@ def test_a_walk_and_a_look_at_one_path_agree(tmp_path: Path, pattern: str) -> No
     paint(root / "Lib.photoslibrary" / "resources" / "x.png", "red")
     for rules in (FolderRules(root, (pattern,)), FolderRules(root, (pattern,), system_folders=True)):
         walked = {
-            Path(str(one.path, "utf-8"))
-            for one in listing.list_files(root, listing.ListingReport(), rules=rules)
+            Path(str(item.path, "utf-8"))
+            for item in listing.list_files(root, listing.ListingReport(), rules=rules)
         }
         assert walked == {path for path in root.rglob("*.*") if path.is_file() and not rules.leaves_out(path)}
 

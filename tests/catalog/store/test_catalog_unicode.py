@@ -88,9 +88,9 @@ def test_helpers_in_capitals(tmp_path: Path) -> None:
     index(tmp_path / "catalog", tmp_path / "p")
     for number in range(3):
         assert hits(tmp_path / "catalog", Filter(caption=f"A daisy number {number}")) == 1
-        found = file_at(tmp_path / "p" / f"DSC000{number}.PNG")
-        assert found is not None
-        assert found.sidecar
+        result = file_at(tmp_path / "p" / f"DSC000{number}.PNG")
+        assert result is not None
+        assert result.sidecar
     # A changed caption is read again, by `index` and by `watch`.
     (tmp_path / "p" / "DSC0000.TXT").write_text("a tulip")
     os.utime(tmp_path / "p" / "DSC0000.TXT", (10**9, 10**9))

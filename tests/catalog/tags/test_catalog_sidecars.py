@@ -91,8 +91,8 @@ def test_what_sidecars_say(tmp_path: Path) -> None:
     (home / "both.png.xmp").write_bytes(xmp("sea", "places|shore", xmp_Rating=3))
     (home / "both.png.json").write_bytes(takeout(people=[{"name": "Anna"}], favorited=False))
     index(tmp_path / "catalog", home)
-    found = entries(tmp_path / "catalog")
-    adobe, google, both = found["adobe.png"], found["takeout.png"], found["both.png"]
+    result = entries(tmp_path / "catalog")
+    adobe, google, both = result["adobe.png"], result["takeout.png"], result["both.png"]
     assert (adobe.tags, adobe.taken, adobe.latitude) == (("sea",), MORNING, pytest.approx(57.408333))
     assert adobe.taken_from == "sidecar XMP photoshop:DateCreated"
     assert (google.tags, google.caption, google.longitude) == (("Anna",), "At the lake", -2)
@@ -168,9 +168,9 @@ def test_whose_word_counts(tmp_path: Path) -> None:
     for name in ("original", "edited"):
         (home / f"{name}.jpg.json").write_bytes(takeout())
     index(catalog, home)
-    found = entries(catalog)
-    assert found["original.jpg"].taken_from == "EXIF DateTimeOriginal"
-    assert found["edited.jpg"].taken_from == "Google Takeout photoTakenTime (UTC)"
+    result = entries(catalog)
+    assert result["original.jpg"].taken_from == "EXIF DateTimeOriginal"
+    assert result["edited.jpg"].taken_from == "Google Takeout photoTakenTime (UTC)"
 
 
 def test_one_sidecar_of_a_raw_and_its_jpeg(tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_sidecars_inside_archives(tmp_path: Path, kind: str) -> None:
                 info.size = len(data)
                 file.addfile(info, io.BytesIO(data))
     index(catalog, archive.parent)
-    found = entries(catalog)
-    assert (found["Takeout/IMG.png"].tags, found["Takeout/IMG.png"].caption) == (("Anna",), "First")
-    assert (found["Takeout/IMG(1).png"].tags, found["Takeout/IMG(1).png"].rating) == (("Käthe", "sea"), 5)
+    result = entries(catalog)
+    assert (result["Takeout/IMG.png"].tags, result["Takeout/IMG.png"].caption) == (("Anna",), "First")
+    assert (result["Takeout/IMG(1).png"].tags, result["Takeout/IMG(1).png"].rating) == (("Käthe", "sea"), 5)
     assert not index(catalog, archive.parent).changed
 
 

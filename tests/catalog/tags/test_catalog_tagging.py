@@ -71,14 +71,14 @@ def test_a_list_is_replaced_and_others_stay(searcher: Searcher) -> None:
     tag_pictures(searcher, labels("red", "blue"), "first")
     tag_pictures(searcher, labels("red", "green"), "second")
     tag_pictures(searcher, labels("blue"), "first")
-    found = count_tags(searcher.store.database)
-    assert found == [
+    result = count_tags(searcher.store.database)
+    assert result == [
         TagCount("first", "blue", 1),
         TagCount("second", "green", 1),
         TagCount("second", "red", 1),
     ]
     assert clear_tags(searcher.store.database, "second") == 2
-    assert count_tags(searcher.store.database) == found[:1]
+    assert count_tags(searcher.store.database) == result[:1]
 
 
 def test_a_dry_run_writes_nothing(searcher: Searcher) -> None:
@@ -92,9 +92,9 @@ def test_rules(searcher: Searcher) -> None:
 
     def given(name: str, rule: TagRule) -> dict[str, tuple[str, ...]]:
         tag_pictures(searcher, warm, "rules", rule)
-        found = assigned_tags(searcher.store.database, range(1, 7))
+        result = assigned_tags(searcher.store.database, range(1, 7))
         paths = dict(searcher.store.database.all("SELECT content, path FROM files"))
-        return {Path(bytes(paths[content]).decode()).stem: tags for content, tags in found.items()}
+        return {Path(bytes(paths[content]).decode()).stem: tags for content, tags in result.items()}
 
     every = given("all", TagRule(least=0.5))
     assert every["red"] == every["yellow"] == ("red", "red yellow")
@@ -157,8 +157,8 @@ def test_a_picture_that_left_meanwhile_is_passed_over(searcher: Searcher) -> Non
 
 def test_search_finds_by_tag(searcher: Searcher) -> None:
     tag_pictures(searcher, labels("red", "blue"), "two")
-    found = searcher.search("green", SearchOptions(filters=Filter(tags=("BLUE",)), cutoff=None))
-    assert [hit.entry.path.stem for hit in found.hits] == ["blue"]
+    result = searcher.search("green", SearchOptions(filters=Filter(tags=("BLUE",)), cutoff=None))
+    assert [hit.entry.path.stem for hit in result.hits] == ["blue"]
 
 
 def keyworded(path: Path, *keywords: str) -> Path:

@@ -51,30 +51,30 @@ def texts(report_of: FewShotRun) -> str:
 def test_the_curve_is_that_of_fits_by_hand(
     curve: Result, train: ImageDataset, test_part: ImageDataset
 ) -> None:
-    rows, asked = rows_of(train), rows_of(test_part)
+    rows, query = rows_of(train), rows_of(test_part)
     for k in (1, 4, 8):
         hits = []
         for seed in range(2):
             draw = draw_shots(train.labels, k, seed)
             few, labels = rows[draw.shots], train.labels[draw.shots]
             searched = logistic.search(few, labels, rows[draw.validation], train.labels[draw.validation])
-            named = logistic.fit(few, labels, searched.c).scores(asked, 3).argmax(1)
+            named = logistic.fit(few, labels, searched.c).scores(query, 3).argmax(1)
             hits.append((named == test_part.labels).astype(float))
         assert curve.metrics[f"acc1@{k}"] == pytest.approx(np.mean(hits))
         assert curve.outcomes[f"acc1@{k}"] == pytest.approx(np.mean(hits, axis=0).tolist())
-        point = next(one for one in curve.details["points"] if one["shots"] == k)
-        assert [one["acc1"] for one in point["draws"]] == pytest.approx([one.mean() for one in hits])
+        point = next(item for item in curve.details["points"] if item["shots"] == k)
+        assert [item["acc1"] for item in point["draws"]] == pytest.approx([item.mean() for item in hits])
         assert (point["least"], point["most"]) == (min(map(np.mean, hits)), max(map(np.mean, hits)))
         assert (point["pictures"], point["validation_pictures"]) == (3 * k, 3 * min(k, 4))
         low, high = curve.intervals[f"acc1@{k}"]
         assert low < curve.metrics[f"acc1@{k}"] < high
     assert curve.task == "few_shot"
     assert set(curve.chance.values()) == {1 / 3}
-    assert len({one for point in curve.details["points"] for one in (point["least"], point["most"])}) > 2
+    assert len({item for point in curve.details["points"] for item in (point["least"], point["most"])}) > 2
 
 
 def test_a_number_that_no_class_has_is_left_out_and_told(curve: Result) -> None:
-    assert [one["shots"] for one in curve.details["points"]] == [1, 4, 8]
+    assert [item["shots"] for item in curve.details["points"]] == [1, 4, 8]
     assert curve.details["too_many_shots"] == [16]
     assert "Left out because no class has as many pictures: 16 shots." in texts(FewShotRun(curve))
 
@@ -89,28 +89,28 @@ def test_the_same_seeds_give_the_same_curve(train: ImageDataset, test_part: Imag
 
 def test_where_pictures_run_out(folder: Path, test_part: ImageDataset) -> None:
     scarce = noisy(folder, "scarce", {"red": 4, "green": 4, "blue": 2}, seed=3)
-    found = evaluate_few_shot(FeatureToy(), scarce, test_part, shots=(1, 3, 4), seeds=1)
-    one, three, four = found.details["points"]
-    assert [draw["draws"][0]["chosen"] for draw in (one, three, four)] == [
+    result = evaluate_few_shot(FeatureToy(), scarce, test_part, shots=(1, 3, 4), seeds=1)
+    single, three, four = result.details["points"]
+    assert [draw["draws"][0]["chosen"] for draw in (single, three, four)] == [
         "validation",
         "validation",
         "fewer shots",
     ]
-    assert (one["unchecked_classes"], one["short_classes"]) == (0, 0)
+    assert (single["unchecked_classes"], single["short_classes"]) == (0, 0)
     assert (three["pictures"], three["short_classes"], three["unchecked_classes"]) == (8, 1, 3)
     assert four["draws"][0]["c"] == three["draws"][0]["c"]
-    text = texts(FewShotRun(found))
+    text = texts(FewShotRun(result))
     assert "3 shots: 1 class with fewer pictures" in text
     assert "4 shots: no picture was left for validation, so C is that of fewer shots." in text
 
 
 def test_one_picture_a_class(folder: Path, test_part: ImageDataset) -> None:
     single = noisy(folder, "single", {"red": 1, "green": 1, "blue": 1}, seed=4, noise=5)
-    found = evaluate_few_shot(FeatureToy(), single, test_part, shots=(1, 2), seeds=1)
-    draw = found.details["points"][0]["draws"][0]
+    result = evaluate_few_shot(FeatureToy(), single, test_part, shots=(1, 2), seeds=1)
+    draw = result.details["points"][0]["draws"][0]
     assert (draw["chosen"], draw["c"], draw["validation_acc1"]) == ("none", 1.0, None)
-    assert "C is 1, which may not be the best value" in texts(FewShotRun(found))
-    assert found.details["too_many_shots"] == [2]
+    assert "C is 1, which may not be the best value" in texts(FewShotRun(result))
+    assert result.details["too_many_shots"] == [2]
     with pytest.raises(DataError, match="at most 1 readable picture of a class: too few for 2 shots"):
         evaluate_few_shot(FeatureToy(), single, test_part, shots=(2, 4))
 
@@ -118,10 +118,10 @@ def test_one_picture_a_class(folder: Path, test_part: ImageDataset) -> None:
 def test_a_validation_part_of_its_own(folder: Path, test_part: ImageDataset) -> None:
     single = noisy(folder, "one", {"red": 1, "green": 1, "blue": 1}, seed=5, noise=5)
     chooser = noisy(folder, "chooser", {"red": 3, "green": 3, "blue": 3}, seed=6)
-    found = evaluate_few_shot(FeatureToy(), single, test_part, validation=chooser, shots=(1,), seeds=2)
-    assert {one["chosen"] for one in found.details["points"][0]["draws"]} == {"validation"}
-    assert found.details["validation"] == "chooser"
-    assert found.details["points"][0]["validation_pictures"] == 3
+    result = evaluate_few_shot(FeatureToy(), single, test_part, validation=chooser, shots=(1,), seeds=2)
+    assert {item["chosen"] for item in result.details["points"][0]["draws"]} == {"validation"}
+    assert result.details["validation"] == "chooser"
+    assert result.details["points"][0]["validation_pictures"] == 3
 
 
 @pytest.mark.parametrize(("shots", "seeds"), [((), 1), ((0, 1), 1), ((1,), 0)])
@@ -193,10 +193,14 @@ def test_a_report_of_one_data_set(
     assert [row[0] for row in report.tables["few-shot"].rows] == ["zero-shot", "1", "4", "8", "all"]
     plot = report.sections[0].plots["few-shot"]
     assert set(plot.levels) == {"zero-shot", "all 36 pictures", "chance"}  # type: ignore[attr-defined]
-    told = json.loads(report.to_json())
+    result = json.loads(report.to_json())
     equal = equal_shots([1, 4, 8], [curve.metrics[f"acc1@{k}"] for k in (1, 4, 8)], level.metrics["acc1"])
-    assert told["data_efficiency"][0]["zero_shot_equals"]["told"] == str(equal)
-    assert [one["task"] for one in told["results"]] == ["few_shot", "zeroshot_classification", "linear_probe"]
+    assert result["data_efficiency"][0]["zero_shot_equals"]["told"] == str(equal)
+    assert [item["task"] for item in result["results"]] == [
+        "few_shot",
+        "zeroshot_classification",
+        "linear_probe",
+    ]
     assert {"few-shot.svg", "few-shot.csv", "index.html"} <= {path.name for path in report.save(tmp_path)}
 
 

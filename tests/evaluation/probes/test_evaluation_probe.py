@@ -66,13 +66,13 @@ def test_a_fit_is_scikit_learns(train: ImageDataset, test_part: ImageDataset, c:
     kept = train.labels < classes
     rows, labels = rows_of(train)[kept], train.labels[kept]
     ours, theirs = logistic.fit(rows, labels, c), by_hand(rows, labels, c)
-    asked = rows_of(test_part)
-    mine, yours = ours.scores(asked, classes), theirs.decision_function(asked)
+    query = rows_of(test_part)
+    mine, yours = ours.scores(query, classes), theirs.decision_function(query)
     if classes == 2:
-        yours = np.stack([np.zeros(len(asked)), yours], axis=1)
+        yours = np.stack([np.zeros(len(query)), yours], axis=1)
     distance = (mine - mine.mean(1, keepdims=True)) - (yours - yours.mean(1, keepdims=True))
     assert abs(distance).max() < 2e-3 * max(1, abs(yours).max())
-    assert (mine.argmax(1) == theirs.predict(asked)).all()
+    assert (mine.argmax(1) == theirs.predict(query)).all()
 
 
 def test_at_the_minimum_it_is_scikit_learns(train: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +93,8 @@ def test_a_class_that_was_not_taught_is_never_named() -> None:
 
 def test_a_fit_that_does_not_converge_is_told(train: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "MAX_ITERATIONS", 3)
-    found = logistic.fit(rows_of(train), train.labels, 1.0)
-    assert (found.iterations, found.converged) == (3, False)
+    result = logistic.fit(rows_of(train), train.labels, 1.0)
+    assert (result.iterations, result.converged) == (3, False)
 
 
 def test_what_cannot_be_fitted() -> None:
@@ -111,16 +111,16 @@ def test_what_cannot_be_fitted() -> None:
 def test_the_search_is_scikit_learns_at_every_strength(train: ImageDataset) -> None:
     rows, labels = rows_of(train), train.labels
     teach, choose = split_validation(labels, 0.2, 0)
-    found = logistic.search(rows[teach], labels[teach], rows[choose], labels[choose])
-    assert len(found.tried) <= 15
-    assert {one.c for one in found.tried} <= set(GRID)
+    result = logistic.search(rows[teach], labels[teach], rows[choose], labels[choose])
+    assert len(result.tried) <= 15
+    assert {item.c for item in result.tried} <= set(GRID)
     centred = rows - rows[teach].mean(0)
-    for one in found.tried:
-        if one.c <= logistic.WARM:
-            theirs = by_hand(centred[teach], labels[teach], one.c).score(centred[choose], labels[choose])
-            assert one.accuracy == pytest.approx(theirs, abs=1.01 / len(choose)), one
-    best = max(one.accuracy for one in found.tried)
-    assert found.c == max(one.c for one in found.tried if one.accuracy == best)
+    for item in result.tried:
+        if item.c <= logistic.WARM:
+            theirs = by_hand(centred[teach], labels[teach], item.c).score(centred[choose], labels[choose])
+            assert item.accuracy == pytest.approx(theirs, abs=1.01 / len(choose)), item
+    best = max(item.accuracy for item in result.tried)
+    assert result.c == max(item.c for item in result.tried if item.accuracy == best)
 
 
 def test_without_scipy_it_is_told_what_to_install(
@@ -137,9 +137,9 @@ def test_without_scipy_it_is_told_what_to_install(
 def test_the_protocol_is_scikit_learn_by_hand(
     result: Result, train: ImageDataset, test_part: ImageDataset
 ) -> None:
-    rows, asked = rows_of(train), rows_of(test_part)
+    rows, query = rows_of(train), rows_of(test_part)
     model = by_hand(rows, train.labels, result.details["c"])
-    hits = model.predict(asked) == test_part.labels
+    hits = model.predict(query) == test_part.labels
     assert result.metrics["acc1"] == pytest.approx(hits.mean())
     assert result.outcomes["acc1"] == hits.astype(float).tolist()
     recalls = [hits[test_part.labels == label].mean() for label in range(3)]
@@ -156,24 +156,24 @@ def test_a_validation_part_chooses_and_then_teaches(
     folder: Path, train: ImageDataset, test_part: ImageDataset
 ) -> None:
     chooser = noisy(folder, "chooser", {"red": 5, "green": 6, "blue": 7}, seed=3)
-    found = evaluate_linear_probe(FeatureToy(), train, test_part, validation=chooser)
-    assert found.details["pictures"] == 80 + 18
-    assert found.details["validation"]["data"] == "chooser"
+    result = evaluate_linear_probe(FeatureToy(), train, test_part, validation=chooser)
+    assert result.details["pictures"] == 80 + 18
+    assert result.details["validation"]["data"] == "chooser"
     both = np.concatenate([rows_of(train), rows_of(chooser)])
-    model = by_hand(both, np.concatenate([train.labels, chooser.labels]), found.details["c"])
-    assert found.metrics["acc1"] == pytest.approx(model.score(rows_of(test_part), test_part.labels))
+    model = by_hand(both, np.concatenate([train.labels, chooser.labels]), result.details["c"])
+    assert result.metrics["acc1"] == pytest.approx(model.score(rows_of(test_part), test_part.labels))
     searched = logistic.search(rows_of(train), train.labels, rows_of(chooser), chooser.labels)
-    assert found.details["c"] == searched.c
+    assert result.details["c"] == searched.c
 
 
 def test_seeds_strengths_and_stores(train: ImageDataset, test_part: ImageDataset, tmp_path: Path) -> None:
     encoder, store = FeatureToy(), FeatureStore(tmp_path)
-    one = evaluate_linear_probe(encoder, train, test_part, c=0.5, store=store)
-    asked = len(encoder.calls)
+    single = evaluate_linear_probe(encoder, train, test_part, c=0.5, store=store)
+    query = len(encoder.calls)
     again = evaluate_linear_probe(encoder, train, test_part, c=0.5, store=store)
-    assert len(encoder.calls) == asked
-    assert one.to_dict() == again.to_dict()
-    assert (one.details["c"], one.details["search"], one.details["validation"]) == (0.5, [], None)
+    assert len(encoder.calls) == query
+    assert single.to_dict() == again.to_dict()
+    assert (single.details["c"], single.details["search"], single.details["validation"]) == (0.5, [], None)
     drawn = [
         evaluate_linear_probe(encoder, train, test_part, seed=seed, store=store).details for seed in (0, 0, 1)
     ]
@@ -186,9 +186,9 @@ def test_an_encoder_without_features_is_refused_and_embeddings_are_the_way_out(
 ) -> None:
     with pytest.raises(InputError, match=r"features='embeddings'"):
         evaluate_linear_probe(ToyEncoder(), train, test_part)
-    found = evaluate_linear_probe(ToyEncoder(), train, test_part, features="embeddings")
-    assert found.details["width"] == 4
-    assert found.metrics["acc1"] > 0.5
+    result = evaluate_linear_probe(ToyEncoder(), train, test_part, features="embeddings")
+    assert result.details["width"] == 4
+    assert result.metrics["acc1"] > 0.5
     with pytest.raises(InputError, match="'tower' or 'embeddings'"):
         evaluate_linear_probe(ToyEncoder(), train, test_part, features="pixels")  # type: ignore[arg-type]
 
@@ -206,10 +206,10 @@ def test_classes_match_by_name_not_by_place(train: ImageDataset, test_part: Imag
 
 def test_classes_that_were_not_taught_are_refused(folder: Path, train: ImageDataset) -> None:
     other = noisy(folder, "other", {"red": 2, "white": 2, "black": 2}, seed=4)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as raised:
         evaluate_linear_probe(FeatureToy(), train, other)
-    assert "other has 2 classes that train lacks ('black', 'white')" in str(told.value)
-    assert "of which other lacks 'blue', 'green'" in str(told.value)
+    assert "other has 2 classes that train lacks ('black', 'white')" in str(raised.value)
+    assert "of which other lacks 'blue', 'green'" in str(raised.value)
     repeated = dataclasses.replace(train, class_names=("red", "red", "blue"))
     with pytest.raises(DataError, match="several classes called 'red'"):
         evaluate_linear_probe(FeatureToy(), repeated, other)
@@ -226,10 +226,10 @@ def test_rows_that_are_not_finite_are_refused(train: ImageDataset, test_part: Im
 
 def test_a_class_absent_in_test_stays_an_answer(folder: Path, train: ImageDataset) -> None:
     few = noisy(folder, "few", {"red": 8, "blue": 8}, seed=5)
-    found = evaluate_linear_probe(FeatureToy(), train, few)
-    assert (found.classes, set(found.per_class)) == (3, {"red", "blue"})
-    assert found.chance["acc1"] == pytest.approx(1 / 3)
-    assert "1 of 3 classes have no test picture" in " ".join(probe_report(found).sections[0].text)
+    result = evaluate_linear_probe(FeatureToy(), train, few)
+    assert (result.classes, set(result.per_class)) == (3, {"red", "blue"})
+    assert result.chance["acc1"] == pytest.approx(1 / 3)
+    assert "1 of 3 classes have no test picture" in " ".join(probe_report(result).sections[0].text)
 
 
 def test_a_class_without_a_readable_picture_is_told(train: ImageDataset, test_part: ImageDataset) -> None:
@@ -238,10 +238,10 @@ def test_a_class_without_a_readable_picture_is_told(train: ImageDataset, test_pa
         gone, class_names=train.class_names, labels=np.array([1, 2])[gone.labels].astype(np.int64)
     )
     with pytest.warns(UserWarning, match="1 of 3 classes have no picture to learn from \\('blue'\\)"):
-        found = evaluate_linear_probe(FeatureToy(), three, test_part)
-    assert found.per_class["blue"] == 0
-    assert found.details["untaught"] == ["blue"]
-    assert "count as missed" in " ".join(probe_report(found).sections[0].text)
+        result = evaluate_linear_probe(FeatureToy(), three, test_part)
+    assert result.per_class["blue"] == 0
+    assert result.details["untaught"] == ["blue"]
+    assert "count as missed" in " ".join(probe_report(result).sections[0].text)
 
 
 def test_one_picture_a_class(folder: Path, test_part: ImageDataset) -> None:
@@ -264,11 +264,11 @@ def test_broken_pictures_of_either_part_are_named(train: ImageDataset, folder: P
 
     broken = load_labelled(path)
     with pytest.warns(UserWarning, match=r"10 pictures of TEST \(broken\) are in TRAIN \(broken\) too"):
-        found = evaluate_linear_probe(FeatureToy(), broken, broken, c=1.0, allow_overlap=True)
-    assert [one.key for one in found.failures] == ["x/red/9.png", "broken/x/red/9.png"]
-    assert (found.n, found.details["pictures"], found.outcomes["acc1"].count(None)) == (9, 9, 1)
+        result = evaluate_linear_probe(FeatureToy(), broken, broken, c=1.0, allow_overlap=True)
+    assert [item.key for item in result.failures] == ["x/red/9.png", "broken/x/red/9.png"]
+    assert (result.n, result.details["pictures"], result.outcomes["acc1"].count(None)) == (9, 9, 1)
     assert "2 pictures were left out; the first: x/red/9.png" in " ".join(
-        probe_report(found).sections[0].text
+        probe_report(result).sections[0].text
     )
 
 
@@ -328,11 +328,11 @@ def test_colours_of_real_flowers_tell_more_than_chance(shared) -> None:
     from diptych.datasets import load_labelled
 
     train = load_labelled(shared / "data/tfflowers-train-1000.tar").sample(300)
-    asked = load_labelled(shared / "data/tfflowers-test-a.tar").sample(200)
-    found = evaluate_linear_probe(FeatureToy(), train, asked)
-    assert (found.n, found.classes, found.failures) == (200, 5, ())
-    assert found.intervals["acc1"][0] > 0.2
-    assert all(one["converged"] for one in found.details["search"] if one["c"] <= 1)
+    query = load_labelled(shared / "data/tfflowers-test-a.tar").sample(200)
+    result = evaluate_linear_probe(FeatureToy(), train, query)
+    assert (result.n, result.classes, result.failures) == (200, 5, ())
+    assert result.intervals["acc1"][0] > 0.2
+    assert all(item["converged"] for item in result.details["search"] if item["c"] <= 1)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -340,13 +340,13 @@ def test_fewer_pictures_than_features_give_the_weights_that_scikit_learn_gives(c
     rng = np.random.default_rng(0)
     labels = np.arange(18) % classes
     rows = rng.normal(5, 1, (18, 70)) + rng.normal(0, 1, (classes, 70))[labels]
-    found = logistic.fit(rows, labels, 0.3)
+    result = logistic.fit(rows, labels, 0.3)
     by_hand = LogisticRegression(C=0.3, max_iter=1000, tol=1e-10).fit(rows, labels)
-    assert np.allclose(found.weights, by_hand.coef_, atol=1e-5)
-    assert np.allclose(found.intercepts, by_hand.intercept_, atol=1e-4)
+    assert np.allclose(result.weights, by_hand.coef_, atol=1e-5)
+    assert np.allclose(result.intercepts, by_hand.intercept_, atol=1e-4)
     truth = np.arange(40) % classes
-    asked = rng.normal(5, 1, (40, 70)) + rng.normal(0, 0.5, (classes, 70))[truth]
-    for one in logistic.search(rows, labels, asked, truth).tried:
-        if one.c <= 10:  # two fits of separable rows need not reach the same weights
-            hand = LogisticRegression(C=one.c, max_iter=1000, tol=1e-10).fit(rows, labels)
-            assert abs(one.accuracy - hand.score(asked, truth)) <= 1 / 40
+    query = rng.normal(5, 1, (40, 70)) + rng.normal(0, 0.5, (classes, 70))[truth]
+    for item in logistic.search(rows, labels, query, truth).tried:
+        if item.c <= 10:  # two fits of separable rows need not reach the same weights
+            hand = LogisticRegression(C=item.c, max_iter=1000, tol=1e-10).fit(rows, labels)
+            assert abs(item.accuracy - hand.score(query, truth)) <= 1 / 40

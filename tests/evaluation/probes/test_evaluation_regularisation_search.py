@@ -33,28 +33,28 @@ def test_the_grid_is_the_papers() -> None:
 def test_the_peak_of_any_curve_with_one_is_found_in_fifteen_fits(best: int, rises: list[float]) -> None:
     climbs = [rise if place < best else -rise for place, rise in enumerate(rises)]
     heights = np.concatenate([[0.0], np.cumsum(climbs)])
-    asked: list[int] = []
+    requests: list[int] = []
 
     def score(place: int) -> float:
-        asked.append(place)
+        requests.append(place)
         return float(heights[place])
 
-    found = search_grid(score)
-    assert found.position == best
-    assert len(asked) == len(set(asked)) <= 15
-    assert all(0 <= place <= 96 for place in asked)
-    assert asked[:7] == [0, 16, 32, 48, 64, 80, 96]  # in this order a fit can start from the last solution
-    assert list(found.scores) == sorted(asked)
+    result = search_grid(score)
+    assert result.position == best
+    assert len(requests) == len(set(requests)) <= 15
+    assert all(0 <= place <= 96 for place in requests)
+    assert requests[:7] == [0, 16, 32, 48, 64, 80, 96]  # in this order a fit can start from the last solution
+    assert list(result.scores) == sorted(requests)
 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=97, max_size=97))
 def test_no_curve_leads_off_the_grid_and_no_neighbour_is_better(heights: list[float]) -> None:
-    found = search_grid(heights.__getitem__)
-    best = heights[found.position]
-    assert best == max(found.scores.values())
-    assert found.position == max(place for place, score in found.scores.items() if score == best)
+    result = search_grid(heights.__getitem__)
+    best = heights[result.position]
+    assert best == max(result.scores.values())
+    assert result.position == max(place for place, score in result.scores.items() if score == best)
     assert all(
-        heights[place] <= best for place in (found.position - 1, found.position + 1) if 0 <= place <= 96
+        heights[place] <= best for place in (result.position - 1, result.position + 1) if 0 <= place <= 96
     )
 
 
@@ -98,18 +98,18 @@ def test_another_seed_is_another_split() -> None:
 
 @given(labels=LABELS, k=st.integers(1, 20), seed=st.integers(0, 5))
 def test_shots_are_balanced_disjoint_and_told_where_short(labels: np.ndarray, k: int, seed: int) -> None:
-    found = draw_shots(labels, k, seed)
-    assert not set(found.shots) & set(found.validation)
+    result = draw_shots(labels, k, seed)
+    assert not set(result.shots) & set(result.validation)
     for label in np.unique(labels):
         of_class = int((labels == label).sum())
-        assert (labels[found.shots] == label).sum() == min(k, of_class)
-        assert (labels[found.validation] == label).sum() == min(k, 4, max(of_class - k, 0))
-        assert (label in found.short) == (of_class < k)
-        assert (label in found.unchecked) == (of_class - k < min(k, 4))
+        assert (labels[result.shots] == label).sum() == min(k, of_class)
+        assert (labels[result.validation] == label).sum() == min(k, 4, max(of_class - k, 0))
+        assert (label in result.short) == (of_class < k)
+        assert (label in result.unchecked) == (of_class - k < min(k, 4))
     again = draw_shots(labels, k, seed)
-    assert np.array_equal(again.shots, found.shots)
-    assert np.array_equal(again.validation, found.validation)
-    assert set(found.shots) <= set(draw_shots(labels, k + 1, seed).shots)
+    assert np.array_equal(again.shots, result.shots)
+    assert np.array_equal(again.validation, result.validation)
+    assert set(result.shots) <= set(draw_shots(labels, k + 1, seed).shots)
 
 
 def test_draws_of_seeds_differ_and_of_classes_do_not_depend_on_others() -> None:
@@ -120,10 +120,10 @@ def test_draws_of_seeds_differ_and_of_classes_do_not_depend_on_others() -> None:
 
 
 def test_a_validation_part_of_its_own() -> None:
-    found = draw_shots(np.array([0, 0, 1, 1]), 2, 0, others=np.array([1, 1, 1, 0, 2]))
-    assert found.shots.tolist() == [0, 1, 2, 3]
-    assert sorted(np.array([1, 1, 1, 0, 2])[found.validation]) == [0, 1, 1]
-    assert found.unchecked.tolist() == [0]
+    result = draw_shots(np.array([0, 0, 1, 1]), 2, 0, others=np.array([1, 1, 1, 0, 2]))
+    assert result.shots.tolist() == [0, 1, 2, 3]
+    assert sorted(np.array([1, 1, 1, 0, 2])[result.validation]) == [0, 1, 1]
+    assert result.unchecked.tolist() == [0]
     with pytest.raises(InputError, match="0 shots"):
         draw_shots(np.array([0]), 0, 0)
 

@@ -45,8 +45,8 @@ def measured(folder: Path, encoder: ToyEncoder | None = None, **settings: object
     """Results by name of the task."""
     return {
         result.dataset: result
-        for one in load_compositional(folder)
-        for result in evaluate_compositional(encoder or ToyEncoder(), one, **settings)  # type: ignore[arg-type]
+        for item in load_compositional(folder)
+        for result in evaluate_compositional(encoder or ToyEncoder(), item, **settings)  # type: ignore[arg-type]
     }
 
 
@@ -68,8 +68,8 @@ def test_winoground(tmp_path: Path, form: str) -> None:
         "acc": [1.0, 0.0, 0.0, 0.0, 0.0],
     }
     categories = {
-        (one["kind"], one["category"]): (one["n"], *one["metrics"].values())
-        for one in result.details["categories"]
+        (item["kind"], item["category"]): (item["n"], *item["metrics"].values())
+        for item in result.details["categories"]
     }
     assert categories == {
         ("collapsed_tag", "Relation"): (3, 1 / 3, 1 / 3, 0.0),
@@ -82,14 +82,14 @@ def test_winoground(tmp_path: Path, form: str) -> None:
 
 
 def test_aro(tmp_path: Path) -> None:
-    found = measured(write_aro(tmp_path))
-    relation, attribution = found["aro/vg_relation"], found["aro/vg_attribution"]
+    result = measured(write_aro(tmp_path))
+    relation, attribution = result["aro/vg_relation"], result["aro/vg_attribution"]
     assert relation.metrics == RELATION_SCORES
     assert attribution.metrics == pytest.approx(ATTRIBUTE_SCORES)
     assert relation.chance == {"acc": 0.5, "macro_acc": 0.5}
     assert relation.per_class == {"on": 0.5, "under": 1.0}
     assert relation.labels == (0, 0, 1, -1, -1, -1)
-    counted = {one["category"]: (one["n"], one["counted"]) for one in relation.details["categories"]}
+    counted = {item["category"]: (item["n"], item["counted"]) for item in relation.details["categories"]}
     assert counted == {"next to": (3, False), "on": (2, True), "under": (1, True)}
     low, high = relation.intervals["acc"]
     assert high - low > 0.7  # six cases of one picture are not independent
@@ -106,17 +106,17 @@ def test_aro_without_a_counted_category_has_no_mean(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_sugar_crepe(tmp_path: Path, form: str) -> None:
     encoder = ToyEncoder()
-    found = measured(write_sugar_crepe(tmp_path, form=form), encoder)
-    assert {name.partition("/")[2]: result.metrics["acc"] for name, result in found.items()} == pytest.approx(
-        SUGAR_CREPE_SCORES
-    )
-    assert all(result.metrics.keys() == {"acc"} == result.chance.keys() for result in found.values())
+    actual = measured(write_sugar_crepe(tmp_path, form=form), encoder)
+    assert {
+        name.partition("/")[2]: result.metrics["acc"] for name, result in actual.items()
+    } == pytest.approx(SUGAR_CREPE_SCORES)
+    assert all(result.metrics.keys() == {"acc"} == result.chance.keys() for result in actual.values())
     assert images_encoded(encoder) == 3  # six files share three pictures
-    means = {one.collection: one for one in collection_means(found.values())}
-    assert {name: one.value.value for name, one in means.items()} == pytest.approx(SUGAR_CREPE_MEANS)
+    means = {item.collection: item for item in collection_means(actual.values())}
+    assert {name: item.value.value for name, item in means.items()} == pytest.approx(SUGAR_CREPE_MEANS)
     assert means["SugarCrepe's swap"].missing == ()
-    (add,) = [name for name in found if "/add_" in name]
-    assert not any(add in one.figures for one in means.values())
+    (add,) = [name for name in actual if "/add_" in name]
+    assert not any(add in item.figures for item in means.values())
 
 
 def test_an_encoder_that_ties_everything_is_always_wrong(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_two_pictures_by_the_equations_of_the_paper(
         return  # another test covers ties
     text = s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0]
     image = s[0, 0] > s[1, 0] and s[1, 1] > s[0, 1]
-    hits = {name: bool(one[0]) for name, one in case_hits([first], [second]).items()}
+    hits = {name: bool(item[0]) for name, item in case_hits([first], [second]).items()}
     assert hits == {"text_acc": text, "image_acc": image, "acc": text and image}
 
 
@@ -149,7 +149,7 @@ def test_chance_is_what_random_scores_get() -> None:
     # Products of random rows are not independent, so the caption rows select independently drawn scores.
     scores = np.random.default_rng(0).normal(size=(20_000, 2, 2)).astype(np.float32)
     hits = case_hits(list(scores), [np.eye(2, dtype=np.float32)] * len(scores))
-    means = {name: float(one.mean()) for name, one in hits.items()}
+    means = {name: float(item.mean()) for name, item in hits.items()}
     assert means == pytest.approx({"text_acc": 1 / 4, "image_acc": 1 / 4, "acc": 1 / 6}, abs=0.012)
 
 
@@ -160,7 +160,7 @@ def test_what_is_missing_is_left_out_and_told(tmp_path: Path) -> None:
     result = measured(tmp_path)["winoground"]
     assert result.n == 3
     assert result.metrics == {"text_acc": 1 / 3, "image_acc": 0.0, "acc": 0.0}
-    assert [one.key for one in result.failures] == ["ex_4_img_0.png", "ex_0_img_1"]
+    assert [item.key for item in result.failures] == ["ex_4_img_0.png", "ex_0_img_1"]
     assert result.failures[1].reason == "named by a test case, but missing"
     assert result.outcomes["acc"] == [0.0, 0.0, 0.0, None]
 
@@ -175,10 +175,10 @@ def test_a_task_without_a_picture_is_refused(tmp_path: Path) -> None:
 def test_a_second_measurement_encodes_no_picture(tmp_path: Path) -> None:
     for folder in (write_aro(tmp_path / "aro"), write_sugar_crepe(tmp_path / "sugar")):
         store, first, again = FeatureStore(tmp_path / "kept"), ToyEncoder(), ToyEncoder()
-        one, other = (measured(folder, encoder, store=store) for encoder in (first, again))
+        single, other = (measured(folder, encoder, store=store) for encoder in (first, again))
         assert images_encoded(first) > 0
         assert images_encoded(again) == 0
-        assert {name: result.metrics for name, result in one.items()} == {
+        assert {name: result.metrics for name, result in single.items()} == {
             name: result.metrics for name, result in other.items()
         }
 
@@ -194,8 +194,8 @@ def test_another_box_is_encoded_anew(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_told(tmp_path: Path) -> None:
-    (one,) = load_compositional(write_winoground(tmp_path))
-    (result,) = evaluate_compositional(ToyEncoder(), one.sample(2))
+    (single,) = load_compositional(write_winoground(tmp_path))
+    (result,) = evaluate_compositional(ToyEncoder(), single.sample(2))
     assert (result.n, result.sampled_from, result.measured) == (2, 5, "2 of 5")
 
 
@@ -243,14 +243,14 @@ def test_two_results_are_compared_case_by_case(tmp_path: Path) -> None:
     (tmp_path / "visual_genome_relation.json").write_text(json.dumps(cases))
     (tmp_path / "visual_genome_attribution.json").unlink()
     good, blind = (list(measured(tmp_path, encoder).values()) for encoder in (ToyEncoder(), Blind()))
-    found = {row.metric: row for row in compare(blind, good, names=("blind", "good")).rows}
-    assert found.keys() == {"acc", "macro_acc"}
-    assert found["acc"].change.n == 104
-    assert found["acc"].change.value == pytest.approx(40 / 104)
-    assert found["acc"].verdict == "better"
-    assert found["macro_acc"].change.n == 44  # "next to" does not count
-    assert found["macro_acc"].change.value == pytest.approx(0.5)
-    assert (found["macro_acc"].first, found["macro_acc"].second) == (0.0, 0.5)
+    result = {row.metric: row for row in compare(blind, good, names=("blind", "good")).rows}
+    assert result.keys() == {"acc", "macro_acc"}
+    assert result["acc"].change.n == 104
+    assert result["acc"].change.value == pytest.approx(40 / 104)
+    assert result["acc"].verdict == "better"
+    assert result["macro_acc"].change.n == 44  # "next to" does not count
+    assert result["macro_acc"].change.value == pytest.approx(0.5)
+    assert (result["macro_acc"].first, result["macro_acc"].second) == (0.0, 0.5)
 
 
 def test_winoground_is_compared_by_all_three_scores(tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ def test_a_second_measurement_encodes_no_picture(tmp_path: Path) -> None:
     dataset, store = load_labelled(pack(tmp_path / "p.tar")), FeatureStore(tmp_path / "kept")
     first, again = ToyEncoder(), ToyEncoder()
     counted: list[int] = []
-    one = evaluate_zero_shot(first, dataset, store=store)
+    single = evaluate_zero_shot(first, dataset, store=store)
     other = evaluate_zero_shot(again, dataset, store=store, progress=counted.append)
     assert (asked(first), asked(again), counted) == (2, 0, [3])
-    assert one == other == evaluate_zero_shot(ToyEncoder(), dataset)
+    assert single == other == evaluate_zero_shot(ToyEncoder(), dataset)
     assert [failure.key for failure in other.failures] == ["p/green/1.png"]
 
 

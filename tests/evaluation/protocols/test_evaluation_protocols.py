@@ -66,7 +66,7 @@ def test_zero_shot_by_hand(labelled: Path) -> None:
     assert result.chance == {"acc1": pytest.approx(1 / 3), "mean_per_class_recall": pytest.approx(1 / 3)}
     assert result.per_class == {"blue": 1.0, "green": 1.0, "red": 0.75}
     assert (result.n, result.classes, sum(steps)) == (6, 3, 7)
-    assert [one.key for one in result.failures] == ["pack/blue/1.png"]
+    assert [item.key for item in result.failures] == ["pack/blue/1.png"]
     low, high = result.intervals["acc1"]
     assert 0.4 < low < 5 / 6 < high <= 1
     assert (result.identity, result.model, result.command) == ("toy:colours", "toy", "x")
@@ -116,7 +116,7 @@ def test_retrieval_by_hand(captioned: Path) -> None:
     assert result.metrics["text_retrieval_recall@2"] == pytest.approx((1 + 1 + 2 / 4) / 3)
     assert result.chance["image_retrieval_recall@2"] == pytest.approx(2 / 3)
     assert result.chance["text_retrieval_recall@1"] == pytest.approx((2 / 4 + 1 / 4 + 1 / 4) / 3)
-    assert (result.n, [one.key for one in result.failures]) == (3, ["3.png"])
+    assert (result.n, [item.key for item in result.failures]) == (3, ["3.png"])
     assert result.task == "zeroshot_retrieval"
 
 
@@ -137,7 +137,7 @@ def test_a_broken_picture_takes_its_captions_along(tmp_path: Path) -> None:
     copy.write_bytes(tar_bytes(files))
     result = evaluate_retrieval(ToyEncoder(), load_captioned([path, copy, path]), ks=(1,))
     assert result.n == 4
-    assert [one.key for one in result.failures] == ["0.png", "0.png"]
+    assert [item.key for item in result.failures] == ["0.png", "0.png"]
     assert result.metrics["image_retrieval_recall@1"] == 0.5  # every picture occurs twice, and the two tie
 
 
@@ -165,14 +165,14 @@ def result(**changes) -> Result:
 
 
 def test_a_result_is_clip_benchmarks_json_and_comes_back(tmp_path: Path) -> None:
-    one = result(failures=(Failed("a\udc80.png", "broken"),), model="ViT-B-32", pretrained="openai")
-    one.save(tmp_path / "r.json")
+    single = result(failures=(Failed("a\udc80.png", "broken"),), model="ViT-B-32", pretrained="openai")
+    single.save(tmp_path / "r.json")
     plain = json.loads((tmp_path / "r.json").read_text())
     assert list(plain)[:6] == ["dataset", "model", "pretrained", "task", "metrics", "language"]
     assert plain["metrics"] == {"acc1": 0.5}
     assert (plain["language"], plain["chance"], plain["n"]) == ("en", {"acc1": 0.1}, 4)
-    assert Result.read(tmp_path / "r.json") == one
-    assert one.rows() == [
+    assert Result.read(tmp_path / "r.json") == single
+    assert single.rows() == [
         {
             "dataset": "x",
             "metric": "acc1",
@@ -244,7 +244,7 @@ def test_a_pipe_and_a_huge_file_are_failures_not_read(
         data = load_labelled(tmp_path / "data")
     read = [len(content) for _, content in data]
     assert max(read) < 5_000
-    failures = {one.key: one.reason for one in evaluate_zero_shot(ToyEncoder(), data).failures}
+    failures = {item.key: item.reason for item in evaluate_zero_shot(ToyEncoder(), data).failures}
     assert "over the limit of 5,000" in failures.pop("blue/1.png")
     assert packed or "not a regular file" in failures.pop("red/1.png")
     assert failures == {}

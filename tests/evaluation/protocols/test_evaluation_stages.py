@@ -69,13 +69,13 @@ def test_prompts_are_a_stage_in_batches(
     data: ImageDataset, encoder: FeatureToy, stage: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "PROMPTS", 3)
-    found = evaluate_zero_shot(encoder, data, templates="imagenet7", stage=stage)
+    result = evaluate_zero_shot(encoder, data, templates="imagenet7", stage=stage)
     assert stage.totals == {"p: prompts": 14}
     assert stage.counts == {"p: prompts": 14}
     assert stage.calls_before["p: prompts"] == []  # opened before the first prompt is encoded
     assert [count for kind, count in encoder.calls if kind == "texts"] == [3, 3, 3, 3, 2]
     whole = evaluate_zero_shot(FeatureToy(), data, templates="imagenet7")
-    assert found.metrics == whole.metrics
+    assert result.metrics == whole.metrics
 
 
 def test_a_scorer_counts_its_prompts() -> None:
@@ -94,8 +94,8 @@ def test_reading_for_the_cache_is_a_stage(
 
 def test_fits_are_stages(data: ImageDataset, encoder: FeatureToy, stage: Recorder, tmp_path: Path) -> None:
     train = load_labelled(packed(tmp_path / "t.tar", light=40))
-    found = evaluate_linear_probe(encoder, train, data, stage=stage)
-    assert stage.counts["p: strengths of L2"] == len(found.details["search"])
+    result = evaluate_linear_probe(encoder, train, data, stage=stage)
+    assert stage.counts["p: strengths of L2"] == len(result.details["search"])
     assert "p: fit" in stage.totals
     evaluate_few_shot(encoder, train, data, shots=(1, 2), seeds=3, stage=stage)
     assert stage.counts["p: few-shot draws"] == stage.totals["p: few-shot draws"] == 6

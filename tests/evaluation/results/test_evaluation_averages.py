@@ -57,11 +57,11 @@ def test_a_part_is_never_called_the_whole() -> None:
 
 
 def test_all_of_them() -> None:
-    metrics = {short(one.name): one.metric for one in KNOWN.values()}
+    metrics = {short(item.name): item.metric for item in KNOWN.values()}
     (paper,) = [
-        one
-        for one in collection_means([result(name, 0.5, metrics[name]) for name in PAPER_27])
-        if one.collection == "the paper's 27"
+        item
+        for item in collection_means([result(name, 0.5, metrics[name]) for name in PAPER_27])
+        if item.collection == "the paper's 27"
     ]
     assert (paper.missing, paper.coverage) == ((), "27 of 27")
     assert "mean of all of the paper's 27:" in paper.text
@@ -78,7 +78,7 @@ def test_the_papers_metric_counts_and_samples_are_said() -> None:
     assert paper.sampled == ("pets",)
     assert "Samples: pets." in paper.text
     # Without the paper's metric the data set is missing: no other metric replaces it.
-    assert [one.collection for one in collection_means([result("cifar10", 0.8), result("pets", 0.2)])] == [
+    assert [item.collection for item in collection_means([result("cifar10", 0.8), result("pets", 0.2)])] == [
         "VTAB+'s 35"
     ]
 
@@ -89,14 +89,14 @@ def test_models_and_protocols_are_kept_apart() -> None:
         for identity, task, value in (("a", "zeroshot_classification", 0.1), ("b", "linear_probe", 0.9))
         for name in ("cifar10", "mnist")
     ]
-    found = {(one.model, one.protocol, round(one.value.value, 6)) for one in collection_means(both)}
-    assert found == {("a", "zero-shot", 0.1), ("b", "probe", 0.9)}
+    actual = {(item.model, item.protocol, round(item.value.value, 6)) for item in collection_means(both)}
+    assert actual == {("a", "zero-shot", 0.1), ("b", "probe", 0.9)}
     assert collection_means([result("cifar10", 0.9), result("tfflowers", 0.9)]) == []  # no mean of one result
 
 
 def test_a_report_of_results_has_them() -> None:
     report = results_report([result("cifar10", 0.9), result("mnist", 0.5)])
-    assert [one["collection"] for one in report.values["means"]] == ["the paper's 27", "VTAB+'s 35"]
+    assert [item["collection"] for item in report.values["means"]] == ["the paper's 27", "VTAB+'s 35"]
     assert "means" in report.tables
 
 
@@ -104,8 +104,8 @@ def test_languages_are_not_averaged_together() -> None:
     both = [result(name, value, language=code)
             for code, value in (("en", 0.8), ("de", 0.4)) for name in ("cifar10", "mnist")]  # fmt: skip
     means = [
-        (one.protocol, one.value.value)
-        for one in collection_means(both)
-        if one.collection == "the paper's 27"
+        (item.protocol, item.value.value)
+        for item in collection_means(both)
+        if item.collection == "the paper's 27"
     ]
     assert means == [("zero-shot", pytest.approx(0.8)), ("zero-shot, de", pytest.approx(0.4))]

@@ -66,20 +66,20 @@ def test_the_report_says_plainly_what_is_at_chance() -> None:
 
 
 def test_results_of_one_name_keep_files_of_their_own() -> None:
-    one = result(0.5, 0.4, 0.6, per_class={"dog": 0.5})
+    single = result(0.5, 0.4, 0.6, per_class={"dog": 0.5})
     other = result(0.4, 0.3, 0.5, per_class={"dog": 0.4}, dataset="TOYS|SET")
-    names = [name for name in results_report([one, one, other]).tables if name != "results"]
+    names = [name for name in results_report([single, single, other]).tables if name != "results"]
     assert len({name.casefold() for name in names}) == 3
 
 
 def test_what_a_model_costs_stands_beside_its_figures() -> None:
     costs = {"parameters": 151_300_000, "image_flops": 8.8e9, "text_flops": None}
-    one = result(0.5, 0.4, 0.6, model="mine", cost=costs)
-    told = "151.3 million parameters, 8.8 GFLOPs a picture."
-    assert f"Cost of mine: {told}" in results_report([one, one]).sections[0].text
-    assert f"Cost: {told}" in model_card(FACTS, [one])
+    single = result(0.5, 0.4, 0.6, model="mine", cost=costs)
+    message = "151.3 million parameters, 8.8 GFLOPs a picture."
+    assert f"Cost of mine: {message}" in results_report([single, single]).sections[0].text
+    assert f"Cost: {message}" in model_card(FACTS, [single])
     assert "Cost" not in model_card(FACTS, [result(0.5, 0.4, 0.6)])
-    assert Result.from_dict(one.to_dict()).cost == costs
+    assert Result.from_dict(single.to_dict()).cost == costs
 
 
 def test_a_protocol_asks_the_encoder_what_it_costs() -> None:
@@ -100,8 +100,8 @@ def test_a_protocol_asks_the_encoder_what_it_costs() -> None:
 
 
 def test_many_results_are_not_better_than_chance_by_their_number() -> None:
-    one = result(0.3, 0.255, 0.35, dataset="d0")  # above chance, 0.25, at level 0.05 but not at 0.05 / 20
-    assert results_report([one]).sections[0].text == []
+    single = result(0.3, 0.255, 0.35, dataset="d0")  # above chance, 0.25, at level 0.05 but not at 0.05 / 20
+    assert results_report([single]).sections[0].text == []
     many = [result(0.3, 0.255, 0.35, dataset=f"d{i}") for i in range(20)]
     assert "Not shown to be better than chance in naming: d0, d1" in results_report(many).sections[0].text[0]
     assert "Not shown to be better than chance: d0 (acc1), d1" in model_card(FACTS, many)

@@ -17,7 +17,7 @@ from diptych.stats.significance import class_sign_flip_p
 
 
 def result(outcomes: Sequence[float | None], dataset: str = "toy", fingerprint: str = "sha256:1") -> Result:
-    known = [one for one in outcomes if one is not None]
+    known = [item for item in outcomes if item is not None]
     return Result(
         dataset=dataset,
         task="zeroshot_classification",
@@ -34,11 +34,11 @@ def result(outcomes: Sequence[float | None], dataset: str = "toy", fingerprint: 
 def test_a_planted_change_is_found_and_its_size_is_right() -> None:
     before = [1.0] * 60 + [0.0] * 40
     after = [1.0] * 75 + [0.0] * 25
-    found = compare([result(before)], [result(after)]).rows[0]
-    assert found.change.value == pytest.approx(0.15)
-    assert found.change.low is not None
-    assert found.change.low > 0
-    assert (found.only_first, found.only_second, found.verdict) == (0, 15, "better")
+    actual = compare([result(before)], [result(after)]).rows[0]
+    assert actual.change.value == pytest.approx(0.15)
+    assert actual.change.low is not None
+    assert actual.change.low > 0
+    assert (actual.only_first, actual.only_second, actual.verdict) == (0, 15, "better")
     back = compare([result(after)], [result(before)]).rows[0]
     assert (back.change.value, back.verdict) == (pytest.approx(-0.15), "worse")
 
@@ -47,9 +47,9 @@ def test_noise_gives_no_more_verdicts_than_its_level() -> None:
     rng = np.random.default_rng(0)
     wrong = 0
     for _ in range(200):
-        one, other = (rng.random((3, 80)) < 0.5 for _ in range(2))
+        single, other = (rng.random((3, 80)) < 0.5 for _ in range(2))
         rows = compare(
-            [result(row.astype(float).tolist(), f"d{i}") for i, row in enumerate(one)],
+            [result(row.astype(float).tolist(), f"d{i}") for i, row in enumerate(single)],
             [result(row.astype(float).tolist(), f"d{i}") for i, row in enumerate(other)],
         ).rows
         wrong += any(row.verdict != "not told apart" for row in rows)
@@ -67,9 +67,9 @@ def test_the_verdict_follows_the_statistic_of_its_p() -> None:
     assert row.verdict == "not told apart"
     rng = np.random.default_rng(3)
     for _ in range(60):  # for skewed differences of any kind the verdict has the sign of the change
-        one = rng.choice([0.0, 0.2, 0.4, 1.0], 60)
-        other = np.clip(one + rng.choice([-1.0, 0.2, 0.4], 60, p=[0.2, 0.4, 0.4]), 0, 1)
-        row = compare([result(one.tolist())], [result(other.tolist())]).rows[0]
+        single = rng.choice([0.0, 0.2, 0.4, 1.0], 60)
+        other = np.clip(single + rng.choice([-1.0, 0.2, 0.4], 60, p=[0.2, 0.4, 0.4]), 0, 1)
+        row = compare([result(single.tolist())], [result(other.tolist())]).rows[0]
         low, high = row.change.low, row.change.high
         assert low is not None
         assert high is not None
@@ -79,10 +79,10 @@ def test_the_verdict_follows_the_statistic_of_its_p() -> None:
 
 
 def test_few_pictures_are_not_enough_to_say() -> None:
-    found = compare([result([0.0] * 10)], [result([1.0] * 10)])
-    assert found.rows[0].verdict == "not enough to say"
-    assert "Not enough to say, fewer than 30 cases in common: toy." in found.report().sections[0].text
-    assert found.report().tables["comparison"].rows[0][-1] == "too few"
+    actual = compare([result([0.0] * 10)], [result([1.0] * 10)])
+    assert actual.rows[0].verdict == "not enough to say"
+    assert "Not enough to say, fewer than 30 cases in common: toy." in actual.report().sections[0].text
+    assert actual.report().tables["comparison"].rows[0][-1] == "too few"
 
 
 def test_mean_average_precision_is_compared_by_intervals_and_the_message_says_so() -> None:
@@ -95,21 +95,21 @@ def test_mean_average_precision_is_compared_by_intervals_and_the_message_says_so
 
 
 def test_only_pictures_that_both_could_read_count() -> None:
-    found = compare([result([1, None, 0, 1])], [result([1, 1, 1, None])]).rows[0]
-    assert found.change.n == 2
-    assert found.change.value == pytest.approx(0.5)
+    actual = compare([result([1, None, 0, 1])], [result([1, 1, 1, None])]).rows[0]
+    assert actual.change.n == 2
+    assert actual.change.value == pytest.approx(0.5)
     with pytest.raises(DataError, match="no picture was readable in both"):
         compare([result([1, None])], [result([None, 0])])
 
 
 def test_what_cannot_be_compared_is_told() -> None:
     both = [result([1, 0], "a"), result([1, 0], "b", "sha256:2"), result([1, 0], "c")]
-    found = compare(both, [result([1, 1], "a"), result([1, 0], "b", "sha256:3"), result([1], "d")])
-    told = dict(found.left_out)
-    assert [row.dataset for row in found.rows] == ["a"]
-    assert "different pictures" in told["b, zeroshot_classification"]
-    assert told["c, zeroshot_classification"] == "only in the first"
-    assert told["d, zeroshot_classification"] == "only in the second"
+    actual = compare(both, [result([1, 1], "a"), result([1, 0], "b", "sha256:3"), result([1], "d")])
+    message = dict(actual.left_out)
+    assert [row.dataset for row in actual.rows] == ["a"]
+    assert "different pictures" in message["b, zeroshot_classification"]
+    assert message["c, zeroshot_classification"] == "only in the first"
+    assert message["d, zeroshot_classification"] == "only in the second"
     with pytest.raises(DataError, match="different pictures"):
         compare([both[1]], [result([1, 0], "b", "sha256:3")])
     with pytest.raises(DataError, match="measure again"):
@@ -133,7 +133,7 @@ def test_a_fingerprint_of_an_older_version_is_told() -> None:
 def by_class(hits: Sequence[float], labels: Sequence[int]) -> Result:
     """A result with accuracy and its mean over classes."""
     means = [
-        np.mean([hit for hit, own in zip(hits, labels, strict=True) if own == one]) for one in set(labels)
+        np.mean([hit for hit, own in zip(hits, labels, strict=True) if own == item]) for item in set(labels)
     ]
     values = result(hits).to_dict() | {"labels": list(labels), "classes": len(means)}
     values["metrics"] = {**values["metrics"], "mean_per_class_recall": float(np.mean(means))}
@@ -185,10 +185,10 @@ def test_intervals_and_p_of_means_over_classes_agree_with_simulation() -> None:
     labels, covered, wrong = np.repeat(np.arange(4), sizes), 0, 0
     rates = np.array([0.8, 0.6, 0.5, 0.4])[labels]
     for _ in range(200):
-        one, other = (rng.random(len(labels)) < rates for _ in range(2))
-        change = paired_class_difference(one, other, labels)
+        single, other = (rng.random(len(labels)) < rates for _ in range(2))
+        change = paired_class_difference(single, other, labels)
         covered += ends(change)[0] <= 0 <= ends(change)[1]
-        gaps = one.astype(float) - other
+        gaps = single.astype(float) - other
         wrong += class_sign_flip_p(gaps, labels) <= 0.05
     assert covered >= 180  # of 200; 0.93 to 0.96 in longer simulations
     assert wrong <= 20
@@ -196,9 +196,9 @@ def test_intervals_and_p_of_means_over_classes_agree_with_simulation() -> None:
 
 def test_several_results_of_one_data_set_are_matched_in_order() -> None:
     narrowed = replace(result([1.0] * 40), classes=5), replace(result([0.0] * 40), classes=7)
-    found = compare(narrowed, narrowed)
-    assert [row.dataset for row in found.rows] == ["toy", "toy (2)"]
-    assert all(row.change.value == 0 for row in found.rows)
+    actual = compare(narrowed, narrowed)
+    assert [row.dataset for row in actual.rows] == ["toy", "toy (2)"]
+    assert all(row.change.value == 0 for row in actual.rows)
     with pytest.raises(DataError, match="chosen from 5 classes in the first and 7 in the second"):
         compare(narrowed[:1], narrowed[1:])
 

@@ -44,23 +44,23 @@ def distance(one: Image.Image, other: Image.Image) -> float:
 def test_the_same_arguments_give_the_same_picture(name: str) -> None:
     picture = scene(0)
     before = picture.tobytes()
-    one = corrupt(picture, name, 3, seed=1, key="a")
-    assert one.tobytes() == corrupt(picture, name, 3, seed=1, key="a").tobytes()
-    assert (one.mode, one.size) == ("RGB", picture.size)
+    single = corrupt(picture, name, 3, seed=1, key="a")
+    assert single.tobytes() == corrupt(picture, name, 3, seed=1, key="a").tobytes()
+    assert (single.mode, single.size) == ("RGB", picture.size)
     assert picture.tobytes() == before  # the input picture is unchanged
-    assert one.tobytes() != before
+    assert single.tobytes() != before
     certain = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg"}
     chance = name not in certain | {"gaussian_blur", "saturate"}
     for other in ({"seed": 2, "key": "a"}, {"seed": 1, "key": "b"}):
-        assert (corrupt(picture, name, 3, **other).tobytes() != one.tobytes()) == chance  # type: ignore[arg-type]
+        assert (corrupt(picture, name, 3, **other).tobytes() != single.tobytes()) == chance  # type: ignore[arg-type]
 
 
 def test_threads_and_order_change_nothing() -> None:
     work = [(scene(n), name, str(n)) for n in range(3) for name in STANDARD]
     alone = [corrupt(p, name, 4, key=key).tobytes() for p, name, key in work]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda one: corrupt(one[0], one[1], 4, key=one[2]).tobytes(), work[::-1]))
-    assert found[::-1] == alone
+        result = list(pool.map(lambda one: corrupt(one[0], one[1], 4, key=one[2]).tobytes(), work[::-1]))
+    assert result[::-1] == alone
 
 
 @pytest.mark.parametrize("name", STANDARD)
@@ -93,8 +93,8 @@ def test_any_picture_keeps_its_size_and_mode(
     name: str, severity: int, width: int, height: int, mode: str, colour: int
 ) -> None:
     picture = Image.new(mode, (width, height), colour if mode == "L" else (colour, 10, 200))
-    found = corrupt(picture, name, severity)
-    assert (found.mode, found.size) == (mode, picture.size)
+    result = corrupt(picture, name, severity)
+    assert (result.mode, result.size) == (mode, picture.size)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -180,22 +180,22 @@ def pack(tmp_path: Path) -> Path:
 
 def pixels(dataset: object) -> dict[str, object]:
     return {
-        key: one.reason if isinstance(one, Unread) else (one.size, one.tobytes())
-        for key, one in dataset  # type: ignore[attr-defined]
+        key: item.reason if isinstance(item, Unread) else (item.size, item.tobytes())
+        for key, item in dataset  # type: ignore[attr-defined]
     }
 
 
 def test_a_view_yields_squares_that_are_corrupted(pack: Path) -> None:
     base = load_labelled(pack)
     worse = corrupted(base, "gaussian_noise", 2, seed=3, side=32)
-    found = pixels(worse)
-    assert list(found) == list(base.keys)
-    assert "not a picture" in str(found.pop("pack/red/broken.png"))
-    sizes = {key: one[0] for key, one in found.items()}  # type: ignore[index]
+    result = pixels(worse)
+    assert list(result) == list(base.keys)
+    assert "not a picture" in str(result.pop("pack/red/broken.png"))
+    sizes = {key: item[0] for key, item in result.items()}  # type: ignore[index]
     assert set(sizes.values()) == {(32, 32), (30, 30)}  # smaller pictures are not enlarged
     key = "pack/red/1.png"
     by_hand = scene(1, (60, 40)).resize((32, 32), Image.Resampling.BICUBIC, box=(10, 0, 50, 40))
-    assert found[key] == ((32, 32), corrupt(by_hand, "gaussian_noise", 2, seed=3, key=key).tobytes())
+    assert result[key] == ((32, 32), corrupt(by_hand, "gaussian_noise", 2, seed=3, key=key).tobytes())
 
 
 def test_order_threads_and_company_change_nothing(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,9 +244,9 @@ def test_a_few_pictures_wait_and_no_more() -> None:
 
 def test_the_fingerprint_names_what_was_done(pack: Path) -> None:
     base = load_labelled(pack)
-    one = corrupted(base, "fog", 2, seed=5, side=32)
-    assert base.fingerprint in one.fingerprint
-    assert "fog severity 2 seed 5" in one.fingerprint
+    single = corrupted(base, "fog", 2, seed=5, side=32)
+    assert base.fingerprint in single.fingerprint
+    assert "fog severity 2 seed 5" in single.fingerprint
     others = [
         corrupted(base, "snow", 2, seed=5, side=32),
         corrupted(base, "fog", 3, seed=5, side=32),
@@ -255,18 +255,18 @@ def test_the_fingerprint_names_what_was_done(pack: Path) -> None:
         corrupted(base.sample(3), "fog", 2, seed=5, side=32),
         squares(base, side=32),
     ]
-    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 7
-    assert one.name == "pack, fog 2"
+    assert len({single.fingerprint, *(other.fingerprint for other in others)}) == 7
+    assert single.name == "pack, fog 2"
 
 
 def test_some_classes_of_a_view_are_still_corrupted(pack: Path) -> None:
-    one = corrupted(load_labelled(pack), "contrast", 5, side=32)
-    part = one.subset(["blue"])
+    single = corrupted(load_labelled(pack), "contrast", 5, side=32)
+    part = single.subset(["blue"])
     assert part.class_names == ("blue",)
-    assert pixels(part).items() <= pixels(one).items()
-    assert (part.name, len(part)) == (one.name, 3)
+    assert pixels(part).items() <= pixels(single).items()
+    assert (part.name, len(part)) == (single.name, 3)
     with pytest.raises(DataError, match="no class 'dog'"):
-        one.subset(["dog"])
+        single.subset(["dog"])
 
 
 def test_rows_of_a_view_are_kept_under_its_own_name(pack: Path, tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_rows_of_a_view_are_kept_under_its_own_name(pack: Path, tmp_path: Path) 
     views = [squares(base, side=16), *(corrupted(base, "brightness", s, side=16) for s in (1, 5))]
     assert len({content_hash(base), *map(content_hash, views)}) == 4
     encoder = ToyEncoder()
-    first = [embed_dataset(encoder, one, store=store).embeddings for one in views]
+    first = [embed_dataset(encoder, item, store=store).embeddings for item in views]
     calls = len(encoder.calls)
-    again = [embed_dataset(encoder, one, store=store).embeddings for one in views]
+    again = [embed_dataset(encoder, item, store=store).embeddings for item in views]
     assert len(encoder.calls) == calls
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert not np.allclose(first[0], first[2])

@@ -64,7 +64,7 @@ def pack(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def group(pack: Path) -> ShiftGroup:
-    first, *others = (load_labelled(pack, domain=one) for one in domains(pack))
+    first, *others = (load_labelled(pack, domain=item) for item in domains(pack))
     return ShiftGroup(first, others)
 
 
@@ -151,11 +151,11 @@ def test_what_makes_no_line() -> None:
 
 def test_accuracies_of_nothing_and_of_everything_have_a_place() -> None:
     ordinary = [standing(f"o{n}", a, b) for n, (a, b) in enumerate([(0, 0), (0.5, 0.3), (1, 0.9)])]
-    found = compare_robustness(PLAIN, [standing("perfect", 1, 1), standing("hopeless", 0, 0)], ordinary)
-    for one in found.models[found.main]:
-        assert one.effective is not None
-        assert math.isfinite(one.effective.value)
-        assert math.isfinite(one.effective.low or math.nan)
+    result = compare_robustness(PLAIN, [standing("perfect", 1, 1), standing("hopeless", 0, 0)], ordinary)
+    for item in result.models[result.main]:
+        assert item.effective is not None
+        assert math.isfinite(item.effective.value)
+        assert math.isfinite(item.effective.low or math.nan)
 
 
 # ---- models side by side ----
@@ -168,18 +168,18 @@ def test_a_planted_robust_model_is_found_and_an_ordinary_one_is_not() -> None:
     ]
     usual = standing("usual", 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(0.2)))
     robust = standing("robust", 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(0.2)) + 0.15)
-    found = compare_robustness(PLAIN, [robust, usual], ordinary)
-    first, second, *rest = found.models[found.main]
+    result = compare_robustness(PLAIN, [robust, usual], ordinary)
+    first, second, *rest = result.models[result.main]
     assert first.effective is not None
     assert second.effective is not None
     assert first.effective.value == pytest.approx(0.15, abs=0.01)
     assert first.effective.low > 0  # type: ignore[operator]
     assert second.effective.low < 0 < second.effective.high  # type: ignore[operator]
-    assert all(one.ordinary for one in rest)
-    assert found.baseline == "o0"
+    assert all(item.ordinary for item in rest)
+    assert result.baseline == "o0"
     assert first.relative is not None
     assert first.relative.value == pytest.approx(robust.accuracies()[1, 0] - ordinary[0].accuracies()[1, 0])
-    text = " ".join(robustness_report(found).sections[0].text)
+    text = " ".join(robustness_report(result).sections[0].text)
     assert "above what ordinary models" in text
     assert "about what ordinary models of its accuracy have" in text
     assert "These 4 comparisons are corrected for their number (Holm 1979)" in text
@@ -209,18 +209,18 @@ def test_verdicts_are_corrected_for_the_number_of_models() -> None:
 
 def test_differences_between_models_are_on_the_same_pictures() -> None:
     """Two models that agree on most pictures: their difference is more certain than either accuracy."""
-    one, other = standing("a", 0.6, 0.50), standing("b", 0.6, 0.49)
-    found = compare_robustness(PLAIN, [one, other])
-    assert found.baseline == "a"
-    relative = found.models[found.main][1].relative
+    single, other = standing("a", 0.6, 0.50), standing("b", 0.6, 0.49)
+    result = compare_robustness(PLAIN, [single, other])
+    assert result.baseline == "a"
+    relative = result.models[result.main][1].relative
     assert relative is not None
     assert relative.value == pytest.approx(-0.01)
     assert relative.high - relative.low < 0.015  # type: ignore[operator]
-    shifted = found.models[found.main][1].shifted
+    shifted = result.models[result.main][1].shifted
     assert shifted.high - shifted.low > 0.05  # type: ignore[operator]
-    assert found.lines == {}
-    assert found.models[found.main][0].effective is None
-    assert "no ordinary models" in " ".join(robustness_report(found).sections[0].text)
+    assert result.lines == {}
+    assert result.models[result.main][0].effective is None
+    assert "no ordinary models" in " ".join(robustness_report(result).sections[0].text)
 
 
 def test_what_cannot_be_compared() -> None:
@@ -260,14 +260,14 @@ def test_accuracy_drops_where_it_was_planted(group: ShiftGroup) -> None:
     assert sum(steps) == 25
     shift = good.shifts[0]
     assert (shift.dataset, shift.n, shift.chance["acc1"]) == ("pack/sketch", 12, pytest.approx(1 / 3))
-    assert [one.key for one in shift.failures] == ["pack/sketch/red/broken.png"]
+    assert [item.key for item in shift.failures] == ["pack/sketch/red/broken.png"]
     assert isinstance(Brightest(), Scorer)
 
 
 def test_zero_shot_is_what_the_protocol_of_zero_shot_says(group: ShiftGroup) -> None:
     encoder = ToyEncoder()
-    found = measure_shifts(ZeroShotScorer(encoder, NAMES), group)
-    for dataset, result in ((group.reference, found.reference), (group.shifts[0], found.shifts[0])):
+    actual = measure_shifts(ZeroShotScorer(encoder, NAMES), group)
+    for dataset, result in ((group.reference, actual.reference), (group.shifts[0], actual.shifts[0])):
         same = evaluate_zero_shot(encoder, dataset)
         assert result.metrics["acc1"] == same.metrics["acc1"]
         assert result.intervals["acc1"] == same.intervals["acc1"]
@@ -316,15 +316,15 @@ def test_a_shift_of_fewer_classes_is_compared_among_these(pack: Path) -> None:
             rows[:, 2] += np.where(rows[:, 1] > 0, 300, 0)
             return rows
 
-    found = measure_shifts(Blue(), group)
-    narrowed = found.reference_of(found.shifts[0])
+    result = measure_shifts(Blue(), group)
+    narrowed = result.reference_of(result.shifts[0])
     # Among three classes, green photographs are called red; among red and green too, without the blue ones.
-    assert (found.reference.metrics["acc1"], found.reference.n) == (pytest.approx(2 / 3), 12)
+    assert (result.reference.metrics["acc1"], result.reference.n) == (pytest.approx(2 / 3), 12)
     assert (narrowed.metrics["acc1"], narrowed.n, narrowed.chance["acc1"]) == (0.5, 8, 0.5)
     # Blue is not a possible answer: red is correct, green is called red.
-    assert (found.shifts[0].metrics["acc1"], found.shifts[0].n) == (0.5, 8)
-    assert found.accuracies().tolist() == [[0.5], [0.5]]
-    table = robustness_report(compare_robustness(group, [found])).tables["shifts"]
+    assert (result.shifts[0].metrics["acc1"], result.shifts[0].n) == (0.5, 8)
+    assert result.accuracies().tolist() == [[0.5], [0.5]]
+    table = robustness_report(compare_robustness(group, [result])).tables["shifts"]
     assert "reference" in table.columns
 
 
@@ -349,16 +349,16 @@ def test_corruptions_are_averaged_picture_by_picture(pack: Path, tmp_path: Path)
     group = ShiftGroup(seen, worse)
     assert group.paired
     assert group.series == {"weather": [0, 1, 2, 3], "digital": [4, 5], "mean over all": [0, 1, 2, 3, 4, 5]}
-    found = measure_shifts(Brightest(least=200), group, model="m")
-    comparison = compare_robustness(group, [found])
-    cells = found.accuracies()[1]
+    result = measure_shifts(Brightest(least=200), group, model="m")
+    comparison = compare_robustness(group, [result])
+    cells = result.accuracies()[1]
     weather, digital, whole = (rows[0].shifted.value for rows in comparison.models.values())
     assert weather == pytest.approx(cells[:4].mean())
     assert digital == pytest.approx(cells[4:].mean())
     assert whole == pytest.approx(cells.mean())
     assert cells.min() < 1
     # Bootstrap draws are paired: the clean accuracy of a draw uses the same pictures.
-    draws = found.bootstrap_accuracies(50)
+    draws = result.bootstrap_accuracies(50)
     assert draws.shape == (50, 2, 6)
     assert (draws[:, 0] == draws[:, 0, :1]).all()
     report = robustness_report(comparison)
@@ -366,16 +366,16 @@ def test_corruptions_are_averaged_picture_by_picture(pack: Path, tmp_path: Path)
     assert [row[0] for row in report.tables["corruptions"].rows] == ["brightness", "fog", "contrast"]
     files = {path.name for path in report.save(tmp_path / "report")}
     assert {"index.html", "report.json", "corruptions.csv", "corruptions-map.svg"} <= files
-    told = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert told["models"][0]["shifts"][0]["data_fingerprint"].endswith(
+    printed = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert printed["models"][0]["shifts"][0]["data_fingerprint"].endswith(
         "brightness severity 1 seed 0 version 1"
     )
 
 
 def test_a_report_with_a_line_has_its_plot(tmp_path: Path) -> None:
     ordinary = [standing(f"o{n}", a, a - 0.2) for n, a in enumerate((0.4, 0.6, 0.8))]
-    found = compare_robustness(PLAIN, [standing("ours", 0.7, 0.69)], ordinary)
-    report = robustness_report(found, caveat="It has seen such pictures.", facts={"Command": "x"})
+    result = compare_robustness(PLAIN, [standing("ours", 0.7, 0.69)], ordinary)
+    report = robustness_report(result, caveat="It has seen such pictures.", facts={"Command": "x"})
     files = {path.name for path in report.save(tmp_path)}
     assert {"line.svg", "line.png", "lines.csv", "effective.csv"} <= files
     words = (tmp_path / "line.svg").read_text()
@@ -386,9 +386,9 @@ def test_a_report_with_a_line_has_its_plot(tmp_path: Path) -> None:
     assert "goes through 3 models: few" in page
     assert "so the line is extrapolated" not in page
     assert "intervals are too narrow" not in page
-    told = json.loads((tmp_path / "report.json").read_text())
-    assert told["models"][0]["series"]["shift"]["effective"]["value"] > 0.1
-    assert told["lines"]["shift"]["n"] == 3
+    printed = json.loads((tmp_path / "report.json").read_text())
+    assert printed["models"][0]["series"]["shift"]["effective"]["value"] > 0.1
+    assert printed["lines"]["shift"]["n"] == 3
 
 
 def test_a_report_says_where_a_line_is_extended() -> None:

@@ -108,9 +108,9 @@ def test_the_same_pictures_in_every_kind(tmp_path: Path, kind: str) -> None:
 def test_one_pass_gives_what_is_asked_for(tmp_path: Path, kind: str) -> None:
     path = made(tmp_path, kind)
     assert list(iter_members(path)) == [(name, FILES[name]) for name in PICTURES]
-    asked = ["c.jpg", "b/2.txt", "gone.jpg", "1.PNG"]
-    found = [("b/2.txt", b"a dog"), ("1.PNG", b"one"), ("c.jpg", b"")]
-    assert list(iter_members(path, iter(asked))) == found
+    query = ["c.jpg", "b/2.txt", "gone.jpg", "1.PNG"]
+    result = [("b/2.txt", b"a dog"), ("1.PNG", b"one"), ("c.jpg", b"")]
+    assert list(iter_members(path, iter(query))) == result
     assert list(iter_members(path, [])) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [kind]
 

@@ -16,16 +16,16 @@ JSON = st.dictionaries(ANY, st.recursive(ANY | st.none() | st.floats(), st.lists
 
 @given(JSON)
 def test_any_fields_can_be_written(fields: dict[str, object]) -> None:
-    found = parse_json(json.dumps(fields).encode())
-    json.dumps(found, ensure_ascii=False).encode()
-    assert parse_json(json.dumps(found).encode()) == found or "NaN" in json.dumps(found)
+    result = parse_json(json.dumps(fields).encode())
+    json.dumps(result, ensure_ascii=False).encode()
+    assert parse_json(json.dumps(result).encode()) == result or "NaN" in json.dumps(result)
 
 
 def test_half_of_a_pair_is_replaced_and_whole_ones_stay() -> None:
     data = rb'{"captions": ["\ud800 dog", "a \ud83d\udc36"], "url": "http://x/\udc00", "\ud800": {"n": 3}}'
-    found = parse_json(data)
-    assert captions_of_fields(found) == ("\ufffd dog", "a \U0001f436")
-    assert (found["url"], found["\ufffd"]) == ("http://x/\ufffd", {"n": 3})
+    result = parse_json(data)
+    assert captions_of_fields(result) == ("\ufffd dog", "a \U0001f436")
+    assert (result["url"], result["\ufffd"]) == ("http://x/\ufffd", {"n": 3})
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of bytes that are not UTF-8

@@ -85,7 +85,7 @@ def fields(kind: str) -> list[tuple[str, ...]]:
     later = [tuple(dates[n:]) for n in range(len(dates))] if kind in ("jpg", "png") else []
     everything = (*dates, *captions, *keywords, *paths, *cameras, *stars[:1], *places[0], *places[1])
     many = ("XMP-dc:Subject=eins", "XMP-dc:Subject+=zwei", "IPTC:Keywords=zwei", "IPTC:Keywords+=drei")
-    return [*((one,) for one in single), *places, *later, many, everything]
+    return [*((item,) for item in single), *places, *later, many, everything]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def read_by_exiftool(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dic
     for lines in (arguments, ["-j", "-G1", "-n", *paths]):
         (folder / "arguments").write_text("\n".join(lines), encoding="utf-8")
         done = subprocess.run([exiftool, "-@", str(folder / "arguments")], capture_output=True, check=False)
-    return {Path(one["SourceFile"]): one for one in json.loads(done.stdout)}
+    return {Path(item["SourceFile"]): item for item in json.loads(done.stdout)}
 
 
 def test_dates(read_by_exiftool: dict[Path, dict[str, Any]]) -> None:
@@ -188,7 +188,7 @@ AXES = ("Latitude", "Longitude")
 
 
 def listed(value: Any) -> list[str]:
-    return [] if value is None else [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    return [] if value is None else [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
 
 def compare(files: dict[Path, dict[str, Any]], wanted: Any, got: Any, *, least: int) -> None:

@@ -82,9 +82,9 @@ def others(data: bytes) -> list[tuple[str, str | None, tuple[tuple[str, str], ..
         for inner in outer.iter()
     }
     return [
-        (one.tag, (one.text or "").strip(), tuple(sorted(one.attrib.items())))
-        for one in root.iter()
-        if one not in gone
+        (item.tag, (item.text or "").strip(), tuple(sorted(item.attrib.items())))
+        for item in root.iter()
+        if item not in gone
     ]
 
 

@@ -28,11 +28,11 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def history(out: Path) -> list[int]:
     """Epochs of the numbered checkpoints; all must be complete, and no other files may be left."""
-    found = run_folder.numbered(out)
-    for epoch, path in found.items():
+    result = run_folder.numbered(out)
+    for epoch, path in result.items():
         assert checkpoint.read(path)[0].epoch == epoch
         assert load_checkpoint(path).spec.training["epochs"] == epoch
-    return list(found)
+    return list(result)
 
 
 @pytest.mark.parametrize(

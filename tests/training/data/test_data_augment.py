@@ -197,17 +197,17 @@ def test_words_are_left_out_at_the_rate_asked_for_and_keep_their_order():
 
 
 def test_words_left_out_hang_on_the_visit_alone():
-    found = [(smooth(n, 20, 20), ("one two three four five", "six seven eight nine")) for n in range(8)]
+    result = [(smooth(n, 20, 20), ("one two three four five", "six seven eight nine")) for n in range(8)]
     config = AugmentConfig(drop_words=0.5)
-    together = crop_pairs(found, NUMBERS[:8], config, 16)[1]
-    alone = [crop_pairs(found[n : n + 1], NUMBERS[n : n + 1], config, 16)[1][0] for n in range(8)]
+    together = crop_pairs(result, NUMBERS[:8], config, 16)[1]
+    alone = [crop_pairs(result[n : n + 1], NUMBERS[n : n + 1], config, 16)[1][0] for n in range(8)]
     assert together == alone
-    whole = crop_pairs(found, NUMBERS[:8], AugmentConfig(), 16)[1]  # the other random draws are unchanged
+    whole = crop_pairs(result, NUMBERS[:8], AugmentConfig(), 16)[1]  # the other random draws are unchanged
     assert all(set(some.split()) < set(full.split()) for some, full in zip(together, whole, strict=True))
 
 
 def test_pairs_of_one_caption_stay_one_group_whatever_words_are_left_out():
-    found = [(smooth(n, 20, 20), ("one two three four five",)) for n in range(20)]
-    _, read, whole = crop_pairs(found, NUMBERS[:20], AugmentConfig(drop_words=0.4), 16)
+    result = [(smooth(n, 20, 20), ("one two three four five",)) for n in range(20)]
+    _, read, whole = crop_pairs(result, NUMBERS[:20], AugmentConfig(drop_words=0.4), 16)
     assert len(set(read)) > 5
     assert set(whole) == {"one two three four five"}

@@ -75,9 +75,9 @@ def test_pairs_with_dots_in_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".cls", ".CLS"])
 def test_classes_with_dots_in_their_names(tmp_path: Path, suffix: str) -> None:
     files = [
-        one
+        item
         for n in range(10)
-        for one in ((f"frame.{n:03}.jpg", picture(n)), (f"frame.{n:03}{suffix}", b"%d" % (n % 5)))
+        for item in ((f"frame.{n:03}.jpg", picture(n)), (f"frame.{n:03}{suffix}", b"%d" % (n % 5)))
     ]
     shard = write_tar(tmp_path / "cls.tar", files)
     for path in (shard, unpack(shard, tmp_path / "folder")):

@@ -225,9 +225,9 @@ def test_too_little_for_a_batch_is_an_error_that_says_why(tmp_path):
 def test_cut_texts_are_told_of_once(mixture):
     loader = make(mixture)
     loader.batcher.tokenizer = load_tokenizer(TokenizerConfig(context_length=4))
-    with pytest.warns(LongTextWarning, match="were cut") as told:
+    with pytest.warns(LongTextWarning, match="were cut") as warned:
         list(chain(loader.batches(0), loader.batches(1)))
-    assert len(told) == 1
+    assert len(warned) == 1
 
 
 def test_a_real_shard(shared):

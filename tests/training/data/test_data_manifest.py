@@ -79,11 +79,11 @@ def test_the_planned_steps_are_the_real_ones(
 
 def test_shards_are_counted_once_and_again_when_they_change(tmp_path: Path, read: list[str]) -> None:
     locations = write_shards(tmp_path / "a", (3, 2, 4)) + write_shards(tmp_path / "b", (1,))
-    told: list[int] = []
-    counted = count_shards(locations, counting=lambda total: lambda done: told.append(total))
+    messages: list[int] = []
+    counted = count_shards(locations, counting=lambda total: lambda done: messages.append(total))
     assert pairs(counted) == [3, 2, 4, 1]
     assert sorted(read) == ["0.tar", "0.tar", "1.tar", "2.tar"]
-    assert told == [4, 4, 4, 4]
+    assert messages == [4, 4, 4, 4]
     read.clear()
     assert count_shards(locations) == counted
     write_tar(tmp_path / "a" / "1.tar", caption_members(range(7)))
@@ -148,8 +148,8 @@ def test_a_folder_for_reading_only_and_urls_are_kept_in_the_cache(
 def test_shards_that_cannot_be_counted_are_named_and_not_kept(tmp_path: Path, make: Make) -> None:
     locations = write_shards(tmp_path, (6, 4))
     (tmp_path / "1.tar").write_bytes(b"no tar" * 1000)
-    found = count_shards([*locations, str(tmp_path / "2.tar")], seconds=0.0)
-    assert [type(counted) for counted in found] == [ShardCounts, DataError, DataError]
+    result = count_shards([*locations, str(tmp_path / "2.tar")], seconds=0.0)
+    assert [type(counted) for counted in result] == [ShardCounts, DataError, DataError]
     assert list(json.loads((tmp_path / FILE).read_text())["shards"]) == ["0.tar"]
     loader = make(tmp_path / "{0..2}.tar", batch_size=2)
     with pytest.warns(UserWarning, match=r"2 shards of 3 could not be counted.*without them"):

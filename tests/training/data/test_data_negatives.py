@@ -23,9 +23,9 @@ def write(path: Path, *lines: object) -> Path:
 
 
 def test_lines_of_one_caption_add_up_and_all_get_their_turn(tmp_path: Path) -> None:
-    one = {"caption": "a man bites a dog", "negatives": ["a dog bites a man", "a man bites a dog"]}
+    single = {"caption": "a man bites a dog", "negatives": ["a dog bites a man", "a man bites a dog"]}
     more = {"caption": "a man bites a dog ", "negatives": [" a man bites a log"] * 3 + ["a man lights a dog"]}
-    known = Negatives(write(tmp_path / "n.jsonl", one, "", more, {"caption": "b", "negatives": []}), 2)
+    known = Negatives(write(tmp_path / "n.jsonl", single, "", more, {"caption": "b", "negatives": []}), 2)
     assert len(known) == 1
     chosen = known.of(["a man bites a dog"] * 300, NUMBERS)
     assert {text for pair in chosen for text in pair} == {

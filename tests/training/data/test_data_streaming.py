@@ -98,9 +98,9 @@ def test_a_stream_goes_on_where_it_stood_with_any_number_of_workers(make, where:
     for step in range(len(whole)) if where == "threads" else (3,):
         rest = list(make(workers=1 + step % 3).batches(0, saved(whole[step].positions)))
         assert [b.keys for b in rest] == [b.keys for b in whole[step + 1 :]]
-        for one, other in zip(rest, whole[step + 1 :], strict=True):
-            assert bool((one.crops == other.crops).all())
-            assert one.captions == other.captions
+        for item, other in zip(rest, whole[step + 1 :], strict=True):
+            assert bool((item.crops == other.crops).all())
+            assert item.captions == other.captions
 
 
 def test_lanes_deal_out_what_one_process_reads(make) -> None:  # type: ignore[no-untyped-def]
@@ -125,7 +125,7 @@ def lane_of(
 ) -> tuple[StreamLane, Counter[str]]:
     """A lane over shards that are lists; some of them end with an error."""
     visits = Order([hash_keys(map(str, range(len(sizes))))], [repeats], 7).epoch(0)
-    told: Counter[str] = Counter()
+    result: Counter[str] = Counter()
 
     class Listed(ShardReader):
         def __init__(self, visit: int, start: int, wanted) -> None:  # type: ignore[no-untyped-def]
@@ -140,7 +140,7 @@ def lane_of(
                     yield StreamedRecord(index, f"{self.shard}/{index}", b"", ("x",))
 
     epoch = StreamEpoch(visits, Listed, str, by_shard)
-    return StreamLane(epoch, lane, lanes, block, lambda reason, example: told.update([reason])), told
+    return StreamLane(epoch, lane, lanes, block, lambda reason, example: result.update([reason])), result
 
 
 def planned(
@@ -169,16 +169,16 @@ def test_lanes_hold_every_record_and_any_block_can_be_read_again(
     for lane in range(lanes):
         reader, _ = lane_of(sizes, repeats, lane, lanes, block, broken, by_shard)
         blocks = list(reader.blocks(LanePosition()))
-        seen.update(record.key for one in blocks for record in one.records)
-        of_lanes.append(sum(len(one.records) for one in blocks))
-        for number, one in enumerate(blocks):
-            spot, taken = LanePosition.from_json(json.loads(json.dumps(one.position.to_json(2))))
+        seen.update(record.key for item in blocks for record in item.records)
+        of_lanes.append(sum(len(item.records) for item in blocks))
+        for number, item in enumerate(blocks):
+            spot, taken = LanePosition.from_json(json.loads(json.dumps(item.position.to_json(2))))
             assert taken == 2
             # Shards that ended with an error before are complete now: the block is still the same.
             again, _ = lane_of(sizes, repeats, lane, lanes, block, {}, by_shard)
             first = next(again.blocks(spot))
-            assert [r.key for r in first.records] == [r.key for r in one.records]
-            assert (first.numbers == one.numbers).all()
+            assert [r.key for r in first.records] == [r.key for r in item.records]
+            assert (first.numbers == item.numbers).all()
             same, _ = lane_of(sizes, repeats, lane, lanes, block, broken, by_shard)
             rest = [[r.key for r in b.records] for b in same.blocks(spot)]
             assert rest == [[r.key for r in b.records] for b in blocks[number:]]
@@ -201,9 +201,9 @@ def test_shards_missing_cut_off_or_no_tar_are_told_of_and_left(shards: Path, tmp
     (tmp_path / "s1.tar").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "s3.tar").write_bytes(b"this is no tar at all" * 100)
     loader = make(tmp_path / "s{0..5}.tar", batch_size=1)
-    found = keys(loader.batches(0))
-    assert {key[:2] for key in found} == {"s0", "s1", "s2"}
-    assert 33 < len(found) < 40
+    result = keys(loader.batches(0))
+    assert {key[:2] for key in result} == {"s0", "s1", "s2"}
+    assert 33 < len(result) < 40
     assert loader.report.skipped == {"shard that breaks off or cannot be read": 4}
 
 
@@ -240,8 +240,8 @@ def test_records_that_are_no_pair_and_pictures_that_are_none_are_counted(tmp_pat
 def test_gzip_is_streamed(shards: Path, tmp_path: Path) -> None:
     packed = tmp_path / "s0.tar.gz"
     packed.write_bytes(gzip.compress((shards / "s0.tar").read_bytes()))
-    one, other = (list(ShardReader(str(name))) for name in (shards / "s0.tar", packed))
-    assert [record.image for record in one] == [record.image for record in other]
+    single, other = (list(ShardReader(str(name))) for name in (shards / "s0.tar", packed))
+    assert [record.image for record in single] == [record.image for record in other]
     packed.write_bytes(packed.read_bytes()[:-300])
     walk = ShardReader(str(packed), tries=1)
     with pytest.raises(DataError):
@@ -277,13 +277,13 @@ def test_a_worker_that_dies_is_replaced(make) -> None:  # type: ignore[no-untype
         decode_in_threads(patch)
         expected = [batch.keys for batch in make().batches(0)]
     loader = make(workers=2)
-    found = []
+    results = []
     for batch in loader.batches(0):
-        found.append(batch.keys)
-        if len(found) == 2:
+        results.append(batch.keys)
+        if len(results) == 2:
             for worker in list(loader._decoders._pool._processes):
                 os.kill(worker, signal.SIGKILL)
-    assert found == expected
+    assert results == expected
     loader.close()
 
 
@@ -329,13 +329,13 @@ def test_shards_of_one_name_in_different_folders_are_different(tmp_path: Path, m
         write_tar(tmp_path / folder / "0.tar", caption_members(range(20)))
     write_tar(tmp_path / "b" / "1.tar", caption_members(range(20)))
     pattern = "::".join(str(tmp_path / name) for name in ("a/0.tar", "b/0.tar", "b/1.tar"))
-    found = keys(make(pattern, batch_size=60).batches(0))
-    assert sorted({key.rpartition("/")[0] for key in found}) == ["1", "a/0", "b/0"]
-    assert len(set(found)) == 60
+    result = keys(make(pattern, batch_size=60).batches(0))
+    assert sorted({key.rpartition("/")[0] for key in result}) == ["1", "a/0", "b/0"]
+    assert len(set(result)) == 60
     # With equal numbers both shards would have the same position and crops in every epoch.
     assert len(set(make(pattern).order.epoch(0).number.tolist())) == 3
     indexed = TarPairs(pattern).open()
-    assert sorted(indexed.key(index) for index in range(60)) == sorted(found)
+    assert sorted(indexed.key(index) for index in range(60)) == sorted(result)
     assert len(set(indexed.hashes().tolist())) == 60
 
 

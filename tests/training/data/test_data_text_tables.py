@@ -58,9 +58,9 @@ def test_tables_in_the_encoding_they_have(desk: Path, form: str) -> None:
 
 def test_the_guess_is_told_once_a_file(desk: Path) -> None:
     (desk / "t.csv").write_bytes(FORMS["cp1252"])
-    with pytest.warns(TextEncodingWarning, match=r"t\.csv") as told:
+    with pytest.warns(TextEncodingWarning, match=r"t\.csv") as warned:
         TablePairs(desk / "t.csv").open()
-    assert len(told) == 1
+    assert len(warned) == 1
 
 
 @pytest.mark.filterwarnings("ignore::diptych.files.text_files.TextEncodingWarning")

@@ -184,7 +184,7 @@ def test_a_process_that_does_not_come_out_of_its_wait_is_ended(
     monkeypatch: pytest.MonkeyPatch, abortable: bool
 ) -> None:
     monkeypatch.setattr("diptych.training.distributed.watchdog.GRACE", 0.05)
-    store, told = torch.distributed.HashStore(), []
+    store, result = torch.distributed.HashStore(), []
     aborted: list[str] = []
     ended: list[int] = []
 
@@ -193,13 +193,13 @@ def test_a_process_that_does_not_come_out_of_its_wait_is_ended(
         if not abortable:
             raise RuntimeError("no such group")
 
-    stuck = Watchdog(store, 0, 2, patience=0.2, report=told.append, abort=abort, end=ended.append)
-    failing = Watchdog(store, 1, 2, patience=60, report=told.append)
+    stuck = Watchdog(store, 0, 2, patience=0.2, report=result.append, abort=abort, end=ended.append)
+    failing = Watchdog(store, 1, 2, patience=60, report=result.append)
     assert failing.report_failure("OSError: gone").rank == 1
     stuck._thread.join(timeout=HANG)
     failing.stop()
     assert (aborted, ended) == (["group"], [1])
-    assert any("process 1 failed, so this process ends: OSError: gone" in text for text in told)
+    assert any("process 1 failed, so this process ends: OSError: gone" in text for text in result)
 
 
 def test_the_first_failure_is_the_one_that_is_named() -> None:

@@ -51,8 +51,8 @@ def test_what_is_kept_grows_by_the_pair() -> None:
 
 
 def chunk_of(out: Path) -> int:
-    found: int = torch.load(out / FILE, weights_only=True)["state"]["chunk"]
-    return found
+    result: int = torch.load(out / FILE, weights_only=True)["state"]["chunk"]
+    return result
 
 
 def test_a_run_finds_its_chunk_and_keeps_it(
@@ -100,12 +100,12 @@ def test_the_chunk_is_that_of_the_largest_pictures(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Accelerator, "free_bytes", lambda self: 12e6)
-    found = []
+    results = []
     for name, sizes in (("small", ()), ("grows", ((0.5, 32), (0.5, 64)))):
         config = config_of(pairs, tmp_path / name, chunk=-1, batch_size=48, epochs=2, image_sizes=sizes)
         train(Run(config))
-        found.append(chunk_of(tmp_path / name))
-    assert found[1] <= found[0] / 2
+        results.append(chunk_of(tmp_path / name))
+    assert results[1] <= results[0] / 2
 
 
 def test_what_is_computed_again_is_counted_for_one_block(pairs: Path, tmp_path: Path) -> None:

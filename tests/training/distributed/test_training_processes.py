@@ -135,8 +135,8 @@ def test_two_processes_killed_over_shards_end_as_if_never_killed(
         processes.run(
             2, "tests.training.processes:streaming", folder, pattern, folder / "run", options(workers)
         )
-    found, expected = seen(killed), seen(whole)
-    assert found == expected
+    result, expected = seen(killed), seen(whole)
+    assert result == expected
     assert len({key for step in expected[: len(expected) // 2] for key in step}) == 7 * 16  # no pair twice
     assert same(killed / "run", whole / "run")
 
@@ -158,27 +158,27 @@ def test_a_process_that_dies_ends_the_others_with_a_message(shards: Path, tmp_pa
     both[1].kill()
     assert both[0].wait(HANG) != 0
     both[1].wait(HANG)
-    told = both[0].errors()
-    assert "TrainingError: process 0 of 2 lost the connection to another one at step" in told
-    assert "run the same command with --resume" in told
+    message = both[0].errors()
+    assert "TrainingError: process 0 of 2 lost the connection to another one at step" in message
+    assert "run the same command with --resume" in message
     assert torch.load(tmp_path / "run" / FILE, weights_only=True)["state"]["step"] >= 1
 
 
 def test_the_watchdog_says_who_does_what() -> None:
-    store, told = torch.distributed.HashStore(), []
+    store, result = torch.distributed.HashStore(), []
     quiet: list[str] = []
     slow = Watchdog(store, 1, 3, patience=10 * HANG, report=quiet.append)
     slow.note("reads the data of step 8")
     slow.publish()
-    waiting = Watchdog(store, 0, 3, patience=0.4, report=told.append)
+    waiting = Watchdog(store, 0, 3, patience=0.4, report=result.append)
     waiting.note("waits for the others before step 8")
-    wait_until(lambda: told, "the watchdog has spoken")
+    wait_until(lambda: result, "the watchdog has spoken")
     waiting.stop()
     slow.stop()
-    assert "nothing has moved on process 0" in told[0]
-    assert "process 0: waits for the others before step 8" in told[-1]
-    assert "process 1: reads the data of step 8" in told[0]
-    assert "process 2: no note yet" in told[0]
+    assert "nothing has moved on process 0" in result[0]
+    assert "process 0: waits for the others before step 8" in result[-1]
+    assert "process 1: reads the data of step 8" in result[0]
+    assert "process 2: no note yet" in result[0]
     assert not quiet
 
 

@@ -37,22 +37,22 @@ def gradients(trained: Contrastive) -> dict[str, torch.Tensor]:
 def test_chunks_give_the_gradient_of_the_kept_graph(towers: str, loss: str) -> None:
     cached, kept = objective(towers, loss), objective(towers, loss)
     given = chunks(0, 1)
-    one = cached_gradients(cached, given[0], given[1], seeds=given[2])
-    torch.testing.assert_close(one, kept_graph(kept, *given), rtol=1e-12, atol=0)
-    found, expected = gradients(cached), gradients(kept)
+    single = cached_gradients(cached, given[0], given[1], seeds=given[2])
+    torch.testing.assert_close(single, kept_graph(kept, *given), rtol=1e-12, atol=0)
+    result, expected = gradients(cached), gradients(kept)
     names = {n for n, _ in kept.model.named_parameters() if loss == "sigmoid" or n != "logit_bias"}
-    assert found.keys() == expected.keys() == names
+    assert result.keys() == expected.keys() == names
     for name, value in expected.items():
         assert value.abs().max() > 0, name
-        torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-13, msg=name)
+        torch.testing.assert_close(result[name], value, rtol=1e-8, atol=1e-13, msg=name)
 
 
 def test_dropout_would_show_if_it_were_not_replayed() -> None:
-    one, other = objective("vit", "infonce"), objective("vit", "infonce")
+    single, other = objective("vit", "infonce"), objective("vit", "infonce")
     parts, groups, seeds = chunks(0, 1)
-    cached_gradients(one, parts, groups, seeds=seeds)
+    cached_gradients(single, parts, groups, seeds=seeds)
     cached_gradients(other, parts, groups, seeds=[seed + 1 for seed in seeds])
-    assert not torch.allclose(one.model.visual.conv1.weight.grad, other.model.visual.conv1.weight.grad)
+    assert not torch.allclose(single.model.visual.conv1.weight.grad, other.model.visual.conv1.weight.grad)
 
 
 def test_running_statistics_are_updated_once_a_chunk() -> None:
@@ -63,8 +63,8 @@ def test_running_statistics_are_updated_once_a_chunk() -> None:
     given = chunks(0, 1, chunk=12)
     cached_gradients(cached, given[0], given[1], seeds=given[2])
     kept_graph(kept, *given)
-    for one, other in zip(running_statistics(cached), running_statistics(kept), strict=True):
-        assert torch.equal(one, other)
+    for item, other in zip(running_statistics(cached), running_statistics(kept), strict=True):
+        assert torch.equal(item, other)
     assert cached.model.visual.bn1.num_batches_tracked == 2
     for name, value in gradients(kept).items():  # the same chunks give the same gradient
         torch.testing.assert_close(gradients(cached)[name], value, rtol=1e-6, atol=1e-12, msg=name)
@@ -102,10 +102,10 @@ def test_a_locked_tower_is_not_encoded_twice(locked: str) -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_gradients_of_many_processes_are_those_of_one(count: int, tmp_path: Path) -> None:
     processes.run(count, "tests.training.processes:gradients", tmp_path)
-    found = torch.load(tmp_path / f"gradients-{count}.pt")
+    result = torch.load(tmp_path / f"gradients-{count}.pt")
     for towers, loss, parallel, exchange in processes.WAYS:
         expected = processes.gradients_of(World(), towers, loss)
-        theirs = found[f"{towers} {loss} {parallel} {exchange}"]
+        theirs = result[f"{towers} {loss} {parallel} {exchange}"]
         assert theirs.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(

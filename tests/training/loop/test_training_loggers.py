@@ -40,17 +40,17 @@ class Told(Listener):
 
 
 def test_several_are_told_the_same(tmp_path: Path) -> None:
-    one, other = Told(), Told()
-    every = CombinedListener([one, other])
+    single, other = Told(), Told()
+    every = CombinedListener([single, other])
     config = config_of(write_pairs(tmp_path / "pairs.tar", 64), tmp_path / "run", epochs=1, ema=0.0)
     train(Run(config, {"toy": lambda model, step: {"n": 1.0}}), listener=every)
     every.close()
-    assert one.calls == other.calls
-    kinds = [call[0] for call in one.calls[:-1]]
+    assert single.calls == other.calls
+    kinds = [call[0] for call in single.calls[:-1]]
     assert kinds.count("step") == 4
-    assert ("evaluated", 4, {"toy/n": 1.0}) in one.calls
+    assert ("evaluated", 4, {"toy/n": 1.0}) in single.calls
     assert {"scanning", "done"} <= set(kinds)
-    assert one.calls[-1] == "close"
+    assert single.calls[-1] == "close"
 
 
 class FakeRun:

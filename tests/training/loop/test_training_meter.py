@@ -35,9 +35,9 @@ def report(step: int = 500, **changes: float) -> StepReport:
 )
 def test_what_is_wrong_is_said_once_and_not_at_once(changes: dict[str, float], said: str) -> None:
     diagnosis = Diagnosis(256, True, 100.0, 10)
-    told = [list(diagnosis.of(report(**changes))) for _ in range(6)]
-    assert [len(texts) for texts in told] == [0, 0, 1, 0, 0, 0]
-    assert said in told[2][0]
+    result = [list(diagnosis.of(report(**changes))) for _ in range(6)]
+    assert [len(texts) for texts in result] == [0, 0, 1, 0, 0, 0]
+    assert said in result[2][0]
 
 
 def test_a_healthy_run_and_a_young_one_hear_nothing() -> None:
@@ -45,8 +45,8 @@ def test_a_healthy_run_and_a_young_one_hear_nothing() -> None:
     assert not [text for _ in range(5) for text in diagnosis.of(report())]
     assert not [text for _ in range(5) for text in diagnosis.of(report(step=5, loss=5.54, scale=100.0))]
     # An occasional wait is no warning.
-    told = [text for n in range(9) for text in diagnosis.of(report(wait_share=0.9 * (n % 3 > 0)))]
-    assert not told
+    result = [text for n in range(9) for text in diagnosis.of(report(wait_share=0.9 * (n % 3 > 0)))]
+    assert not result
 
 
 def test_costs_are_the_architectures() -> None:
@@ -66,15 +66,15 @@ def test_what_predicts_costs_its_decoder_or_its_head() -> None:
     projection = 2 * width * TINY.embed_dim
     for objective, entries in (("words", text.vocab_size), ("ngrams", BUCKETS), ("classes", 4)):
         changes = {"objective": objective, "classes": tuple("abcd")}
-        found = cost_of(dataclasses.replace(config, **changes), 9)  # type: ignore[arg-type]
-        assert (found.picture, found.text) == (tower.picture - projection, 2 * width * entries)
-    found = cost_of(dataclasses.replace(config, objective="captions"), 9)
-    cells, asked = 4, 8  # the patches of 32 pixels, and all tokens but the first
-    length = cells + asked
+        result = cost_of(dataclasses.replace(config, **changes), 9)  # type: ignore[arg-type]
+        assert (result.picture, result.text) == (tower.picture - projection, 2 * width * entries)
+    result = cost_of(dataclasses.replace(config, objective="captions"), 9)
+    cells, query = 4, 8  # the patches of 32 pixels, and all tokens but the first
+    length = cells + query
     blocks = text.layers * (2 * 12 * text.width**2 * length + 4 * length**2 * text.width)
-    ends = 2 * cells * width * text.width + 2 * asked * text.width * text.vocab_size
-    assert found.picture == tower.picture - projection
-    assert found.text == blocks + ends
+    ends = 2 * cells * width * text.width + 2 * query * text.width * text.vocab_size
+    assert result.picture == tower.picture - projection
+    assert result.text == blocks + ends
     assert cost_of(config, 9) == tower
 
 
@@ -100,11 +100,11 @@ def test_utilisation_counts_what_the_model_needs_and_no_padding() -> None:
 
     meter.add((torch.tensor(2.0), torch.tensor(1.0)), Two())  # type: ignore[arg-type]
     meter.began -= 10
-    found = meter.report(step=1, steps=2, epoch=0, scale=1.0, lr=0.1, seconds=10.0)
+    result = meter.report(step=1, steps=2, epoch=0, scale=1.0, lr=0.1, seconds=10.0)
     needed = 2 * cost(TINY, 4).pair
-    assert found.utilisation == pytest.approx(needed / 10 / meter.peak_flops, abs=6e-5)
-    assert found.pairs_per_second == pytest.approx(0.4, abs=0.05)
-    assert found.decoded_per_second == 24  # 2 pairs in half a second, by 3 workers in each of 2 processes
+    assert result.utilisation == pytest.approx(needed / 10 / meter.peak_flops, abs=6e-5)
+    assert result.pairs_per_second == pytest.approx(0.4, abs=0.05)
+    assert result.decoded_per_second == 24  # 2 pairs in half a second, by 3 workers in each of 2 processes
 
 
 @pytest.mark.parametrize("shape", [TINY, TINY_VIT])

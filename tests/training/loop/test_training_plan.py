@@ -24,23 +24,23 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("changes", [{}, {"chunk": 4}, {"chunk": -1, "model": TINY_VIT}])
 def test_a_plan_counts_what_the_run_will_do(pairs: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     config = config_of(pairs, tmp_path / "run", **changes)
-    found = plan(Run(config))
+    result = plan(Run(config))
     assert not (tmp_path / "run").exists()
     summary = train(Run(config))
-    assert found.steps == summary.step == 18
-    assert found.pairs == 18 * 16
-    assert found.pairs_an_epoch == 96
+    assert result.steps == summary.step == 18
+    assert result.pairs == 18 * 16
+    assert result.pairs_an_epoch == 96
     shape = changes.get("model", TINY)
     model = build(shape, seed=0)  # type: ignore[arg-type]
-    assert sum(found.parameters[name] for name in ("picture encoder", "everything else")) == sum(
+    assert sum(result.parameters[name] for name in ("picture encoder", "everything else")) == sum(
         p.numel() for p in model.parameters()
     )
-    assert found.memory["weights"] == 8 * found.parameters["learning"]  # and the averaged copy
-    assert found.chunk == {-1: 16, 0: 0, 4: 4}[config.chunk]
-    assert found.fits
-    assert 10 < found.tokens <= 16
-    assert found.hours["this machine"] > found.hours["H100"] > found.hours["B200"] > 0
-    assert found.decoded_per_second > 0
+    assert result.memory["weights"] == 8 * result.parameters["learning"]  # and the averaged copy
+    assert result.chunk == {-1: 16, 0: 0, 4: 4}[config.chunk]
+    assert result.fits
+    assert 10 < result.tokens <= 16
+    assert result.hours["this machine"] > result.hours["H100"] > result.hours["B200"] > 0
+    assert result.decoded_per_second > 0
 
 
 def test_what_is_locked_does_not_learn_in_the_plan_either(pairs: Path, tmp_path: Path) -> None:
@@ -55,10 +55,10 @@ def test_streams_are_planned_by_the_counts_of_their_shards(
 ) -> None:
     decode_in_threads(monkeypatch)
     data = Mixture(((TarStream(str(pairs), block=24), 1.0),))
-    told: list[int] = []
+    messages: list[int] = []
     config = config_of(pairs, tmp_path / "run", data=data)
-    assert plan(Run(config), lambda total: lambda done: told.append(total)).steps == 18
-    assert told == [1]
+    assert plan(Run(config), lambda total: lambda done: messages.append(total)).steps == 18
+    assert messages == [1]
     assert plan(Run(dataclasses.replace(config, pairs_per_epoch=33))).steps == 6
 
 

@@ -29,10 +29,10 @@ def test_float16_learns_what_float32_learns(pairs: Path, tmp_path: Path, chunk: 
     for precision in ("float32", "float16"):
         config = config_of(pairs, tmp_path / precision, model=TINY_VIT, chunk=chunk, precision=precision)
         assert train(Run(config)).finished
-    one, other = weights(tmp_path / "float32"), weights(tmp_path / "float16")
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0.05, atol=0.01, msg=name)
-    assert not all(torch.equal(one[name], other[name]) for name in one)
+    single, other = weights(tmp_path / "float32"), weights(tmp_path / "float16")
+    for name in single:
+        torch.testing.assert_close(single[name], other[name], rtol=0.05, atol=0.01, msg=name)
+    assert not all(torch.equal(single[name], other[name]) for name in single)
 
 
 def test_a_resumed_run_keeps_its_scale(pairs: Path, tmp_path: Path) -> None:

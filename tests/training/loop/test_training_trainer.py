@@ -263,9 +263,9 @@ def test_the_scale_never_exceeds_its_limit(pairs: Path, tmp_path: Path) -> None:
 def test_texts_padded_or_shared_train_alike(pairs: Path, tmp_path: Path) -> None:
     for share in (True, False):
         train(Run(config_of(pairs, tmp_path / str(share), share_text=share, epochs=1)))
-    one, other = weights(tmp_path / "True"), weights(tmp_path / "False")
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], atol=2e-3, rtol=1e-2)
+    single, other = weights(tmp_path / "True"), weights(tmp_path / "False")
+    for name in single:
+        torch.testing.assert_close(single[name], other[name], atol=2e-3, rtol=1e-2)
 
 
 def test_pictures_grow_over_the_epochs(pairs: Path, tmp_path: Path) -> None:
@@ -300,8 +300,8 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 
 def test_the_middle_of_a_run_at_one_rate_is_the_end_of_a_shorter_one(pairs: Path, tmp_path: Path) -> None:
-    found: dict[int, list[torch.Tensor]] = {2: [], 3: []}
-    for epochs, kept in found.items():
+    result: dict[int, list[torch.Tensor]] = {2: [], 3: []}
+    for epochs, kept in result.items():
 
         def keep(model: torch.nn.Module, step: int, kept: list[torch.Tensor] = kept) -> dict[str, float]:
             kept.append(torch.cat([p.detach().flatten().clone() for p in model.parameters()]))
@@ -309,8 +309,8 @@ def test_the_middle_of_a_run_at_one_rate_is_the_end_of_a_shorter_one(pairs: Path
 
         config = config_of(pairs, tmp_path / str(epochs), epochs=epochs, warmup=1, schedule="constant")
         train(Run(config, {"kept": keep}))
-    assert torch.equal(found[2][-1], found[3][1])
-    assert not torch.equal(found[2][-1], found[3][-1])
+    assert torch.equal(result[2][-1], result[3][1])
+    assert not torch.equal(result[2][-1], result[3][-1])
 
 
 def test_a_run_at_one_rate_can_be_extended_and_is_then_what_a_longer_one_is(
@@ -374,10 +374,10 @@ def test_a_run_begins_with_the_weights_of_another(pairs: Path, tmp_path: Path) -
     # At rate 0 the result has the initial weights, and so has the averaged copy.
     settings = {"start": str(tmp_path / "first"), "lr": 1e-30, "weight_decay": 0.0, "seed": 5}
     train(Run(config_of(pairs, tmp_path / "more", **settings)))
-    one, other = weights(tmp_path / "first"), weights(tmp_path / "more")
-    for name in one:
+    single, other = weights(tmp_path / "first"), weights(tmp_path / "more")
+    for name in single:
         if "running" not in name and "batches" not in name:  # the running statistics still change
-            torch.testing.assert_close(one[name], other[name])
+            torch.testing.assert_close(single[name], other[name])
     assert load_checkpoint(tmp_path / "more").spec.training["start"] == first.identity
     assert "start" not in load_checkpoint(tmp_path / "first").spec.training
 

@@ -84,8 +84,8 @@ def test_recorded(
         inputs.append(recorded[f"{name}/bias"])
         keys.append("grad_bias")
     function = sigmoid_loss if "sigmoid" in name else info_nce
-    found = with_gradients(function, *(given.to(dtype) for given in inputs), tile=tile)
-    for key, value in zip(keys, found, strict=True):
+    result = with_gradients(function, *(given.to(dtype) for given in inputs), tile=tile)
+    for key, value in zip(keys, result, strict=True):
         assert value.dtype == dtype
         assert distance(value, recorded[f"{name}/{key}"]) <= tolerance, key
 
@@ -150,8 +150,8 @@ def test_rows_too_far_apart_for_one_shift(tile: tuple[int, int]) -> None:
     s = inputs[2] * inputs[0] @ inputs[1].t()
     assert s.max() - s.amax(1).min() > 150  # otherwise the test is void
     expected = with_gradients(dense_info_nce, *inputs)
-    found = with_gradients(info_nce, *(given.float() for given in inputs), tile=tile)
-    for value, target in zip(found, expected, strict=True):
+    result = with_gradients(info_nce, *(given.float() for given in inputs), tile=tile)
+    for value, target in zip(result, expected, strict=True):
         assert distance(value, target) <= 1e-5
 
 
@@ -219,12 +219,12 @@ def test_half_precision_is_summed_in_single(dtype: torch.dtype) -> None:
     a, b, scale = unit(200, 32, 0, dtype), unit(200, 32, 1, dtype), torch.tensor(100.0)
     expected = with_gradients(dense_info_nce, a.double(), b.double(), scale.double())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = with_gradients(info_nce, a, b, scale, tile=(64, 64))
-    assert [value.dtype for value in found] == [torch.float32, dtype, dtype, torch.float32]
-    assert distance(found[0], expected[0]) < 1e-5
-    assert distance(found[3], expected[3]) < 1e-4
+        result = with_gradients(info_nce, a, b, scale, tile=(64, 64))
+    assert [value.dtype for value in result] == [torch.float32, dtype, dtype, torch.float32]
+    assert distance(result[0], expected[0]) < 1e-5
+    assert distance(result[3], expected[3]) < 1e-4
     for value, target in zip(
-        found[1:3], expected[1:3], strict=True
+        result[1:3], expected[1:3], strict=True
     ):  # the gradients are rounded only once, at the end
         assert distance(value, target) < torch.finfo(dtype).eps
 
@@ -233,8 +233,8 @@ def test_autocast_leaves_single_precision_alone() -> None:
     a, b, scale = unit(90, 16, 0, torch.float32), unit(90, 16, 1, torch.float32), torch.tensor(100.0)
     expected = with_gradients(info_nce, a, b, scale)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = with_gradients(info_nce, a, b, scale)
-    assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+        result = with_gradients(info_nce, a, b, scale)
+    assert all(torch.equal(x, y) for x, y in zip(result, expected, strict=True))
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1), (1, 2)])

@@ -30,25 +30,25 @@ def rows(count: int, width: int, seed: int, dtype: torch.dtype = torch.float64) 
 def test_tiles_give_the_textbooks_loss_and_gradients(
     count: int, height: int, width: int, sharp: float
 ) -> None:
-    found, expected = [], []
-    for function, into in ((similarity_distillation, found), (plain, expected)):
+    result, expected = [], []
+    for function, into in ((similarity_distillation, result), (plain, expected)):
         leaves = [rows(count, 6, 1), rows(count, 6, 2), torch.tensor(20.0, dtype=torch.float64)]
         leaves = [leaf.requires_grad_() for leaf in leaves]
         options = {"tile": (height, width)} if function is similarity_distillation else {}
         loss = function(*leaves, sharp * rows(count, 4, 3), rows(count, 4, 4), **options)  # type: ignore[operator]
         (2 * loss).backward()
         into += [loss.detach(), *(leaf.grad for leaf in leaves)]
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-11)
+    for item, other in zip(result, expected, strict=True):
+        torch.testing.assert_close(item, other, rtol=1e-8, atol=1e-11)
 
 
 def test_teachers_together_are_their_rows_side_by_side() -> None:
     a, b, scale = rows(9, 6, 1), rows(9, 6, 2), torch.tensor(5.0, dtype=torch.float64)
     first, second = (9 * rows(9, 4, 3), rows(9, 4, 4)), (4 * rows(9, 5, 5), rows(9, 5, 6))
     together = [torch.cat(pair, 1) for pair in zip(first, second, strict=True)]
-    found = similarity_distillation(a, b, scale, *together)
+    result = similarity_distillation(a, b, scale, *together)
     s, t = scale * a @ b.T, first[0] @ first[1].T + second[0] @ second[1].T
-    torch.testing.assert_close(found, plain(a, b, scale, t, torch.eye(9, dtype=t.dtype)))
+    torch.testing.assert_close(result, plain(a, b, scale, t, torch.eye(9, dtype=t.dtype)))
     assert s.shape == t.shape
 
 

@@ -20,9 +20,9 @@ def test_losses_of_many_processes_are_those_of_one(count: int, tmp_path: Path) -
         assert whole["a"].abs().max() > 1e-4
         for exchange in ("gathered", "ring"):
             parts = [file[f"{exchange} {which} {scale}"] for file in files]
-            found = {name: torch.cat([part[name] for part in parts]) for name in ("a", "b")}
+            result = {name: torch.cat([part[name] for part in parts]) for name in ("a", "b")}
             for name, value in whole.items():
-                for part in parts if name in ("loss", "scale", "bias") else [found]:
+                for part in parts if name in ("loss", "scale", "bias") else [result]:
                     torch.testing.assert_close(
                         part[name], value, rtol=1e-9, atol=1e-12, msg=f"{which} {name}"
                     )

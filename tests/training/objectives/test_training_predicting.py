@@ -105,16 +105,16 @@ def test_a_captions_probability_is_the_product_of_its_tokens() -> None:
     total = 0.0
     ends = [[10, 11, 0, 0, 0]] + [[10, a, 11, 0, 0] for a in range(11)]
     longer = [[10, a, b, 11, 0] for a in range(11) for b in range(11)]
-    found = decoder(cells.expand(len(ends + longer), -1, -1), torch.tensor(ends + longer)).exp()
-    total = found.sum().item()
+    result = decoder(cells.expand(len(ends + longer), -1, -1), torch.tensor(ends + longer)).exp()
+    total = result.sum().item()
     alone = decoder(cells, torch.tensor(ends[:1])).exp().item()
-    assert found[0].item() == pytest.approx(alone, rel=1e-4)  # whatever follows the end or is in other rows
+    assert result[0].item() == pytest.approx(alone, rel=1e-4)  # whatever follows the end or is in other rows
     assert 0 < total < 1
     rest = [[10, a, b, c, 11] for a in range(11) for b in range(11) for c in range(11)]
     more = decoder(cells.expand(len(rest), -1, -1), torch.tensor(rest)).exp().sum().item()
     assert total < total + more < 1 + 1e-4
     other = decoder(torch.randn(1, 4, 6), torch.tensor(ends[1:2])).item()
-    assert other != pytest.approx(found[1].log().item(), rel=1e-4)  # it depends on the picture
+    assert other != pytest.approx(result[1].log().item(), rel=1e-4)  # it depends on the picture
 
 
 def test_labels_are_learned(tmp_path: Path) -> None:
@@ -132,19 +132,19 @@ def test_labels_are_learned(tmp_path: Path) -> None:
             tar.addfile(info, io.BytesIO(buffer.getvalue()))
     data = Mixture(((LabelledTar(str(tmp_path / "classes.tar")), 1.0),))
     names = tuple(COLOURS)
-    found: list[list[int]] = []
+    results: list[list[int]] = []
 
     def classify(trained, step: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
         from diptych.training.data.order import hash_keys
 
         scores = trained.score(pictures())
         order = np.argsort(hash_keys(names).view(np.int64))  # columns are sorted by the hashed names
-        found.append([int(order[n]) for n in scores.argmax(1)])
+        results.append([int(order[n]) for n in scores.argmax(1)])
         return {}
 
     options = {"objective": "classes", "classes": names, "data": data, "lr": 5e-3, "evaluate_every": 15}
     train(Run(config_of(Path("x"), tmp_path / "run", epochs=15, **options), {"c": classify}))
-    assert found[-1] == [0, 1, 2, 3]
+    assert results[-1] == [0, 1, 2, 3]
     short = config_of(Path("x"), tmp_path / "short", **{**options, "precision": "bfloat16", "epochs": 1})  # type: ignore[arg-type]
     assert train(Run(short)).finished
     fewer = {**options, "classes": names[:3]}

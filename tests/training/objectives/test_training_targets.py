@@ -44,17 +44,17 @@ def test_several_right_answers_are_the_dense_loss_with_soft_targets(
     target = same_group / same_group.sum(1, keepdim=True)
     s = factor * a @ b.T
     dense = (F.cross_entropy(s, target) + F.cross_entropy(s.T, target)) / 2
-    found = info_nce(a, b, factor) + multi_positive_info_nce_term(a, b, factor, groups, NoExchange())
-    for one, other in zip(gradients(found, leaves[:3]), gradients(dense, leaves[:3]), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    result = info_nce(a, b, factor) + multi_positive_info_nce_term(a, b, factor, groups, NoExchange())
+    for item, other in zip(gradients(result, leaves[:3]), gradients(dense, leaves[:3]), strict=True):
+        torch.testing.assert_close(item, other, rtol=1e-9, atol=1e-9)
 
     z = 2 * same_group - 1
     dense = -F.logsigmoid(z * (factor * a @ b.T + bias)).sum() / count
-    found = sigmoid_loss(a, b, factor, bias) + multi_positive_sigmoid_term(
+    result = sigmoid_loss(a, b, factor, bias) + multi_positive_sigmoid_term(
         a, b, factor, bias, groups, NoExchange()
     )
-    for one, other in zip(gradients(found, leaves), gradients(dense, leaves), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-8)
+    for item, other in zip(gradients(result, leaves), gradients(dense, leaves), strict=True):
+        torch.testing.assert_close(item, other, rtol=1e-9, atol=1e-8)
 
 
 @pytest.mark.parametrize("scale", [5.0, 100.0])
@@ -67,17 +67,17 @@ def test_hard_negatives_are_a_cross_entropy_among_few(scale: float) -> None:
     logits = factor * torch.cat([(a * b).sum(1, keepdim=True), torch.einsum("nd,nkd->nk", a, missed)], 1)
     there = torch.cat([torch.ones(6, 1), present], 1) > 0
     dense = F.cross_entropy(logits.masked_fill(~there, -torch.inf), torch.zeros(6, dtype=torch.long))
-    found = hard_negative_loss(a, b, missed, present, factor, None, NoExchange())
-    for one, other in zip(gradients(found, leaves), gradients(dense, leaves), strict=True):
-        assert torch.isfinite(one).all()
-        torch.testing.assert_close(one, other)
+    result = hard_negative_loss(a, b, missed, present, factor, None, NoExchange())
+    for item, other in zip(gradients(result, leaves), gradients(dense, leaves), strict=True):
+        assert torch.isfinite(item).all()
+        torch.testing.assert_close(item, other)
     bias = torch.tensor(-3.0, dtype=torch.float64, requires_grad=True)
     x = factor * torch.einsum("nd,nkd->nk", a, missed) + bias
     dense = -(F.logsigmoid(-x) * present).sum() / 6
-    found = hard_negative_loss(a, b, missed, present, factor, bias, NoExchange())
+    result = hard_negative_loss(a, b, missed, present, factor, bias, NoExchange())
     wanted = [leaves[0], leaves[2], factor, bias]
-    for one, other in zip(gradients(found, wanted), gradients(dense, wanted), strict=True):
-        torch.testing.assert_close(one, other)
+    for item, other in zip(gradients(result, wanted), gradients(dense, wanted), strict=True):
+        torch.testing.assert_close(item, other)
 
 
 @pytest.fixture(scope="module")

@@ -33,18 +33,18 @@ def start(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("lock", ["image", "text"])
 def test_a_locked_tower_stays_to_the_last_bit(pairs: Path, tmp_path: Path, start: str, lock: str) -> None:
     train(Run(config_of(pairs, tmp_path / "run", start=start, lock=lock, lr=0.01)))
-    found = moved(Path(start), tmp_path / "run")
-    pictures = {name for name in found if name.startswith("visual.")}
-    texts = found - pictures - {"logit_scale"}
+    result = moved(Path(start), tmp_path / "run")
+    pictures = {name for name in result if name.startswith("visual.")}
+    texts = result - pictures - {"logit_scale"}
     assert (bool(pictures), bool(texts)) == (lock == "text", lock == "image")  # running statistics too
 
 
 def test_low_rank_changes_are_kept_as_a_plain_model(pairs: Path, tmp_path: Path, start: str) -> None:
     config = config_of(pairs, tmp_path / "run", start=start, lora=2, lr=0.02, chunk=4)
     train(Run(config))
-    found = moved(Path(start), tmp_path / "run")
-    assert {"visual.layer1.0.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"} <= found
-    assert not {name for name in found if "bn" in name or "ln_" in name or "embedding" in name}
+    result = moved(Path(start), tmp_path / "run")
+    assert {"visual.layer1.0.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"} <= result
+    assert not {name for name in result if "bn" in name or "ln_" in name or "embedding" in name}
     before, after = weights(Path(start)), weights(tmp_path / "run")
     assert before.keys() == after.keys()
     change = (
@@ -67,15 +67,15 @@ def test_low_rank_changes_begin_with_nothing_and_can_be_merged(shape) -> None:  
     plain, changed = build(shape, seed=3).eval(), build(shape, seed=3).eval()
     add_low_rank(changed, 2, 16.0)
     images, tokens = torch.randn(2, 3, 32, 32), torch.tensor([[1022, 5, 1023], [1022, 9, 1023]])
-    for one, other in zip(plain(images, tokens), changed(images, tokens), strict=True):
-        assert torch.equal(one, other)
+    for item, other in zip(plain(images, tokens), changed(images, tokens), strict=True):
+        assert torch.equal(item, other)
     with torch.no_grad():
         for name, parameter in changed.named_parameters():
             if name.endswith(".b"):
                 parameter.normal_()
     plain.load_state_dict(merge_low_rank(changed.state_dict(), changed))
-    for one, other in zip(plain(images, tokens), changed(images, tokens), strict=True):
-        torch.testing.assert_close(one, other)
+    for item, other in zip(plain(images, tokens), changed(images, tokens), strict=True):
+        torch.testing.assert_close(item, other)
     learning = sum(p.numel() for p in changed.parameters() if p.requires_grad)
     assert learning < 0.5 * sum(p.numel() for p in plain.parameters())
     back = split_low_rank(plain.state_dict(), changed)
@@ -106,9 +106,9 @@ def test_still_norms_keep_their_statistics_and_learn_their_gains(
     pairs: Path, tmp_path: Path, start: str
 ) -> None:
     train(Run(config_of(pairs, tmp_path / "run", start=start, still_norms=True, lr=0.01, chunk=4)))
-    found = moved(Path(start), tmp_path / "run")
-    assert "visual.bn1.weight" in found
-    assert not {name for name in found if "running_" in name or "num_batches" in name}
+    result = moved(Path(start), tmp_path / "run")
+    assert "visual.bn1.weight" in result
+    assert not {name for name in result if "running_" in name or "num_batches" in name}
 
 
 @pytest.mark.parametrize(

@@ -84,20 +84,20 @@ def test_the_last_groups_of_transformers_are_those_of_open_clip(count: int) -> N
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_the_groups_of_a_resnet_are_its_stages(count: int) -> None:
-    found = learning(TINY, lock="image", groups=count)
-    stages = {name[7:13] for name in found if name.startswith("visual.layer")}
+    result = learning(TINY, lock="image", groups=count)
+    stages = {name[7:13] for name in result if name.startswith("visual.layer")}
     assert stages == {f"layer{n}" for n in range(6 - max(1, count), 5)}
-    assert not any(name.startswith(("visual.conv", "visual.bn")) for name in found)
-    assert ("visual.meanpool.c_proj.weight" in found) == (count > 0)
+    assert not any(name.startswith(("visual.conv", "visual.bn")) for name in result)
+    assert ("visual.meanpool.c_proj.weight" in result) == (count > 0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_groups_of_a_transformers_text_tower_are_its_layers(count: int) -> None:
-    found = {name for name in learning(ROBERTA, lock="text", layers=count) if name.startswith("text.")}
-    layers = {name.split(".")[4] for name in found if "encoder.layer" in name}
+    result = {name for name in learning(ROBERTA, lock="text", layers=count) if name.startswith("text.")}
+    layers = {name.split(".")[4] for name in result if "encoder.layer" in name}
     assert layers == {str(n) for n in range(3 - count, 2)}
-    assert not any("embeddings" in name for name in found)
-    assert any(name.startswith("text.proj") for name in found)
+    assert not any("embeddings" in name for name in result)
+    assert any(name.startswith("text.proj") for name in result)
 
 
 @pytest.mark.parametrize(("name", "part"), [("test_convnext", "stages"), ("test_vit", "blocks")])
@@ -108,11 +108,11 @@ def test_the_groups_of_timm_are_its_stages_or_blocks(name: str, part: str) -> No
     trunk = build(shape, device="meta").visual.trunk
     numbers = len(getattr(trunk, part))
     for count in (1, 2, 3):
-        found = {n for n in learning(shape, lock="image", groups=count) if n.startswith("visual.")}
-        inside = {int(n.split(".")[3]) for n in found if n.startswith(f"visual.trunk.{part}.")}
+        result = {n for n in learning(shape, lock="image", groups=count) if n.startswith("visual.")}
+        inside = {int(n.split(".")[3]) for n in result if n.startswith(f"visual.trunk.{part}.")}
         assert inside == set(range(numbers - count + 1, numbers))
-        assert any(n.startswith("visual.head.") for n in found)
-        assert not any("stem" in n or "patch_embed" in n for n in found)
+        assert any(n.startswith("visual.head.") for n in result)
+        assert not any("stem" in n or "patch_embed" in n for n in result)
     del library
 
 
@@ -172,9 +172,9 @@ def test_only_the_last_groups_move_and_a_run_in_legs_is_the_same(
 ) -> None:
     options = {**UNLOCKED, "start": start, "chunk": chunk}
     train(Run(config_of(pairs, tmp_path / "whole", **options)))
-    found = {name for name in moved(Path(start), tmp_path / "whole") if name.startswith("visual.")}
-    assert {name.split(".")[1] for name in found} == {"layer4", "meanpool"}
-    assert any("running_mean" in name for name in found)  # the batch norms that learn follow the data
+    result = {name for name in moved(Path(start), tmp_path / "whole") if name.startswith("visual.")}
+    assert {name.split(".")[1] for name in result} == {"layer4", "meanpool"}
+    assert any("running_mean" in name for name in result)  # the batch norms that learn follow the data
     config = config_of(pairs, tmp_path / "legs", **options)
     train(Run(dataclasses.replace(config, max_minutes=1e-9)))
     remembered = read(tmp_path / "legs")[0].tensors["optimizer"]
@@ -200,11 +200,11 @@ def test_layer_wise_rates_count_from_the_end_of_what_learns() -> None:
 def test_low_rank_changes_are_in_the_unlocked_groups_alone(pairs: Path, tmp_path: Path, start: str) -> None:
     options = {**UNLOCKED, "start": start, "lora": 2, "layer_decay": 1.0}
     train(Run(config_of(pairs, tmp_path / "run", **options)))
-    found = moved(Path(start), tmp_path / "run")
-    pictures = {name for name in found if name.startswith("visual.")}
+    result = moved(Path(start), tmp_path / "run")
+    pictures = {name for name in result if name.startswith("visual.")}
     assert pictures
     assert all(name.startswith(("visual.layer4.", "visual.meanpool.")) for name in pictures)
-    assert "transformer.resblocks.0.attn.in_proj_weight" in found
+    assert "transformer.resblocks.0.attn.in_proj_weight" in result
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
@@ -220,7 +220,7 @@ def test_two_processes_train_the_last_groups_and_go_on_exactly(
     processes.run(2, "tests.training.processes:training", tmp_path, pairs, legs, json.dumps(changes))
     assert same(whole, legs)
     begun = build(TINY_VIT, seed=0).state_dict()
-    found = {name for name, tensor in weights(whole).items() if not torch.equal(tensor, begun[name])}
-    assert {"visual.proj", "visual.transformer.resblocks.0.mlp.c_fc.weight", "text_projection"} <= found
+    result = {name for name, tensor in weights(whole).items() if not torch.equal(tensor, begun[name])}
+    assert {"visual.proj", "visual.transformer.resblocks.0.mlp.c_fc.weight", "text_projection"} <= result
     still = ("visual.conv1", "visual.class_embedding", "token_embedding", "transformer.")
-    assert not any(name.startswith(still) for name in found)
+    assert not any(name.startswith(still) for name in result)

@@ -33,7 +33,7 @@ def check(family: str, folder: Path) -> list[str]:
     """The results of all formats for one family."""
     read = load_checkpoint(write_folder(folder / "read", recorded()["cases"][family]))
     expected = vectors(folder / "read", "torch")
-    found = []
+    results = []
     for form, write, runtime in (
         ("export", export, "onnx"),
         ("diptych", to_diptych, "torch"),
@@ -43,13 +43,13 @@ def check(family: str, folder: Path) -> list[str]:
         try:
             write(read, folder / form)
         except WeightsError:
-            found.append(f"{form}: refused")
+            results.append(f"{form}: refused")
             continue
         worst = min(
             (a * b).sum(1).min() for a, b in zip(expected, vectors(folder / form, runtime), strict=True)
         )
-        found.append(f"{form}: {1 - worst:.0e}")
-    return found
+        results.append(f"{form}: {1 - worst:.0e}")
+    return results
 
 
 def vectors(folder: Path, runtime: str) -> tuple[object, ...]:
