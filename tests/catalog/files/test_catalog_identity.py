@@ -14,7 +14,7 @@ from PIL import Image
 
 from diptych.catalog import IntakeSettings, Store
 from diptych.catalog.annotations.records import ListedFile
-from diptych.catalog.files import listing, scan
+from diptych.catalog.files import comparison, listing
 from tests.catalog.catalogs import colours, content, index, paint, search
 from tests.toys import COLOURS, ToyEncoder
 
@@ -76,8 +76,8 @@ def test_a_file_that_was_renamed_is_known_by_its_bytes(
 ) -> None:
     (frames / "frame1.bmp").rename(frames / "frame3.bmp")
     read: list[Path] = []
-    digest = scan.digest
-    monkeypatch.setattr(scan, "digest", lambda path: read.append(path) or digest(path))
+    digest = comparison.digest
+    monkeypatch.setattr(comparison, "digest", lambda path: read.append(path) or digest(path))
     outcome = index(tmp_path / "catalog", frames)
     assert (outcome.moved, outcome.embedded, outcome.removed) == (1, 0, 0)
     assert read == [frames / "frame3.bmp"]
@@ -95,7 +95,7 @@ def test_files_in_a_renamed_folder_are_not_opened(
     def refuse(path: Path) -> bytes:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(scan, "digest", refuse)
+    monkeypatch.setattr(comparison, "digest", refuse)
     outcome = index(tmp_path / "catalog", frames)
     assert (outcome.moved, outcome.copies, outcome.removed) == (2, 0, 0)
 

@@ -2,7 +2,7 @@
 
 Hidden files and folders are left out, and those that match the rules of the indexed path. Links to folders
 are not followed, so a walk always ends. Folders that cannot be listed are reported, so that their files are
-not taken to be deleted. `scan` compares the listing with the catalogue.
+not taken to be deleted. `comparison` compares the listing with the catalogue.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Distinguish deleted files from files on a missing drive.
 
 A missing drive looks like a folder whose files were all deleted; removing these from the catalogue would mean
-embedding them again once the drive is back. The tables `found` and `gone` of `scan` say which files were
-listed and which were not.
+embedding them again once the drive is back. The tables `found` and `gone` of `comparison` say which files
+were listed and which were not.
 """
 
 from __future__ import annotations

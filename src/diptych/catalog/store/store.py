@@ -1,8 +1,8 @@
 """The store of a catalogue: writes contents, files and embeddings, in transactions.
 
 A content that no file holds any more is removed, with its embeddings; a file whose content is known already
-adds one row to a table and no embedding. Reading is in `entries`, walking the disk in `scan`, encoding in
-`intake`.
+adds one row to a table and no embedding. Reading is in `entries`, walking the disk in `files.listing`,
+encoding in `intake`.
 """
 
 from __future__ import annotations
