@@ -112,6 +112,7 @@ def measure(root: Path) -> dict[str, str]:
     code = {path: code_lines(text, trees[path]) for path, text in files.items()}
     tests = sum(path.read_text(encoding="utf-8").count("\n") for path in (root / "tests").rglob("*.py"))
     lines = sum(text.count("\n") for text in files.values())
+    shared = shared_classes(trees)
     folder, size = Counter(path.parent for path in files).most_common(1)[0]
     table = {
         "lines (code only)": f"{lines:,} ({sum(code.values()):,})",
@@ -119,7 +120,7 @@ def measure(root: Path) -> dict[str, str]:
         "tests / source": f"{tests / lines:.2f}",
         "vague names": f"{vague.total() / len(names):.2%}",
         "most frequent vague names": frequent or "none",
-        "classes sharing a name": shared_names(trees),
+        "classes sharing a name": f"{len(shared)}{': ' if shared else ''}{', '.join(sorted(shared))}",
         "largest folder": f"{size} files in {folder.relative_to(source)}",
         "comments per 100 lines of code": f"{per_100(files, code):.1f}",
     }
@@ -135,15 +136,14 @@ def per_100(files: dict[Path, str], code: dict[Path, int]) -> float:
     return 100 * sum(map(comment_lines, files.values())) / max(1, sum(code[path] for path in files))
 
 
-def shared_names(trees: dict[Path, ast.Module]) -> str:
-    """How many class names stand in several files, and which."""
-    homes: dict[str, set[Path]] = {}
+def shared_classes(trees: dict[Path, ast.Module]) -> dict[str, list[Path]]:
+    """Public class name -> the files that define it, for names that stand in several files."""
+    homes: dict[str, list[Path]] = {}
     for path, tree in trees.items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, set()).add(path)
-    shared = sorted(name for name, paths in homes.items() if len(paths) > 1)
-    return f"{len(shared)}{': ' if shared else ''}{', '.join(shared)}"
+                homes.setdefault(node.name, []).append(path)
+    return {name: paths for name, paths in homes.items() if len(paths) > 1}
 
 
 def main() -> None:

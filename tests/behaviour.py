@@ -98,7 +98,7 @@ def command_lines() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def _parameter(parameter: Any) -> dict[str, Any]:
     default = parameter.default
     return {
-        "name": parameter.name,
+        "name": parameter.name if parameter.param_type_name == "argument" else None,
         "options": sorted([*parameter.opts, *parameter.secondary_opts]),
         "type": re.sub(r"[\w.]+\.(\w+)", r"\1", str(parameter.type_descriptor.annotation)),
         "default": None if callable(default) or "Sentinel" in repr(default) else repr(default),

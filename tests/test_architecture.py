@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import FunctionNode, function_length
+from house import FunctionNode, bindings, function_length, is_vague, shared_classes
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "diptych"
@@ -46,11 +46,11 @@ FUNCTION_CEILING = 60
 
 def modules(source: Path) -> dict[str, Path]:
     """Every module of the package by its dotted name; packages by the name of their folder."""
-    found = {}
+    mapping = {}
     for path in sorted(source.rglob("*.py")):
         parts = path.relative_to(source).with_suffix("").parts
-        found[".".join((PACKAGE, *parts)).removesuffix(".__init__")] = path
-    return found
+        mapping[".".join((PACKAGE, *parts)).removesuffix(".__init__")] = path
+    return mapping
 
 
 def imports(name: str, path: Path) -> Iterator[tuple[int, str, str]]:
@@ -207,6 +207,19 @@ def docstring_complaints(source: Path) -> list[str]:
     ]
 
 
+def name_complaints(source: Path) -> list[str]:
+    """Names that say nothing (`house.VAGUE`), and public classes of one name in two files."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules(source).values()}
+    vague = [
+        f"{path} binds {name}: name what it holds"
+        for path, tree in trees.items()
+        for name in bindings(tree)
+        if is_vague(name)
+    ]
+    shared = shared_classes(trees).items()
+    return vague + [f"{' and '.join(map(str, paths))} define {name}" for name, paths in shared]
+
+
 CLOCKS = {"sleep", "monotonic", "perf_counter", "process_time", "time", "time_ns", "monotonic_ns"}
 WAITS = {"run", "check_output", "check_call", "communicate", "wait", "join", "result", "get", "timeout"}
 
@@ -322,6 +335,10 @@ def test_folders_keep_their_size() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     assert docstring_complaints(SOURCE) == []
+
+
+def test_names_say_what_they_hold() -> None:
+    assert name_complaints(SOURCE) == []
 
 
 def test_the_drawn_tree_is_the_disk() -> None:
@@ -478,6 +495,27 @@ def test_length_rule_complains(tmp_path: Path) -> None:
 
 def test_docstring_rule_complains(tmp_path: Path) -> None:
     assert len(docstring_complaints(house(tmp_path, {"a.py": "x = 1", "b.py": "'''For b.'''"}))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "found = 1",
+        "for one in x: pass",
+        "def f(told): pass",
+        "class Look: pass",
+        "import x as asked",
+        "a.plant = 1",
+    ],
+)
+def test_name_rule_complains(tmp_path: Path, text: str) -> None:
+    fits = "found_files = x.found\nclass _Table: pass\n"
+    assert len(name_complaints(house(tmp_path, {"a.py": text, "b.py": fits, "c.py": fits}))) == 1
+
+
+def test_name_rule_complains_of_two_classes(tmp_path: Path) -> None:
+    files = {"media/a.py": "class Table: pass", "stats/b.py": "class Table: pass\nclass Row: pass"}
+    assert len(name_complaints(house(tmp_path, files))) == 1
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_shared_pictures_are_counted_under_any_name(tmp_path: Path) -> None:
     train = packed(tmp_path / "a.tar", {f"cat/{i}.png": i for i in range(4)})
     test = packed(tmp_path / "b.tar", {f"dog/x{i}.png": i for i in range(3, 103)})
     overlap = find_overlap(train, test)
-    assert (overlap.shared, overlap.share) == (1, 0.25)  # a share of the smaller set
+    assert (overlap.shared, overlap.fraction) == (1, 0.25)  # a share of the smaller set
     assert str(overlap) == "1 picture of b is in a too"
     with pytest.raises(
         DataError, match=r"1 picture of b is in a too \(25% of one of them\).*--allow-overlap"
@@ -118,7 +118,7 @@ def test_shared_pictures_are_counted_under_any_name(tmp_path: Path) -> None:
 def test_a_few_shared_pictures_are_told_and_unreadable_ones_are_not_shared(tmp_path: Path) -> None:
     train = packed(tmp_path / "a.tar", {f"cat/{i}.png": i for i in range(100)})
     few = packed(tmp_path / "b.tar", {f"cat/{i}.png": i for i in range(98, 198)})
-    assert find_overlap(train, few).share < HEAVY
+    assert find_overlap(train, few).fraction < HEAVY
     with pytest.warns(UserWarning, match="2 pictures of b are in a too: the figures count them"):
         check_overlaps([train, few])
     apart = packed(tmp_path / "c.tar", {f"cat/{i}.png": i for i in range(200, 255)})

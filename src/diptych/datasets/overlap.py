@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from diptych.datasets.contents import UNREADABLE
 from diptych.datasets.dataset import CaptionDataset, ImageCollection, ImageDataset
@@ -38,7 +38,7 @@ class Overlap:
         Names of the data sets.
     shared : int
         Number of images of the second that the first has too.
-    share : float
+    fraction : float
         Fraction of images that the other data set has too, 0 to 1; the larger of both data sets.
     roles : tuple of two str, or empty
         Roles of the data sets in the measurement, such as ("TRAIN", "TEST"), as their names may be equal.
@@ -47,13 +47,23 @@ class Overlap:
     first: str
     second: str
     shared: int
-    share: float
+    fraction: float
     roles: Sequence[str] = ()
 
     @property
     def heavy(self) -> bool:
         """Whether a measurement on both is refused."""
-        return self.share >= HEAVY
+        return self.fraction >= HEAVY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for results, where the fraction is called "share"."""
+        values = asdict(self)
+        return values | {"share": values.pop("fraction")}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Overlap:
+        """Inverse of `to_dict`."""
+        return cls(**{"fraction" if name == "share" else name: value for name, value in values.items()})
 
     def __str__(self) -> str:
         many = counted(self.shared, "picture")
@@ -114,7 +124,7 @@ def check_overlaps(
     for overlap in overlaps:
         if overlap.heavy and not allow:
             raise DataError(
-                f"{overlap} ({overlap.share:.0%} of one of them): figures on shared pictures are "
+                f"{overlap} ({overlap.fraction:.0%} of one of them): figures on shared pictures are "
                 "meaningless. Expected data sets without common pictures; --allow-overlap "
                 "(allow_overlap=True) measures anyway"
             )

@@ -65,10 +65,10 @@ def test_what_is_to_be_kept_is_not_what_was_learnt(run: Run, tiny: Path, tuned: 
 
 
 def test_the_ends_are_measured_as_zero_shot_measures_them(run: Run, tiny: Path, tuned: Path) -> None:
-    told = json.loads(run("evaluate", "interpolate", tiny, tuned, "new", "--json").stdout)
-    assert [point["share"] for point in told["points"]] == pytest.approx([n / 10 for n in range(11)])
-    assert (told["start"], told["end"]) == tuple(load_checkpoint(path).identity for path in (tiny, tuned))
-    for model, point in ((tiny, told["points"][0]), (tuned, told["points"][-1])):
+    result = json.loads(run("evaluate", "interpolate", tiny, tuned, "new", "--json").stdout)
+    assert [point["share"] for point in result["points"]] == pytest.approx([n / 10 for n in range(11)])
+    assert (result["start"], result["end"]) == tuple(load_checkpoint(path).identity for path in (tiny, tuned))
+    for model, point in ((tiny, result["points"][0]), (tuned, result["points"][-1])):
         alone = json.loads(run("evaluate", "zero-shot", "new", "-m", model, "--json").stdout)
         for field in (
             "dataset",

@@ -83,7 +83,7 @@ class RuleOptions:
             max=1,
         ),
     ] = 0.9
-    one: Annotated[
+    exclusive: Annotated[
         bool,
         flag(
             "--one",
@@ -96,9 +96,9 @@ class RuleOptions:
         """The rule that these options describe."""
         from diptych.catalog.tags.tagging import TagRule
 
-        if self.one and self.top is not None:
+        if self.exclusive and self.top is not None:
             raise typer.BadParameter("--one gives each picture one tag: leave out --top")
-        return TagRule(self.least, self.top, self.one)
+        return TagRule(self.least, self.top, self.exclusive)
 
 
 @dataclass(frozen=True)

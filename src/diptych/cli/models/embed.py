@@ -51,10 +51,12 @@ class SourceOptions:
 class ClusterOptions:
     """How the work is divided between processes and machines."""
 
-    share: Annotated[
+    part: Annotated[
         str,
         _cluster_option(
-            "I/N", "Embed only part I of N, counted from 0, as one of N processes such as a Slurm array."
+            "I/N",
+            "Embed only part I of N, counted from 0, as one of N processes such as a Slurm array.",
+            "--share",
         ),
     ] = "0/1"
     ray: Annotated[
@@ -77,10 +79,10 @@ class ClusterOptions:
 
     def shard(self) -> tuple[int, int]:
         """The value of --share, "I/N", as (I, N)."""
-        index, _, count = self.share.partition("/")
+        index, _, count = self.part.partition("/")
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise typer.BadParameter(
-                f"--share takes I/N with I from 0 to N - 1, such as 0/4, not {self.share!r}"
+                f"--share takes I/N with I from 0 to N - 1, such as 0/4, not {self.part!r}"
             )
         return int(index), int(count)
 

@@ -116,10 +116,10 @@ def shortcomings(result: Result) -> list[str]:
 def shared_pictures(details: Mapping[str, Any]) -> list[str]:
     """Warnings about images that are both in the training and the test set, shown before all figures."""
     return [
-        f"{Overlap(**overlap)}, and the figures count them: no figure below says how good the model is."
-        if Overlap(**overlap).heavy
-        else f"{Overlap(**overlap)}: the figures count them."
-        for overlap in details.get("overlaps", ())
+        f"{overlap}, and the figures count them: no figure below says how good the model is."
+        if overlap.heavy
+        else f"{overlap}: the figures count them."
+        for overlap in map(Overlap.from_dict, details.get("overlaps", ()))
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -110,7 +110,7 @@ def check_parts(setup: Setup, train: ImageDataset, *others: ImageDataset | None)
         "train_fingerprint": train.fingerprint,
         "train_pictures": len(train),
         "train_sampled_from": train.sampled_from,
-        "overlaps": [asdict(overlap) for overlap in overlaps],
+        "overlaps": [overlap.to_dict() for overlap in overlaps],
     }
 
 
