@@ -36,41 +36,18 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "load",
-    "list_models",
-    "Encoder",
-    "ZeroShotClassifier",
-    "TEMPLATES",
-    "load_image",
-    "embed_images",
-    "embed_texts",
-    "evaluate_zero_shot",
-    "evaluate_retrieval",
-    "Store",
-    "Searcher",
-    "TrainConfig",
-    "train",
-    "DiptychError",
-    "__version__",
-]
+    "load", "list_models", "Encoder", "ZeroShotClassifier", "TEMPLATES", "load_image", "embed_images",
+    "embed_texts", "evaluate_zero_shot", "evaluate_retrieval", "Store", "Searcher", "TrainConfig", "train",
+    "DiptychError", "__version__",
+]  # fmt: skip
 
 _MODULES = {
-    "load": "backends",
-    "list_models": "weights",
-    "Encoder": "encoder",
-    "ZeroShotClassifier": "zeroshot",
-    "TEMPLATES": "zeroshot",
-    "load_image": "media",
-    "embed_images": "embedding.batches",
-    "embed_texts": "embedding.batches",
-    "evaluate_zero_shot": "evaluation",
-    "evaluate_retrieval": "evaluation",
-    "Store": "catalog",
-    "Searcher": "catalog",
-    "TrainConfig": "training",
-    "train": "training",
-    "DiptychError": "errors",
-}
+    "load": "backends", "list_models": "weights", "Encoder": "encoder",
+    "ZeroShotClassifier": "zeroshot", "TEMPLATES": "zeroshot", "load_image": "media",
+    "embed_images": "embedding.batches", "embed_texts": "embedding.batches",
+    "evaluate_zero_shot": "evaluation", "evaluate_retrieval": "evaluation", "Store": "catalog",
+    "Searcher": "catalog", "TrainConfig": "training", "train": "training", "DiptychError": "errors",
+}  # fmt: skip
 
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ would accept any misspelt name

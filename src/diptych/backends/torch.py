@@ -222,15 +222,7 @@ class TorchEncoder:
         return EncoderCost(parameters, counted.picture, counted.text)
 
     def classifier(self, names: Sequence[str] | Mapping[str, Any], **options: Any) -> ZeroShotClassifier:
-        """Build a zero-shot classifier from class names.
-
-        Parameters
-        ----------
-        names : sequence of str, or mapping
-            As for `ZeroShotClassifier.fit`.
-        **options
-            As for `ZeroShotClassifier`: templates, multi_label, ...
-        """
+        """Fit a zero-shot classifier to class names; `options` are those of `ZeroShotClassifier`."""
         return ZeroShotClassifier(self, **options).fit(names)
 
     def _encode_image_batches(

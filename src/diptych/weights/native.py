@@ -98,10 +98,6 @@ def to_diptych(checkpoint: Checkpoint, folder: Path, *, half: bool = False) -> s
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-        The model.
-    folder : Path
-        Created if missing.
     half : bool
         Store the weights in float16: half the size, another identity.
 

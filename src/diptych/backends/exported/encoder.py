@@ -214,15 +214,7 @@ class ExportedEncoder:
         return other
 
     def classifier(self, names: Sequence[str] | Mapping[str, Any], **options: Any) -> ZeroShotClassifier:
-        """Build a zero-shot classifier from class names.
-
-        Parameters
-        ----------
-        names : sequence of str, or mapping
-            As for `ZeroShotClassifier.fit`.
-        **options
-            As for `ZeroShotClassifier`: templates, multi_label, ...
-        """
+        """Fit a zero-shot classifier to class names; `options` are those of `ZeroShotClassifier`."""
         from diptych.zeroshot import ZeroShotClassifier
 
         return ZeroShotClassifier(self, **options).fit(names)

@@ -20,16 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from diptych.backends.exported import released
 from diptych.backends.exported.graph_file import GraphFile, inside, read_graph
-from diptych.backends.exported.released import (
-    ReleasedModel,
-    assemble,
-    image_tower,
-    new_spec,
-    open_vocabulary,
-    padding,
-    text_tower,
-)
 from diptych.errors import InputError, WeightsError
 from diptych.inputs.config import Clean, TokenizerConfig
 from diptych.inputs.vocabulary import FileVocabulary
@@ -96,7 +88,7 @@ def is_immich(folder: Path) -> bool:
 
 def read_immich(
     folder: Path, *, name: str | None = None, licence: str = "unknown", source: str = ""
-) -> ReleasedModel:
+) -> released.ReleasedModel:
     """Read a model from a folder in Immich's layout.
 
     Parameters
@@ -117,21 +109,21 @@ def read_immich(
     where = str(folder / PREPROCESS)
     try:
         preprocess = read_preprocess(ConfigKeys(stated, where), ConfigKeys(stated, where).integer("size"))
-        vocabulary = open_vocabulary(folder, folder / TOKENIZER)
+        vocabulary = released.open_vocabulary(folder, folder / TOKENIZER)
         tokenizer = _tokenizer(folder, vocabulary, ConfigKeys(config.take("text_cfg"), "text_cfg"), graphs[1])
     except InputError as error:
         raise WeightsError(f"{folder}: {error}") from error
     free_length = any(
         (port.shape or (1, 1))[1] is None for port in graphs[1].inputs if len(port.shape or ()) == 2
     )
-    image = image_tower(graphs[0], preprocess.size, OUTPUTS)
-    text = text_tower(graphs[1], tokenizer, preprocess.size, OUTPUTS, end_id=vocabulary.end_id)
+    image = released.image_tower(graphs[0], preprocess.size, OUTPUTS)
+    text = released.text_tower(graphs[1], tokenizer, preprocess.size, OUTPUTS, end_id=vocabulary.end_id)
     width = config.integer("embed_dim", image.dim)
     if width != image.dim:
         raise WeightsError(
             f"{folder / CONFIG}: embed_dim is {width}, embeddings of {GRAPHS[0]} have {image.dim} values"
         )
-    spec = new_spec(
+    spec = released.new_spec(
         folder,
         name=name or folder.resolve().name,
         preprocess=preprocess,
@@ -142,7 +134,9 @@ def read_immich(
         licence=licence,
         source=source or str(folder),
     )
-    return assemble(spec, image, text, folder=folder, tokenizer_file=folder / TOKENIZER, layout="Immich")
+    return released.assemble(
+        spec, image, text, folder=folder, tokenizer_file=folder / TOKENIZER, layout="Immich"
+    )
 
 
 def _tokenizer(
@@ -165,7 +159,7 @@ def _tokenizer(
         file=TOKENIZER,
         vocab_size=vocabulary.size,
         context_length=text.integer("context_length", 77),
-        pad_id=padding(vocabulary, folder / TOKENIZER_CONFIG),
+        pad_id=released.padding(vocabulary, folder / TOKENIZER_CONFIG),
         clean=clean,
         strip_sep_token=strip_sep_token,
     )

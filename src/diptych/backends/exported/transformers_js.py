@@ -14,16 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diptych.backends.exported import released
 from diptych.backends.exported.graph_file import inside, read_graph
-from diptych.backends.exported.released import (
-    ReleasedModel,
-    assemble,
-    image_tower,
-    new_spec,
-    open_vocabulary,
-    padding,
-    text_tower,
-)
 from diptych.errors import InputError, WeightsError
 from diptych.inputs.config import Clean, PreprocessConfig, TokenizerConfig
 from diptych.inputs.vocabulary import FileVocabulary
@@ -65,7 +57,7 @@ def read_transformers_js(
     name: str | None = None,
     licence: str = "unknown",
     source: str = "",
-) -> ReleasedModel:
+) -> released.ReleasedModel:
     """Read a model from a folder in transformers.js' layout.
 
     Parameters
@@ -100,12 +92,14 @@ def read_transformers_js(
     siglip = family == "siglip"
     extra = ("pooler_output",) if siglip else ()
     preprocess = _preprocess(folder, config, siglip=siglip)
-    vocabulary = open_vocabulary(folder, folder / TOKENIZER)
+    vocabulary = released.open_vocabulary(folder, folder / TOKENIZER)
     tokenizer = _tokenizer(folder, vocabulary, str(family))
     outputs = (*TEXT_OUTPUTS, *extra)
-    text = text_tower(graphs[files[0]], tokenizer, preprocess.size, outputs, end_id=vocabulary.end_id)
-    image = image_tower(graphs[files[1]], preprocess.size, (*IMAGE_OUTPUTS, *extra))
-    spec = new_spec(
+    text = released.text_tower(
+        graphs[files[0]], tokenizer, preprocess.size, outputs, end_id=vocabulary.end_id
+    )
+    image = released.image_tower(graphs[files[1]], preprocess.size, (*IMAGE_OUTPUTS, *extra))
+    spec = released.new_spec(
         folder,
         name=name or folder.resolve().name,
         preprocess=preprocess,
@@ -117,7 +111,7 @@ def read_transformers_js(
         licence=licence,
         source=source or str(folder),
     )
-    return assemble(
+    return released.assemble(
         spec,
         image,
         text,
@@ -181,7 +175,7 @@ def _tokenizer(folder: Path, vocabulary: FileVocabulary, family: str) -> Tokeniz
             file=TOKENIZER,
             vocab_size=vocabulary.size,
             context_length=context_length,
-            pad_id=padding(vocabulary, folder / TOKENIZER_CONFIG),
+            pad_id=released.padding(vocabulary, folder / TOKENIZER_CONFIG),
             clean=clean,
         )
     except InputError as error:

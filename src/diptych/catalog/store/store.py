@@ -131,12 +131,7 @@ class Store:
 
     @classmethod
     def open(cls, location: str | Path) -> Store:
-        """Open an existing catalogue.
-
-        Parameters
-        ----------
-        location : path or str
-            A folder, or the address of a PostgreSQL database.
+        """Open an existing catalogue: a folder, or the address of a PostgreSQL database.
 
         Raises
         ------

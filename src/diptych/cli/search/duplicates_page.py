@@ -32,7 +32,6 @@ def write_page(
 
     Parameters
     ----------
-    path : Path
     groups : sequence of DuplicateGroup
         Sorted by tier.
     catalog : str

@@ -21,14 +21,7 @@ from diptych.weights.transformers.roberta import BASES, base_model_name
 
 
 def to_open_clip(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a model as a folder that open_clip loads with `local-dir:`.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        The model; its weights are written unchanged.
-    folder : Path
-        Created if missing.
+    """Write a model, its weights unchanged, as a folder that open_clip loads with `local-dir:`.
 
     Raises
     ------

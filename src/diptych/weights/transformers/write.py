@@ -35,14 +35,7 @@ _GEMMA = {
 
 
 def to_transformers(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a model as a folder of transformers' `CLIPModel`, `MetaClip2Model` or `SiglipModel`.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        The model; its weights are written unchanged.
-    folder : Path
-        Created if missing.
+    """Write a model, its weights unchanged, for transformers' `CLIPModel`, `MetaClip2Model` or `SiglipModel`.
 
     Raises
     ------
