@@ -30,9 +30,17 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "to_open_clip": "open_clip.write", "to_transformers": "transformers.write",
-    "identity_of": "identity", "fit": "fitting", "combine": "combining",
-}  # fmt: skip
+    **dict.fromkeys(("load_checkpoint", "load_text_encoder"), "load"),
+    **dict.fromkeys(("join_text_encoder", "TextCheckpoint"), "transformers.m_clip"),
+    **dict.fromkeys(("save_checkpoint", "to_diptych"), "native"),
+    "to_open_clip": "open_clip.write",
+    "to_transformers": "transformers.write",
+    "identity_of": "identity",
+    "fit": "fitting",
+    "combine": "combining",
+    **dict.fromkeys(("list_models", "suggest"), "registry"),
+    **dict.fromkeys(("Checkpoint", "ModelSpec"), "spec"),
+}
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
     __getattr__ = lazy_attributes(__name__, _MODULES)
