@@ -1,4 +1,4 @@
-"""Work ahead of its consumer in threads: bounded, in order, with errors raised where their item is due.
+"""Work ahead of its consumer in threads: bounded, and with results in order.
 
 Use both functions inside `worker_threads`, so that nothing runs on when the consumer stops early.
 """
@@ -37,6 +37,9 @@ def map_ahead(
     submit: Callable[[Item], Task[Result_co]], items: Iterable[Item], ahead: int | Callable[[], int]
 ) -> Iterator[Result_co]:
     """Submit items in advance, and yield their results in the order of the items.
+
+    An error of the work on an item is raised where its result is due; an error of `items` itself is raised at
+    once, and results in advance are lost.
 
     Parameters
     ----------

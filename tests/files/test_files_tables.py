@@ -76,6 +76,8 @@ def test_names_of_columns_may_span_lines(tmp_path: Path) -> None:
     assert list(read_rows(path, ["title", "the\nfile"], "training")) == [("a\ndog", "a.jpg")]
     path.write_text('"never closed,title\n' + "a.jpg,a dog\n" * 1000)
     assert len(column_names(path, "training")[0]) < 1000
+    path.write_text('file,title,size 5"\na.jpg,a 5" disk,x\nb.jpg,a dog,y\n')  # inches, not quoted names
+    assert list(read_rows(path, ["file", 'size 5"'], "training")) == [("a.jpg", "x"), ("b.jpg", "y")]
 
 
 def test_separator_lines_of_excel() -> None:

@@ -150,6 +150,16 @@ def test_the_name_of_a_plot_is_no_markup(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
+    empty = Table(["model", "shift"], [])
+    Report("T", [Section("One", tables={"none": empty, "compact": empty.compact("shift")})], {}).save(
+        tmp_path
+    )
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert page.count("shift") == 1
+    assert (tmp_path / "none.csv").read_text("utf-8") == "model,shift\n"
+
+
 def test_a_long_table_scrolls_in_its_own_box(tmp_path: Path) -> None:
     for count, long in ((LONG, False), (LONG + 1, True)):
         table = Table(["n"], [[n] for n in range(count)])

@@ -1,7 +1,8 @@
 """Tables with named columns, read row by row: CSV, TSV, JSON lines and Parquet.
 
 Text tables have any encoding that `text_files` knows and may be packed with gzip. Whatever reads a table uses
-this module, so that separators, damage and missing columns are treated alike.
+this module, so that separators, damage and missing columns are treated alike; lists of labels, which need no
+header, are read by `zeroshot.label_files`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from diptych.files.unicode_text import without_surrogates
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 _SEPARATORS = ("\t", ",", ";", "|")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+# A cell that a quote begins and none ends: it continues in the next line. In `size 5",name` the quote is part
+# of the name.
+_OPEN_CELL = re.compile(r'(?:^|[\t,;|])"(?:[^"]|"")*\Z')
 _LONGEST_CELL = min(2**24, sys.maxsize)  # characters; the default limit of csv is 131,072
 _HEADER_LINES = 20  # most lines of a header after the first
 _BATCH = 256  # rows of Parquet read at once; small, because cells may hold encoded images
@@ -141,7 +145,8 @@ class TextTable:
         Named in messages.
     separator : str
         By default the one that a line such as ``sep=;`` names; else tab, comma, semicolon or bar: the first
-        that splits the header into the expected columns, in .tsv a tab, else the most frequent.
+        that splits the header into the expected columns, in .tsv a tab if the header has one, else the most
+        frequent.
     """
 
     def __init__(
@@ -151,7 +156,11 @@ class TextTable:
         self._file, self._name = file, name
         header, named, self._start = _header(text_lines(file, name))
         self._separator = separator or named or _separator(header, str(name), expected)
-        self.columns = next(csv.reader([header], delimiter=self._separator), [])
+        try:
+            cells = csv.reader([header], delimiter=self._separator)
+        except (TypeError, ValueError) as error:  # csv refuses a separator of several characters
+            raise DataError(f"{name} is not a table that can be read: {error}") from error
+        self.columns = next(cells, [])
 
     def rows(self, offset: int = 0, *, empty: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Iterate over (byte offset, cells) of the rows, from the offset of a row or from the first one.
@@ -216,12 +225,16 @@ def _header(lines: Iterator[tuple[str, int]]) -> tuple[str, str, int]:
         if line.strip() and (named or not (named := separator_line(line))):
             header, end = line, consumed
             # A quoted name may go on for some lines; a quote that is not closed by then is part of a name.
-            for further, more in islice(lines, _HEADER_LINES if line.count('"') % 2 else 0):
+            for further, more in islice(lines, _HEADER_LINES if _is_open(line) else 0):
                 header, end = header + further, end + more
-                if header.count('"') % 2 == 0:
+                if not _is_open(header):
                     return header, named, end
             return line, named, consumed
     return "", named, consumed
+
+
+def _is_open(header: str) -> bool:
+    return header.count('"') % 2 == 1 and _OPEN_CELL.search(header) is not None
 
 
 def _separator(header: str, name: str, expected: Sequence[str]) -> str:
@@ -241,8 +254,7 @@ def _opened(source: Path | bytes, name: str = "") -> Iterator[IO[bytes]]:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
-    except (OSError, EOFError, zlib.error, csv.Error, TypeError) as error:
-        # TypeError: csv refuses a separator of several characters.
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{name or str(source)} is not a table that can be read: {error}") from error
 
 

@@ -70,17 +70,22 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
 
-    def compact(self) -> Table:
-        """The table without the columns in which every cell is None.
+    def compact(self, *optional: str) -> Table:
+        """The table without those optional columns in which every cell is None.
 
         Examples
         --------
-        >>> Table(["class", "zero-shot", "n"], [["dog", None, 3], ["cat", None, 4]]).compact().columns
+        >>> table = Table(["class", "zero-shot", "n"], [["dog", None, 3], ["cat", None, 4]])
+        >>> table.compact("zero-shot").columns
         ['class', 'n']
         """
-        used = [i for i in range(len(self.columns)) if any(row[i] is not None for row in self.rows)]
+        used = [
+            i
+            for i, name in enumerate(self.columns)
+            if name not in optional or any(row[i] is not None for row in self.rows)
+        ]
         rows = [[row[i] for i in used] for row in self.rows]
-        return Table([self.columns[i] for i in used], rows, self.caption) if rows else self
+        return Table([self.columns[i] for i in used], rows, self.caption)
 
     def texts(self) -> list[list[str]]:
         """The cells as formatted text.
@@ -251,7 +256,9 @@ def _page_table(table: Table) -> dict[str, Any]:
     keys = _keys(table)
     return {
         "columns": table.columns,
-        "numeric": [bool(keys) and all(map(_is_number, column)) for column in zip(*keys, strict=True)],
+        "numeric": [
+            bool(keys) and all(_is_number(row[i]) for row in keys) for i in range(len(table.columns))
+        ],
         "rows": [list(zip(texts, row, strict=True)) for texts, row in zip(table.texts(), keys, strict=True)],
         "caption": table.caption,
         "long": len(keys) > LONG,

@@ -23,7 +23,7 @@ from diptych.audits.prompt_scores import Floats, answer_probabilities
 from diptych.datasets.dataset import ImageCollection
 from diptych.embedding.batches import Failed, embed_texts
 from diptych.encoder import Encoder
-from diptych.errors import InputError, TextError
+from diptych.errors import InputError, TextError, listed
 from diptych.evaluation.protocols.settings import Settings, Setup
 from diptych.reports import Estimate
 from diptych.stats.intervals import proportion, wilson
@@ -254,10 +254,9 @@ def _unused(figures: Sequence[LabelFigures], scores: _SampleScores | None) -> It
         if item.taken is not None and item.taken.value == 0 and not has_catch_all([item.label])
     )
     if unused:
-        shown = ", ".join(map(repr, unused[:10])) + (f" and {len(unused) - 10} more" if unused[10:] else "")
         message = (
-            f"No picture of the {len(scores.embeddings):,} of the sample gets {shown}: are there none "
-            "in the sample, or do other labels take them?"
+            f"No picture of the {len(scores.embeddings):,} of the sample gets {listed(unused)}: are there "
+            "none in the sample, or do other labels take them?"
         )
         yield LabelWarning("unused", "notice", unused, message)
 

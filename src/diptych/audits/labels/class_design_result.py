@@ -155,7 +155,10 @@ class ClassDesignAudit(Audit):
                 levels={"even share": 1 / len(self.figures)},
             )
         return Section(
-            "The labels one by one", statements, {"labels": Table(columns, rows, caption).compact()}, plots
+            "The labels one by one",
+            statements,
+            {"labels": Table(columns, rows, caption).compact("share of the sample")},
+            plots,
         )
 
     def _near(self) -> Section | None:

@@ -26,7 +26,7 @@ def group_similar_classes(embeddings: NDArray[np.float32], count: int) -> list[l
 
     Parameters
     ----------
-    rows : (C, dim)
+    embeddings : (C, dim)
         One per class.
     count : int
         Number of groups.

@@ -15,6 +15,7 @@ from importlib.resources import files
 from itertools import combinations, islice, product
 from typing import Any, Literal, TypeAlias
 
+from diptych.errors import listed
 from diptych.inputs.vocabulary import whole_words
 from diptych.zeroshot import class_names
 from diptych.zeroshot.templates import TEMPLATES
@@ -253,16 +254,9 @@ def text_warnings(labels: Sequence[str]) -> list[LabelWarning]:
     return warnings
 
 
-def _quoted(labels: Sequence[str], most: int = 5) -> str:
-    """Join the first few distinct labels, quoted.
-
-    Examples
-    --------
-    >>> _quoted(["a", "b", "a"])
-    "'a', 'b'"
-    """
-    once = list(dict.fromkeys(labels))
-    return ", ".join(map(repr, once[:most])) + (f" and {len(once) - most} more" if len(once) > most else "")
+def _quoted(labels: Sequence[str]) -> str:
+    """Quote the first few distinct labels."""
+    return listed(dict.fromkeys(labels), 5)
 
 
 _MIN_LETTERS = 5  # letters: nearly all shorter words are one typo away from another word

@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeAlias
 from diptych.catalog.annotations.annotations import Annotations, remove_annotations
 from diptych.catalog.annotations.records import ImageRecord
 from diptych.catalog.files.listing import file_at
-from diptych.catalog.indexing.reading import read_ahead
+from diptych.catalog.indexing.reading import read_files
 from diptych.catalog.store.store import Store
 from diptych.errors import InputError, SaveError
 from diptych.files.disk import saving
@@ -183,7 +183,7 @@ def take_back(store: Store, restored: RestoreReport) -> int:
     # A picture whose content is known needs no encoder, only a row in `files`. A content that lost its last
     # file to the trash was removed with its embedding, so it is unknown now.
     existing = filter(None, map(file_at, restored.files))
-    for read in read_ahead(existing, Limits()):
+    for read in read_files(existing, Limits()):
         if read.record.error is None and store.stored_results([read.hash], space):
             store.save_images([ImageRecord([read.record], hash=read.hash, stored=True)], space)
             unknown -= 1

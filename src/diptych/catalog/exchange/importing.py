@@ -30,7 +30,7 @@ from diptych.catalog.exchange.import_rows import (
     whole_number,
 )
 from diptych.catalog.files.listing import file_at, list_members
-from diptych.catalog.indexing.reading import ReadFile, read_ahead
+from diptych.catalog.indexing.reading import ReadFile, read_files
 from diptych.catalog.indexing.run import improve, space_for
 from diptych.catalog.store.store import Store
 from diptych.embedding import EmbeddingPart, read_manifest, read_parts
@@ -243,7 +243,7 @@ def _cosines(encoder: Encoder, source: Path, base: Path, column: str, limits: Li
 def _image_cosines(encoder: Encoder, items: Sequence[_ImportRow], limits: Limits) -> list[float]:
     by_file = _by_file(items)
     images, vectors = [], []
-    for read in read_ahead((item.file for item in by_file.values() if item.file is not None), limits):
+    for read in read_files((item.file for item in by_file.values() if item.file is not None), limits):
         try:
             # Other programs that export vectors ignore colour profiles.
             images.append(load_image(read.data, limits=limits, srgb=False))
@@ -277,7 +277,7 @@ def _store_rows(
 ) -> None:
     by_file = _by_file(items)
     pictures = []
-    for read in read_ahead((item.file for item in by_file.values() if item.file is not None), limits):
+    for read in read_files((item.file for item in by_file.values() if item.file is not None), limits):
         item = by_file[read.record.file.path, read.record.file.member]
         # Our exports name the hash of the bytes: a file that was edited since then is another picture than
         # its vector. Other sources give no hash, and the file is trusted.

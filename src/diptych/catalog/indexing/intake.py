@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from diptych.catalog.annotations.annotations import AnnotationChanges
 from diptych.catalog.annotations.records import ImageRecord, ListedFile, RereadFiles
 from diptych.catalog.database.spaces import Space
-from diptych.catalog.indexing.reading import NamedBytes, ReadFile, plain_reason, read_ahead
+from diptych.catalog.indexing.reading import NamedBytes, ReadFile, plain_reason, read_files
 from diptych.catalog.store.store import Store
 from diptych.embedding.batches import Embedded, embed_images
 from diptych.encoder import Encoder
@@ -140,7 +140,7 @@ def take_in(
         Called after each commit.
     """
     intake = _Intake(store, space, settings, outcome, progress, committed)
-    reads = intake.items(read_ahead(files, settings.limits))
+    reads = intake.items(read_files(files, settings.limits))
     for result in embed_images(
         encoder,
         reads,

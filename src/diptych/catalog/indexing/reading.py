@@ -73,7 +73,7 @@ class ReadFile:
     hashes: tuple[int, int] | None = None
 
 
-def read_ahead(files: Iterator[ListedFile], limits: Limits) -> Iterator[ReadFile]:
+def read_files(files: Iterator[ListedFile], limits: Limits) -> Iterator[ReadFile]:
     """Read files with threads that run a little ahead of the consumer."""
     queue: deque[tuple[int, Future[ReadFile] | ReadFile]] = deque()
     queued_bytes = 0

@@ -175,7 +175,7 @@ def _figures(result: Result, zero_shot: Result | None) -> Table:
         other = None if zero_shot is None else zero_shot.estimate(metric)
         rows.append([_NAMES[metric], result.estimate(metric), result.chance[metric], other, result.n])
     caption = "In brackets 95 % intervals over test pictures."
-    return Table(["metric", "value", "chance", "zero-shot", "n"], rows, caption).compact()
+    return Table(["metric", "value", "chance", "zero-shot", "n"], rows, caption).compact("zero-shot")
 
 
 def _search(result: Result) -> Section:
@@ -215,7 +215,7 @@ def _classes(result: Result, zero_shot: Result | None) -> Section:
     rows = [[name, recall, other.get(name)] for name, recall in weakest]
     confused: Sequence[Sequence[Any]] = result.details["confusions"][:_WEAKEST]
     caption = f"The {counted(len(rows), 'class', 'classes')} with the lowest recall."
-    tables = {"weakest": Table(["class", "named right", "zero-shot"], rows, caption).compact()}
+    tables = {"weakest": Table(["class", "named right", "zero-shot"], rows, caption).compact("zero-shot")}
     if confused:
         tables["confusions"] = Table(
             ["is", "was named", "times"], confused, "The most frequent wrong answers."

@@ -118,7 +118,7 @@ def measure_known(
 
     Parameters
     ----------
-    place : DatasetLocation
+    location : DatasetLocation
         From `find_dataset` or `available_datasets`.
     part, domain
         As for `DatasetLocation.open`.

@@ -67,7 +67,7 @@ def overview(results: Sequence[Result]) -> Section:
         "n: pictures measured (selection: test cases). In brackets 95 % intervals. Chance: expected figure "
         "of random answers. Class mean: accuracy averaged over classes, shown where it differs from acc1."
     )
-    return Section(FIGURES, sentences, {"results": Table(columns, rows, caption).compact()})
+    return Section(FIGURES, sentences, {"results": Table(columns, rows, caption).compact("not read")})
 
 
 def _near_chance(results: Iterable[Result]) -> list[str]:
@@ -165,7 +165,7 @@ def category_tables(result: Result, stem: str) -> dict[str, Table]:
         ]
         caption = f"Chance: {', '.join(f'{short_name(name)} {result.chance[name]:.3f}' for name in named)}."
         caption += " Counted: in macro acc, the mean over categories." if "counted" in listed[0] else ""
-        tables[f"{stem}-{kind}"] = Table(columns, rows, caption).compact()
+        tables[f"{stem}-{kind}"] = Table(columns, rows, caption).compact("counted")
     return tables
 
 

@@ -71,7 +71,7 @@ def _models(comparison: RobustnessComparison, caveat: str) -> Section:
         ]
         caption = f"Relative: accuracy under shift less that of {comparison.baseline}, on the same pictures."
         names = ["model", "relative robustness", "effective robustness"]
-        tables["robustness"] = Table(names, more, caption).compact()
+        tables["robustness"] = Table(names, more, caption).compact("effective robustness")
     return Section("Models", text, tables)
 
 
@@ -246,7 +246,7 @@ def _shifts(comparison: RobustnessComparison) -> Section:
             rows.append([model_result.model, result.dataset, among, _figure(result), result.n])
     columns = ["model", "shift", "reference", "accuracy", "n"]
     caption = "If a shift has fewer classes, the reference is measured on these classes." if narrowed else ""
-    return Section("Shifts", [], {"shifts": Table(columns, rows, caption).compact()})
+    return Section("Shifts", [], {"shifts": Table(columns, rows, caption).compact("reference")})
 
 
 def _figure(result: Result) -> Estimate:

@@ -259,12 +259,11 @@ def _uuid_boxes(file: BinaryIO) -> Iterator[bytes]:
 
 _HEAD = 8  # bytes of the signature, before the first chunk
 _MOST_CHUNKS = 100_000
-_LARGEST = 2**24  # bytes read from one chunk, and decompressed from it
+_LARGEST_CHUNK = 2**24  # bytes read from one chunk, and decompressed from it
 _MOST_UNPACKED = 2**26  # bytes decompressed from all chunks
 _LONGEST_TEXT = 2**16  # characters that are kept of a text
 _XMP = "XML:com.adobe.xmp"
 _RAW_PROFILE = "Raw profile type "
-_XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclass(frozen=True)
@@ -320,10 +319,10 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, str, bytes]]:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if len(head) < 8 or kind == b"IEND":
             return
-        if kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt", b"tIME") and length <= _LARGEST:
+        if kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt", b"tIME") and length <= _LARGEST_CHUNK:
             data, name = file.read(length), ""
             if kind in (b"iTXt", b"tEXt", b"zTXt"):
-                name, data, unpacked = _text_chunk(kind, data, min(left, _LARGEST))
+                name, data, unpacked = _text_chunk(kind, data, min(left, _LARGEST_CHUNK))
                 left -= unpacked
             yield kind, name, data
         at += length + 12

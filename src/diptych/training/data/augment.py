@@ -278,6 +278,8 @@ def crop_pairs(
 ) -> tuple[Tensor, list[str], list[str]]:
     """Crop images and choose captions.
 
+    All random choices are functions of the visit numbers, so any worker may make them at any time.
+
     Parameters
     ----------
     pairs : sequence of B DecodedPair
@@ -297,7 +299,7 @@ def crop_pairs(
         The same captions with all words, by which equal captions are recognised.
     """
     pixels = [image for image, _ in pairs]
-    random = uniforms(numbers, COLUMNS)  # (B, COLUMNS): the columns are named in `augment.py`
+    random = uniforms(numbers, COLUMNS)  # (B, COLUMNS); the columns are named above
     sizes = np.array([image.shape[:2] for image in pixels], np.int64).reshape(-1, 2)
     mirrored = random[:, FLIP] < (0.0 if augment is None else augment.flip)
     chosen = [

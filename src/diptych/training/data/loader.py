@@ -107,7 +107,7 @@ class Loader(ABC):
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
         workers: int = 2,
-        drop_last: bool = True,
+        drop_last: bool,
         rank_shard: RankShard = RankShard(),  # noqa: B008 - frozen
         negatives: Negatives | None = None,
     ) -> None:
@@ -199,9 +199,10 @@ class PairLoader(Loader):
         *,
         cache: str | bool = "auto",
         cache_budget: int = CACHE_BUDGET,
+        drop_last: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(tokenizer, **options)
+        super().__init__(tokenizer, drop_last=drop_last, **options)
         parts = data.open() if isinstance(data, Mixture) else list(data)
         self.sources = [source for source, _ in parts]
         if sum(map(len, self.sources)) == 0:

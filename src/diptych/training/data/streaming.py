@@ -90,7 +90,7 @@ class StreamLoader(Loader):
         pairs_per_epoch: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(tokenizer, **options)
+        super().__init__(tokenizer, drop_last=True, **options)
         self.streams = [stream for stream, _ in parts]
         self.shards = [stream.locations() for stream in self.streams]
         self.names = [distinct_names(locations) for locations in self.shards]
