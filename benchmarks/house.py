@@ -136,13 +136,13 @@ def per_100(files: dict[Path, str], code: dict[Path, int]) -> float:
     return 100 * sum(map(comment_lines, files.values())) / max(1, sum(code[path] for path in files))
 
 
-def shared_classes(trees: dict[Path, ast.Module]) -> dict[str, list[Path]]:
+def shared_classes(trees: dict[Path, ast.Module]) -> dict[str, set[Path]]:
     """Public class name -> the files that define it, for names that stand in several files."""
-    homes: dict[str, list[Path]] = {}
+    homes: dict[str, set[Path]] = {}
     for path, tree in trees.items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, []).append(path)
+                homes.setdefault(node.name, set()).add(path)
     return {name: paths for name, paths in homes.items() if len(paths) > 1}
 
 

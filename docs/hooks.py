@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the page of every room into the navigation, behind the page that lists them."""
+    """Put the page of every room into the navigation, after the page that lists them."""
     for section in config.nav or []:
         for pages in section.values():
             for number, page in enumerate(pages):
@@ -27,7 +27,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the made pages; mkdocs calls this once for each build."""
+    """Add the generated pages; mkdocs calls this once for each build."""
     pages = {"commands": commands(), "rooms": rooms()}
     pages |= {f"rooms/{folder.name}": room(folder) for folder in room_folders()}
     for name, lines in pages.items():
@@ -102,9 +102,11 @@ def rooms() -> Iterator[str]:
     yield "# Rooms\n"
     yield "The folders of the package. [Architecture](../architecture.md) says how they depend on each other."
     yield "Each page lists the files of a room and documents its public classes and functions.\n"
-    yield "| room | |\n| --- | --- |"
+    yield "| room or file | |\n| --- | --- |"
     for folder in room_folders():
         yield f"| [{folder.name}](rooms/{folder.name}.md) | {_words(_summary(folder / '__init__.py'))} |"
+    for path in sorted((ROOT / "src/diptych").glob("[a-z]*.py")):
+        yield f"| {_code(path.name)} | {_words(_summary(path))} |"
 
 
 def room(folder: Path) -> Iterator[str]:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, list[str]] = {
     "tag by hand": ["tag", "--catalog", "catalog", "--add", "holiday", "album/000003.jpg", "--json"],
     "catalog info": ["catalog", "info", "--catalog", "catalog", "--json"],
     "catalog export": ["catalog", "export", "exported", "--catalog", "catalog", "--json"],
+    "catalog import": ["catalog", "import", "exported", "--catalog", "imported", "--json"],
     "embed": ["embed", "album", "--to", "vectors", "--json"],
     "zero-shot": ["evaluate", "zero-shot", "SHARED/tfflowers-test-a.tar", "--limit", "100", "--json"],
     "retrieval": ["evaluate", "retrieval", "SHARED/flickr8k-test.tar", "--limit", "100", "--json"],
@@ -197,7 +198,13 @@ def _tables(path: Path) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    if path.suffix == ".safetensors":
+        # The library writes the entries of the header's metadata in random order: sort them.
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = json.dumps(json.loads(content[8:end]), sort_keys=True)
+        content = header.encode() + content[end:]
+    return hashlib.sha256(content).hexdigest()
 
 
 def differences(old: Any, new: Any, place: str = "") -> Iterator[str]:

@@ -217,7 +217,7 @@ def name_complaints(source: Path) -> list[str]:
         if is_vague(name)
     ]
     shared = shared_classes(trees).items()
-    return vague + [f"{' and '.join(map(str, paths))} define {name}" for name, paths in shared]
+    return vague + [f"{' and '.join(map(str, sorted(paths)))} define {name}" for name, paths in shared]
 
 
 CLOCKS = {"sleep", "monotonic", "perf_counter", "process_time", "time", "time_ns", "monotonic_ns"}

@@ -30,8 +30,6 @@ _CANDIDATES = 2**22  # pairs compared at once, about 100 MB
 # varies between copies.
 _FREQUENCIES = np.arange(1, _BITS + 1)
 _COSINES = np.cos(np.pi * _FREQUENCIES[:, None] * (np.arange(_SIDE) + 0.5) / _SIDE)  # (8, 32)
-
-
 # The cells of a picture are its halves, quarters and ninths, each with and without a border of one colour,
 # and the whole without its frame.
 GRIDS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 3))  # columns and rows

@@ -26,10 +26,8 @@ TIERS: tuple[Tier, ...] = ("bytes", "picture", "part", "scene")
 # Thresholds, chosen on other data sets and videos than those that benchmarks/duplicates.py reports on.
 ALIKE = 0.85  # least correlation of square thumbnails of the same picture
 SAME_WORST, SAME_MEAN = 0.4, 0.8  # least similarity of the worst block, and of the mean, of the same picture
-OUTLIER_SHIFT, OUTLIER_SIMILARITY = (
-    1.4,
-    0.9,
-)  # a block is an outlier above this shift and below this similarity
+# A block is an outlier above this shift and below this similarity.
+OUTLIER_SHIFT, OUTLIER_SIMILARITY = 1.4, 0.9
 SAME_COLOUR = 8.0  # largest difference in colour, of 255; more is a recoloured copy
 SHAPE = 0.05  # largest difference of the logarithms of width / height
 ALTERED_SQUARE = 0.5  # least correlation of square thumbnails where a part was written over

@@ -95,7 +95,7 @@ class Disparity:
     adjusted: Mapping[str, float] = field(default_factory=dict)
 
     def among(self, tests: int, level: float) -> Disparity:
-        """Correct for a number of tests: p-values times that number (Bonferroni), findings selected anew."""
+        """Correct for a number of tests: p-values times that number (Bonferroni), findings selected again."""
         corrected = [gap.among(tests) for gap in self.pairs]
         widest = self.widest and self.widest.among(tests)
         return replace(

@@ -166,7 +166,7 @@ CREATE TABLE runs (id {serial}, beat {real} NOT NULL)
 
 # Statements that migrate a catalogue of format n to format n + 1, by n.
 # A migration repeats statements of `TABLES` on purpose: it must go on making format 3 when `TABLES` makes
-# format 4. DELETE FROM archives lets the next run list their members anew, since this version looks for more
+# format 4. DELETE FROM archives lets the next run list their members again, since this version looks for more
 # files beside them.
 MIGRATIONS: Mapping[int, str] = {
     2: """

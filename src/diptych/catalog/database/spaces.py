@@ -173,8 +173,8 @@ class Space(ABC):
 
     def drop(self, contents: Sequence[int]) -> None:
         """Remove the rows of these contents."""
-        # Marked and without an owner in one transaction: `inspection.check` reports every row that is only
-        # one of both.
+        # Both changes are in one transaction: `inspection.check` reports a row that is marked but has an
+        # owner, or the reverse.
         rows = sorted(self.rows_of(contents).values())
         self._mark_dead(rows)
         self.database.many(
@@ -200,7 +200,7 @@ class Space(ABC):
     def background(self) -> Background | None:
         """Read the background distribution; None if none was stored, or by an incompatible version."""
         for (blob,) in self.database.all("SELECT background FROM spaces WHERE id = ?", (self.info.id,)):
-            # Another version may have written it: it is then computed anew, which takes seconds.
+            # Another version may have written it: it is then computed again, which takes seconds.
             with contextlib.suppress(DataError):
                 return None if blob is None else Background.from_bytes(bytes(blob))
         return None

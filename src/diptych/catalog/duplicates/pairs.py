@@ -60,7 +60,7 @@ class PairStore:
         self._compared: dict[int, int] = {}
         stored = database.all("SELECT value FROM meta WHERE key = 'pairs'")
         # E.g. stored "2 sha256:ab" and now "3 sha256:ab": another method, so that pairs and features are
-        # computed anew. With "3 sha256:cd" only the encoder differs: the features in `glances` do not depend
+        # computed again. With "3 sha256:cd" only the encoder differs: the features in `glances` do not depend
         # on it and stay.
         self._obsolete = bool(stored) and stored[0][0] != self._method  # stored by another method or encoder
         if not database.readonly and (self._obsolete or not stored):

@@ -160,7 +160,8 @@ def _fitting(part: EmbeddingPart, source: Path, encoder: Encoder) -> FloatArray:
 
 def _normalized(rows: FloatArray) -> FloatArray:
     """Scale vectors of a file, (n, dim), to length one; DataError if some have none."""
-    normalized = normalize(rows)
+    with np.errstate(invalid="ignore", over="ignore"):
+        normalized = normalize(rows)
     if not np.allclose(np.linalg.norm(normalized, axis=1), 1, atol=0.01):  # zeros, NaN or infinite
         raise DataError("some vectors are zero or not finite: they were not made by an encoder that worked")
     return normalized

@@ -1,7 +1,8 @@
 """Inspection of a catalogue: a summary in numbers, and a check of its consistency. Both change nothing.
 
 Transactions keep a catalogue consistent; the check finds damage by an incomplete copy, a failing disk or a
-bug, for which it reads everything. Whether the encoder still gives the same embeddings, `golden` checks.
+bug, for which it reads everything. `embedding.golden` checks whether the encoder still gives the same
+embeddings.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def _distances(rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
 def join(positions: FloatArray, sizes: NDArray[np.intp], groups: int) -> NDArray[np.intp]:
     """Merge clusters into fewer groups by Ward's method (1963): the least increase of variance first.
 
-    From positions (K, any) and numbers of members (K,) to the group of each, (K,), from 0.
+    `positions` are (K, any), `sizes` the numbers of members, (K,). Returns the group of each, (K,), from 0.
 
     Examples
     --------

@@ -30,7 +30,7 @@ Box = tuple[int, int, int, int]
 def heat_map(encoder: Encoder, image: Image.Image, query: FloatArray, background: FloatArray) -> FloatArray:
     """How well each location matches a query, from 0 to 1: (h, w) of the whole picture, longer side `SIDE`.
 
-    From a query, (dim,), and the embeddings of texts about anything, (B, dim); the picture is upright RGB.
+    `query` is an embedding, (dim,); `background` are embeddings of everyday texts, (B, dim); `image` is RGB.
     Scaled so that the minimum is 0 and the maximum 1.
     """
     boxes = windows(image.width, image.height)

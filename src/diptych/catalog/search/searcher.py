@@ -155,7 +155,7 @@ class Searcher:
             self._open_space()
         self.space.refresh()
         if (counts := self.space.counts()) != self._counts:
-            # The collection has changed, so its sample and the relevance scales are computed anew.
+            # The collection has changed, so its sample and the relevance scales are computed again.
             self._counts, self._sample, self._scales = counts, None, {}
             if not self._background_is_stored:
                 stored = self.space.background()

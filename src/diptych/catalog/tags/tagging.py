@@ -194,7 +194,7 @@ class _Tagger:
         """Yield contents and their tags with scores, in blocks."""
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
-            # Read anew for each block: an index that runs meanwhile may have removed images.
+            # Read again for each block: an index that runs meanwhile may have removed images.
             owners = self.searcher.space.contents_of(block.tolist())
             block = np.array([row for row in block.tolist() if row in owners], np.int64)
             vectors = self.searcher.space.gather(block)  # (n, dim)

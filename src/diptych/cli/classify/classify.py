@@ -308,7 +308,7 @@ def _run(
     if failures:
         summary = f"{len(failures)} of {counted(len(pictures), 'picture')} could not be read:"
         lines = [reason if name in reason else f"{name}: {reason}" for name, reason in failures.items()]
-        print_failures(summary, lines, most=SHOWN_FAILURES)
+        print_failures(summary, lines, most=SHOWN_FAILURES, complete="--json or --csv lists")
         raise typer.Exit(2 if len(failures) == len(pictures) else 1)
 
 

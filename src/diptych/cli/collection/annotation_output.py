@@ -45,11 +45,9 @@ def print_done(done: dict[str, Any]) -> None:
 def _print_by_hand(done: dict[str, Any]) -> None:
     """Print the counts, and the paths that are not in the catalogue."""
     parts = [f"{counted(done['pictures'], 'picture')} chosen"]
-    parts += [
-        f"{done[key]:,} {label}"
-        for key, label in (("tagged", "newly tagged"), ("untagged", "tags removed"), ("rated", "newly rated"))
-        if key in done
-    ]
+    parts += [f"{done['tagged']:,} newly tagged"] if "tagged" in done else []
+    parts += [f"{counted(done['untagged'], 'tag')} removed"] if "untagged" in done else []
+    parts += [f"{done['rated']:,} newly rated"] if "rated" in done else []
     typer.echo(", ".join(parts))
     if not done["pictures"] and not done["unknown"]:
         print_message("nothing done", "no picture of the catalogue passes the filters")

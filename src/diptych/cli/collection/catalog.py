@@ -69,7 +69,8 @@ def _lines(summary: CatalogSummary) -> list[str]:
         reference = ModelReference.parse(space.model)
         name = " ".join(filter(None, (reference.name, reference.tag)))
         lines.append(
-            f"  {label}  {name} ({space.identity[:19]}...): {space.vectors:,} vectors of {space.dim}{unused}"
+            f"  {label}  {name} ({space.identity[:19]}...): {counted(space.vectors, 'vector')} of "
+            f"{space.dim}{unused}"
         )
     for path, finished in summary.roots:
         when = f"last finished {finished.replace('T', ' ')}" if finished else "never finished"
@@ -201,8 +202,10 @@ def _model_of(source: Path) -> str | None:
 
 def _print_import(done: ImportReport, name: str, pictures: int, seconds: float, *, json: bool) -> None:
     if json:
-        summary = {"catalog": name, "pictures": pictures, **dataclasses.asdict(done)}
-        typer.echo(jsonlib.dumps(summary | {"seconds": round(seconds, 3)}))
+        counts = dataclasses.asdict(done)
+        counts["known"] = counts.pop("existing")
+        summary = {"catalog": name, "pictures": pictures, **counts, "seconds": round(seconds, 3)}
+        typer.echo(jsonlib.dumps(summary))
         return
     parts = [f"{done.added:,} added", f"{done.existing:,} known"]
     if done.unreachable:

@@ -280,7 +280,7 @@ def _summary_line(store: Store, outcome: IndexOutcome, seconds: float) -> str:
         f"{number:,} {label}"
         for number, label in (
             (outcome.embedded, "embedded"),
-            (outcome.copies, "copies"),
+            (outcome.copies, "copy" if outcome.copies == 1 else "copies"),
             (outcome.checked, "checked and unchanged"),
             (outcome.moved, "renamed"),
             (outcome.removed, "removed"),

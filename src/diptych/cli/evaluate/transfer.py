@@ -32,7 +32,7 @@ Features = Annotated[str, option("tower|embeddings", "Features before the projec
 
 @dataclass(frozen=True)
 class ClassOptions:
-    """Class names and prompts of several data sets, which may overlap or not."""
+    """Class names, prompt templates, and whether data sets may share pictures."""
 
     names: options.Names = None
     templates: options.Templates = "plain"

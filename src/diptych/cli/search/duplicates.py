@@ -148,8 +148,8 @@ def duplicates(
             _write_page(store, result, grouping.html, output)
         moved = _move(store, result.groups, trash, copies, output) if trash is not None else None
     print_groups(result, form, grouping.top, moved, copies=copies, quiet=output.quiet)  # type: ignore[arg-type] # checked above
-    for content, reason in list(result.failed.items())[:5]:
-        print_message("failed", f"picture #{content}: {reason}")
+    failed = [f"picture #{content}: {reason}" for content, reason in result.failed.items()]
+    print_messages("failed", failed, most=5)
     if moved is not None:
         _print_moved(moved, output)
 
@@ -230,7 +230,7 @@ def _print_moved(moved: TrashReport, output: Output) -> None:
     if moved.annotated:
         output.note(f"{counted(moved.annotated, 'kept picture')} got tags or ratings of moved copies")
     output.note(f"to move them back: diptych duplicates --undo {shlex.quote(str(moved.undo))}")
-    for path, reason in moved.unmoved[:MOST_REFUSED]:
+    for path, reason in moved.unmoved:
         print_message("stayed", f"{path}, which belongs to a moved picture: {reason}")
     refused = [f"{file.name}: {reason}" for file, reason in moved.refused]
     print_messages("stayed", refused, most=MOST_REFUSED)

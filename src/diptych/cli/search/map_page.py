@@ -28,6 +28,7 @@ from diptych.catalog.map.thumbnails import (
     side_for,
 )
 from diptych.cli.shared.console import clean, progress
+from diptych.errors import counted
 from diptych.files.disk import write_bytes
 from diptych.reports.page import page_template
 
@@ -104,8 +105,8 @@ class MapPage:
     def write(self, title: str) -> None:
         """Write the page atomically, then delete sheets that only an earlier page used."""
         shown = len(self.entries)
-        of = f" of {self.map.total:,}" if self.map.total > shown else ""
-        subtitle = f"{shown:,}{of} pictures, {len(self.map.regions)} regions"
+        sample = f"{shown:,} of " if self.map.total > shown else ""
+        subtitle = f"{sample}{counted(self.map.total, 'picture')}, {counted(len(self.map.regions), 'region')}"
         template = page_template("map.html", "diptych.cli.search")
         page = template.render(title=clean(title), subtitle=clean(subtitle), data=_data(self)).encode()
         write_bytes(self.path, page)

@@ -49,13 +49,15 @@ def print_messages(kind: str, messages: Sequence[str], *, most: int) -> None:
         print_message(kind, f"and {len(messages) - most:,} more (--json lists all)")
 
 
-def print_failures(summary: str, failures: Sequence[str], *, most: int) -> None:
+def print_failures(
+    summary: str, failures: Sequence[str], *, most: int, complete: str = "--json lists"
+) -> None:
     """Print a summary of failures on standard error, below it at most `most` of them, and how many more."""
     print_message("failed", summary)
     for failure in failures[:most]:
         typer.echo(f"  {clean(failure)}", err=True)
     if len(failures) > most:
-        typer.echo(f"  and {len(failures) - most:,} more (--json lists all)", err=True)
+        typer.echo(f"  and {len(failures) - most:,} more ({complete} all)", err=True)
 
 
 def note(message: str, *, quiet: bool = False) -> None:

@@ -37,8 +37,7 @@ CatalogModel = Annotated[
 class EncoderSettings:
     """How a model computes.
 
-    Each group of options below declares as fields those settings that its commands offer; the others have
-    these values.
+    A subclass declares as fields the settings that its commands offer; other settings keep these values.
     """
 
     pretrained: str | None = None

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from diptych.cli.shared.console import print_message
+from diptych.cli.shared.options import option
 from diptych.errors import DataError, TextError
 
 if TYPE_CHECKING:
@@ -90,9 +89,9 @@ def distinct(labels: Sequence[str]) -> list[str]:
 
 def templates_option(**settings: Any) -> Any:
     """The option `--templates` of commands that by default make a sentence of each label."""
-    return typer.Option(
-        metavar="auto|NAME|TEXT",
-        help="Prompt templates: auto makes a sentence of each label; or plain, bare, imagenet80, ..., or a "
+    return option(
+        "auto|NAME|TEXT",
+        "Prompt templates: auto makes a sentence of each label; or plain, bare, imagenet80, ..., or a "
         "text with {}.",
         **settings,
     )

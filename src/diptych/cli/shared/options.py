@@ -1,4 +1,4 @@
-"""Options that commands share, each declared once, and the groups of them that print results."""
+"""Options that several commands share, and the options of commands that print results."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def check_overwrite(*paths: Path | None, force: bool = False) -> None:
     Raises
     ------
     InputError
-        There is such a file, and not `force`.
+        Such a file exists and `force` is False.
 
     Examples
     --------

@@ -58,14 +58,14 @@ class TrainRunOptions(Output):
     quiet: Quiet = False
 
     @property
-    def first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this process has rank 0."""
         return os.environ.get("RANK", "0") == "0"
 
     @property
     def silent(self) -> bool:
         """Whether this process shows no progress."""
-        return self.quiet or not self.first
+        return self.quiet or not self.is_rank_zero
 
 
 @with_groups
@@ -114,7 +114,7 @@ def train(
     with progress("preparing the run", None, unit="steps", quiet=options.silent):
         run = _recipe_run(recipe, own, fields) if recipe else _own_run(own, fields, options)
     if options.dry_run:
-        if options.first:
+        if options.is_rank_zero:
             _show_plan(run, options)
         return
     _train(run, options, measure_start=bool(own.start))
@@ -146,9 +146,9 @@ def _own_run(own: OwnPairs, fields: ConfigOptions, options: TrainRunOptions) -> 
         return Run(dataclasses.replace(config, monitor=""))
     evaluators = {}
     if held_out is not None:
-        evaluators["val"] = held_out_evaluator(held_out, config, samples=options.first)
+        evaluators["val"] = held_out_evaluator(held_out, config, samples=options.is_rank_zero)
     more = kept_evaluators(keep_up, config)
-    if options.first and not own.streams:
+    if options.is_rank_zero and not own.streams:
         training = config.data.parts[0][0].open()
         warn_of_shared(training, held_out if own.val else None, keep_up, quiet=options.quiet)
     # A data set of --keep-up may have the name "val", too.
@@ -163,11 +163,11 @@ def _train(run: Run, options: TrainRunOptions, *, measure_start: bool) -> None:
     from diptych.training.loop.signals import STATUS
 
     refuse_used(Path(run.config.out), resume=options.resume)
-    before = _measure_start(run, options.quiet) if measure_start and options.first else {}
-    loggers = (options.logger or []) if options.first else []
+    before = _measure_start(run, options.quiet) if measure_start and options.is_rank_zero else {}
+    loggers = (options.logger or []) if options.is_rank_zero else []
     with listening(options.silent, loggers, run.config) as listener:
         summary = train_(run, resume=options.resume, resume_from=options.resume_from or "", listener=listener)
-    if options.first:
+    if options.is_rank_zero:
         _print_summary(summary, before, options)
     if not summary.finished and summary.reason in STATUS:
         raise typer.Exit(STATUS[summary.reason])  # on every process: srun and torchrun check all of them
