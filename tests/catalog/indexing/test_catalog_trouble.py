@@ -7,13 +7,16 @@ import os
 import re
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from diptych.catalog import IntakeSettings, Searcher, Store, check, failures
 from diptych.catalog.database.database import Sqlite
+from diptych.catalog.indexing import intake, reading
 from diptych.errors import CatalogError, SaveError
 from tests.catalog.catalogs import colours, content, index, paint, search, set_time
 from tests.media.odd_files import make_odd_files
@@ -46,6 +49,29 @@ def test_odd_files_are_indexed_or_listed_with_a_reason(tmp_path: Path) -> None:
     assert set(known) <= set(expected)
     index(tmp_path / "catalog", folder)  # a second run changes nothing either
     assert index(tmp_path / "catalog", folder).embedded == 0
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_new_files_whose_folder_is_renamed_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returns: bool
+) -> None:
+    folder, elsewhere = tmp_path / "pictures", tmp_path / "pictures" / "elsewhere"
+    paint(folder / "first" / "a.png", "red")
+    paint(folder / "kept.png", "blue")
+
+    def read_files(*arguments: Any) -> Iterator[Any]:
+        (folder / "first").rename(elsewhere)
+        yield from reading.read_files(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "read_files", read_files)
+        assert (outcome := index(tmp_path / "catalog", folder)).failed == 1
+        assert outcome.embedded == 1
+    if returns:
+        elsewhere.rename(folder / "first")
+    # Inode, times and size are those of the first listing, whether the folder has its old name or a new one.
+    outcome = index(tmp_path / "catalog", folder)
+    assert (outcome.embedded, outcome.failed) == (1, 0)
 
 
 def test_eight_orientations_give_one_vector(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -190,6 +190,10 @@ def save_file(
         (record.error, file.path, file.member),
     ):
         return None  # the drive may be missing: keep the content and the state of the file
+    if record.unreachable:
+        # A new file: no listing shows this change time, so every run reads the file again, until it succeeds.
+        # E.g. a folder renamed during the run has new paths, whose inodes and times are the old ones.
+        file = replace(file, changed=-1)
     before = database.all(
         "SELECT content, bytes, modified, sidecar FROM files WHERE path = ? AND member = ?",
         (file.path, file.member),

@@ -59,7 +59,7 @@ from diptych.training.losses.feature_exchange import ColumnBlock, Exchange, NoEx
 from diptych.training.losses.row_band import RowBand, cast_gradients
 from diptych.training.losses.tile_softmax import add_to_log_sums, sum_of_softmaxes, tile_shifts
 
-# The losses of this file, as `TrainConfig.loss` names them.
+# The losses that `objectives.objective.Contrastive` can train, as `TrainConfig.loss` names them.
 ContrastiveLoss: TypeAlias = Literal["infonce", "sigmoid"]
 
 # Shapes: N pairs here, D width, m x n one tile. a: image features, b: text features.
