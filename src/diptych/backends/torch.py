@@ -20,7 +20,7 @@ from diptych.encoder import EncoderCost
 from diptych.errors import InputError
 from diptych.inputs import OnLong, Tokenizer, load_tokenizer, preprocess, preprocess_batch
 from diptych.model.clip import CLIP
-from diptych.model.config import ResNetConfig, TimmConfig
+from diptych.model.config import EfficientNetConfig, ResNetConfig, TimmConfig
 from diptych.model.cost import cost
 from diptych.model.devices import pick_device, pick_dtype
 from diptych.model.initialise import build
@@ -115,7 +115,7 @@ class TorchEncoder:
         model.load_state_dict(state, assign=True)
         fill_buffers(model, torch.device("cpu"))
         model = model.to(torch_device).eval().requires_grad_(False)
-        if isinstance(checkpoint.spec.architecture.vision, ResNetConfig | TimmConfig):
+        if isinstance(checkpoint.spec.architecture.vision, ResNetConfig | EfficientNetConfig | TimmConfig):
             model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             model,

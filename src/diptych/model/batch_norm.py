@@ -7,10 +7,12 @@ statistics once only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -44,3 +46,12 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
             # Counted by each forward pass whatever the momentum is.
             with torch.no_grad():
                 norm.num_batches_tracked.copy_(batches)  # type: ignore[union-attr]
+
+
+def checkpointed(stage: nn.Module, x: Tensor) -> Tensor:
+    """Apply a stage with gradient checkpointing: its running statistics are updated once, not twice."""
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), frozen_statistics(stage)
+
+    return cast(Tensor, checkpoint(stage, x, use_reentrant=False, context_fn=contexts))

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from diptych.errors import InputError
 from diptych.model.blocks import l2_normalize
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TimmConfig
+from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, RobertaConfig, TimmConfig
 from diptych.model.devices import to_device
+from diptych.model.efficientnet import EfficientNet
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.text.roberta import RobertaTower
 from diptych.model.text.transformer import TextTower
@@ -34,7 +35,7 @@ class CLIP(TextTower):
 
     Attributes
     ----------
-    visual : VisionTransformer, ModifiedResNet or TimmTrunk
+    visual : VisionTransformer, ModifiedResNet, EfficientNet or TimmTrunk
         The image encoder.
     logit_scale : Parameter
         Logarithm of the factor on cosine similarities, 0-d (paper, section 2.5).
@@ -114,10 +115,12 @@ class CLIP(TextTower):
         self.transformer.grad_checkpointing = enable
 
 
-def _build_image_tower(config: CLIPConfig) -> ModifiedResNet | VisionTransformer | TimmTrunk:
+def _build_image_tower(config: CLIPConfig) -> ModifiedResNet | VisionTransformer | EfficientNet | TimmTrunk:
     vision = config.vision
     if isinstance(vision, ResNetConfig):
         return ModifiedResNet(vision, config.embed_dim)
+    if isinstance(vision, EfficientNetConfig):
+        return EfficientNet(vision, config.embed_dim)
     if isinstance(vision, TimmConfig):
         return TimmTrunk(vision, config.embed_dim)
     return VisionTransformer(vision, config.embed_dim, config.activation)

@@ -133,6 +133,35 @@ class ResNetConfig:
             raise InputError(f"image_size {self.image_size} is not a multiple of {stride}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetConfig:
+    """EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946; the Lite variants of 2020).
+
+    Examples
+    --------
+    >>> EfficientNetConfig(image_size=240, depth=1.1).grid
+    8
+    """
+
+    image_size: int = 224  # side of the square input image, pixels
+    width: float = 1.0  # factor on the channels of all stages; the stem and the features keep theirs
+    depth: float = 1.0  # factor on the blocks of all stages but the first and the last
+    hidden: int = 0  # hidden width of the MLP beside the linear projection; 0: no MLP
+
+    @property
+    def grid(self) -> int:
+        """Side of the grid of patches or cells."""
+        return math.ceil(self.image_size / 32)
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "image_size")
+        if self.width <= 0 or self.depth <= 0 or self.hidden < 0:
+            raise InputError(
+                f"EfficientNetConfig: width {self.width} and depth {self.depth} must be above 0, hidden "
+                f"{self.hidden} must not be below"
+            )
+
+
 Projection = Literal["classifier", "none", "linear", "mlp"]
 
 
@@ -161,6 +190,9 @@ class TimmConfig:
             raise InputError(
                 f"TimmConfig.model_name is {self.model_name!r}: expected the name of a tower of timm"
             )
+
+
+VisionConfig = ViTConfig | ResNetConfig | EfficientNetConfig | TimmConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +291,7 @@ class CLIPConfig:
     """
 
     embed_dim: int
-    vision: ViTConfig | ResNetConfig | TimmConfig
+    vision: VisionConfig
     text: TextConfig
     activation: Activation = "gelu"
     init_logit_scale: float = math.log(1 / 0.07)  # logarithm of the scale (paper, section 2.5)
@@ -300,7 +332,7 @@ class CLIPConfig:
         vision = dict(values.pop("vision", {}))
         kind = vision.pop("kind", None)
         if kind not in _VISION_KINDS:
-            raise InputError(f"unknown image tower kind {kind!r}: expected 'vit', 'resnet' or 'timm'")
+            raise InputError(f"unknown image tower kind {kind!r}: expected one of {', '.join(_VISION_KINDS)}")
         if kind == "resnet" and "layers" in vision:
             vision["layers"] = tuple(vision["layers"])
         tower = _from_values(_VISION_KINDS[kind], vision)
@@ -311,9 +343,10 @@ class CLIPConfig:
         return _from_values(cls, {**values, "vision": tower, "text": text})
 
 
-_VISION_KINDS: dict[str, type[ViTConfig] | type[ResNetConfig] | type[TimmConfig]] = {
+_VISION_KINDS: dict[str, type[VisionConfig]] = {
     "vit": ViTConfig,
     "resnet": ResNetConfig,
+    "efficientnet": EfficientNetConfig,
     "timm": TimmConfig,
 }
 

@@ -11,6 +11,7 @@ from diptych.model.batch_norm import BatchNorm
 from diptych.model.blocks import Attention, Transformer
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, RobertaConfig
+from diptych.model.efficientnet import EfficientNet
 from diptych.model.resnet import AttentionPool, AveragePool, Bottleneck, ModifiedResNet
 from diptych.model.sharding import shard_like
 from diptych.model.text.roberta import RobertaTower
@@ -59,6 +60,7 @@ def initialise(model: CLIP, *, seed: int) -> None:
     ViT: class, position, proj, probe       normal, std width^-1/2
     ViT blocks: attn.in_proj                uniform as Xavier's (Glorot and Bengio 2010)
     pool (ResNet): q, k, v, c; positions    normal, std (channels of the last stage)^-1/2
+    EfficientNet: head.proj; head.fc2       normal, std (features)^-1/2; 0, so that the MLP starts as 0
     last norm of each bottleneck: gain      0, so that a block starts as the identity
     other convolutions and linear layers    uniform within (fan in)^-1/2, torch's default
     other gains of norms                    1
@@ -87,6 +89,8 @@ def initialise(model: CLIP, *, seed: int) -> None:
             _initialise_text(model, sampler)
         if isinstance(model.visual, ModifiedResNet):
             _initialise_resnet(model.visual, sampler)
+        elif isinstance(model.visual, EfficientNet):
+            _initialise_efficientnet(model.visual, sampler)
         elif isinstance(model.visual, TimmTrunk):
             model.visual.initialise(seed)
         else:
@@ -181,3 +185,12 @@ def _initialise_resnet(tower: ModifiedResNet, sampler: _Sampler) -> None:
                 sampler.normal(layer.weight, std)
         elif isinstance(module, AveragePool):
             sampler.normal(module.c_proj.weight, module.c_proj.in_features**-0.5)
+
+
+def _initialise_efficientnet(tower: EfficientNet, sampler: _Sampler) -> None:
+    head = tower.head
+    sampler.normal(head.proj.weight, head.proj.in_features**-0.5)
+    head.proj.bias.zero_()
+    if head.fc2 is not None:
+        head.fc2.weight.zero_()
+        head.fc2.bias.zero_()

@@ -8,16 +8,12 @@ side in pixels, G side of the last feature map, C channels of the last stage, H 
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from diptych.model.batch_norm import frozen_statistics
+from diptych.model.batch_norm import checkpointed
 from diptych.model.config import ResNetConfig
 
 
@@ -184,19 +180,8 @@ class ModifiedResNet(nn.Module):
         x = self.avgpool(x)  # (B, width, S/4, S/4)
         for number in range(1, 5):
             stage = self.get_submodule(f"layer{number}")
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                contexts = partial(_checkpoint_contexts, stage)
-                x = cast(Tensor, checkpoint(stage, x, use_reentrant=False, context_fn=contexts))
-            else:
-                x = stage(x)
+            x = checkpointed(stage, x) if self.grad_checkpointing and torch.is_grad_enabled() else stage(x)
         return x  # (B, C, G, G)
-
-
-def _checkpoint_contexts(
-    stage: nn.Module,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of a checkpointed stage's two forward passes: only the first updates running statistics."""
-    return nullcontext(), frozen_statistics(stage)
 
 
 def _stage(inplanes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:

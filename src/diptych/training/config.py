@@ -17,7 +17,7 @@ from typing import Any, Literal
 from diptych.errors import InputError, WeightsError
 from diptych.inputs import PreprocessConfig, Tokenizer, TokenizerConfig, load_tokenizer
 from diptych.inputs.config import CLIP_VOCAB_SIZE
-from diptych.model.config import CLIPConfig, ResNetConfig, check_choices
+from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, check_choices
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.loader import Mixture
 from diptych.training.losses.contrastive import ContrastiveLoss
@@ -219,9 +219,13 @@ class TrainConfig:
 
     def _check_sizes(self) -> None:
         vision = self.architecture.vision
-        if self.image_sizes and not (isinstance(vision, ResNetConfig) and vision.pool == "average"):
+        any_side = isinstance(vision, EfficientNetConfig) or (
+            isinstance(vision, ResNetConfig) and vision.pool == "average"
+        )
+        if self.image_sizes and not any_side:
             raise InputError(
-                "image_sizes needs a tower that accepts pictures of any side: a ResNet with pool='average'"
+                "image_sizes needs a tower that accepts pictures of any side: a ResNet with pool='average' "
+                "or an EfficientNet"
             )
         if any(side < 32 for _, side in self.image_sizes):
             raise InputError(f"the sides of image_sizes must be 32 pixels or more, got {self.image_sizes}")

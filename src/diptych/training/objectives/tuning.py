@@ -21,7 +21,8 @@ from torch.nn.utils import parametrize
 from diptych.errors import InputError, WeightsError
 from diptych.model.blocks import MLP, Attention
 from diptych.model.clip import CLIP, RobertaCLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TimmConfig, ViTConfig
+from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TimmConfig, ViTConfig
+from diptych.model.efficientnet import STAGES, EfficientNet
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.text.roberta import RobertaTower
 from diptych.model.timm_trunk import TimmTrunk
@@ -33,10 +34,11 @@ Lock = Literal["", "image", "text", "both"]
 _BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
 _TRUNK = re.compile(r"trunk\.(?:(?:stages|blocks|layers)\.|layer)(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
+_CONVOLUTIONAL_STAGE = re.compile(r"visual\.blocks\.(\d)\.")
 # Beginnings of the names of parameters that belong to the last layer of a tower.
 _LAST = (
     "ln_final", "text_projection", "text.proj", "text.transformer.pooler", "visual.ln_post",
-    "visual.proj", "visual.pool_head", "visual.attnpool", "visual.meanpool",
+    "visual.proj", "visual.pool_head", "visual.attnpool", "visual.meanpool", "visual.head",
 )  # fmt: skip
 
 
@@ -138,10 +140,12 @@ def fitted_start(shape: CLIPConfig, start: Checkpoint, name: str) -> tuple[dict[
 
 
 def image_layers(shape: CLIPConfig) -> int:
-    """Blocks of the image tower or stages of a ResNet; for a tower of timm, the layers of the text tower."""
+    """Blocks of the image tower, or stages of a convolutional one; for a tower of timm, the text's layers."""
     vision = shape.vision
     if isinstance(vision, ResNetConfig):
         return len(vision.layers)
+    if isinstance(vision, EfficientNetConfig):
+        return len(STAGES) + 1  # and the last convolution
     return shape.text.layers if isinstance(vision, TimmConfig) else vision.layers
 
 
@@ -204,6 +208,7 @@ def _matrices(model: CLIP) -> Iterator[tuple[nn.Module, str]]:
     towers.append(model.visual)
     kinds: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
         ModifiedResNet: (nn.Conv2d,),
+        EfficientNet: (nn.Conv2d,),
         RobertaTower: (nn.Linear,),
         TimmTrunk: (nn.Linear, nn.Conv2d),  # three quarters of a FastViT are convolutions
     }
@@ -307,6 +312,11 @@ def depth(name: str, model: CLIP) -> int:
     if in_image_tower and isinstance(visual, ResNetConfig):
         stage = _STAGE.match(name)
         return 1 + len(visual.layers) - (int(stage[1]) if stage else 0)
+    if in_image_tower and isinstance(visual, EfficientNetConfig):
+        if name.startswith(("visual.conv_head", "visual.bn2")):
+            return 1
+        stage = _CONVOLUTIONAL_STAGE.match(name)
+        return 1 + len(STAGES) - (int(stage[1]) if stage else -1)
     if in_image_tower and isinstance(model.visual, TimmTrunk):
         return _trunk_depth(name, model.visual)
     layers = image_layers(model.config) if in_image_tower else model.config.text.layers

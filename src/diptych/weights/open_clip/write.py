@@ -12,7 +12,15 @@ from typing import Any
 
 from diptych.errors import WeightsError
 from diptych.inputs.config import PreprocessConfig, TokenizerConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
+from diptych.model.config import (
+    CLIPConfig,
+    EfficientNetConfig,
+    ResNetConfig,
+    RobertaConfig,
+    TextConfig,
+    TimmConfig,
+    ViTConfig,
+)
 from diptych.weights.exporting import unsupported_resnet_feature, warn_of_tokenizer, write_model_folder
 from diptych.weights.open_clip.read import CONFIG_FILE, HEADS, POOLERS, WEIGHTS_FILES, read_config
 from diptych.weights.open_clip.timm_vit import to_timm, write_trunk, write_vit
@@ -74,6 +82,8 @@ def write_config(
     model["text_cfg"] = _write_text(architecture)
     if isinstance(vision, ResNetConfig):
         model["vision_cfg"] = _write_resnet(vision)
+    elif isinstance(vision, EfficientNetConfig):
+        raise _inexpressible("an EfficientNet-Lite with our projection")
     elif isinstance(vision, TimmConfig):
         model["vision_cfg"] = write_trunk(vision)
     else:

@@ -10,7 +10,15 @@ from typing import Any
 
 from diptych.errors import WeightsError
 from diptych.inputs.config import CLIP_VOCAB_SIZE, PreprocessConfig
-from diptych.model.config import CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, TimmConfig, ViTConfig
+from diptych.model.config import (
+    CLIPConfig,
+    EfficientNetConfig,
+    ResNetConfig,
+    RobertaConfig,
+    TextConfig,
+    TimmConfig,
+    ViTConfig,
+)
 from diptych.weights.exporting import unsupported_resnet_feature, warn_of_tokenizer, write_model_folder
 from diptych.weights.spec import Checkpoint
 from diptych.weights.transformers.names import to_transformers_names
@@ -116,6 +124,8 @@ def write_config(architecture: CLIPConfig) -> dict[str, Any]:
 def _check_towers(architecture: CLIPConfig) -> None:
     """Raise WeightsError for kinds of towers that transformers' CLIPModel does not have."""
     vision, text = architecture.vision, architecture.text
+    if isinstance(vision, EfficientNetConfig):
+        raise WeightsError("transformers has no CLIP with an EfficientNet; keep this model in our own format")
     if isinstance(vision, ResNetConfig):
         diptych_only = unsupported_resnet_feature(vision) is not None
         remedy = (
