@@ -10,7 +10,7 @@ import torch
 
 from diptych.errors import InputError, UnknownModelError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.presets.family_presets import TIMM_PRESETS
 from diptych.model.presets.table import PRESETS, preset
@@ -68,6 +68,9 @@ SHAPES = {
         activation="quick_gelu",
     ),
     "siglip": SIGLIP,
+    "efficientnet": CLIPConfig(
+        embed_dim=24, vision=EfficientNetConfig(image_size=32, width=0.25, depth=0.5, hidden=16), text=TEXT
+    ),
 }
 
 
@@ -257,8 +260,9 @@ def test_patch_dropout_keeps_the_class_token_and_only_in_training() -> None:
     assert lengths == [9, 17]
 
 
-def test_an_average_pool_reads_any_side() -> None:
-    model = build(SHAPES["resnet-average"], seed=0).eval()
+@pytest.mark.parametrize("name", ["resnet-average", "efficientnet"])
+def test_an_average_pool_reads_any_side(name: str) -> None:
+    model = build(SHAPES[name], seed=0).eval()
     assert model.encode_image(torch.zeros(1, 3, 48, 48)).shape == (1, 24)
 
 

@@ -60,6 +60,7 @@ def initialise(model: CLIP, *, seed: int) -> None:
     ViT: class, position, proj, probe       normal, std width^-1/2
     ViT blocks: attn.in_proj                uniform as Xavier's (Glorot and Bengio 2010)
     pool (ResNet): q, k, v, c; positions    normal, std (channels of the last stage)^-1/2
+    EfficientNet: convolutions              normal, std (2 / fan out)^1/2, as its authors do (He et al. 2015)
     EfficientNet: head.proj; head.fc2       normal, std (features)^-1/2; 0, so that the MLP starts as 0
     last norm of each bottleneck: gain      0, so that a block starts as the identity
     other convolutions and linear layers    uniform within (fan in)^-1/2, torch's default
@@ -188,6 +189,10 @@ def _initialise_resnet(tower: ModifiedResNet, sampler: _Sampler) -> None:
 
 
 def _initialise_efficientnet(tower: EfficientNet, sampler: _Sampler) -> None:
+    for module in tower.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * math.prod(module.kernel_size) // module.groups
+            sampler.normal(module.weight, math.sqrt(2 / fan_out))
     head = tower.head
     sampler.normal(head.proj.weight, head.proj.in_features**-0.5)
     head.proj.bias.zero_()

@@ -1,0 +1,1 @@
+"""Pretrained image towers without a text tower, to start training from."""
