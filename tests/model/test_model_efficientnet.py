@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from diptych.errors import InputError, WeightsError
 from diptych.model.config import EfficientNetConfig
 from diptych.model.efficientnet import EfficientNet, SameConv2d, same_padding, scaled_channels
+from diptych.model.presets.table import preset
+from diptych.weights import Checkpoint, ModelSpec, to_open_clip, to_transformers
 from diptych.weights.backbones.efficientnet_lite import VARIANTS, read_image_classifier
 from tests.model.efficientnet_recording import RECORDING, picture, seeded
 
@@ -94,3 +97,10 @@ def test_channels_are_multiples_of_eight_and_near(width: float) -> None:
 def test_sizes_that_cannot_be_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(InputError):
         EfficientNetConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("write", [to_open_clip, to_transformers])
+def test_other_projects_have_no_such_model(write: Callable[[Checkpoint, Path], None], tmp_path: Path) -> None:
+    checkpoint = Checkpoint(ModelSpec(name="lite", architecture=preset("diptych-lite")), {}, "")
+    with pytest.raises(WeightsError, match="EfficientNet"):
+        write(checkpoint, tmp_path)

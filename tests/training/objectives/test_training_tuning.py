@@ -112,7 +112,8 @@ def test_still_norms_keep_their_statistics_and_learn_their_gains(
 
 
 @pytest.mark.parametrize(
-    ("shape", "decay"), [("diptych-small", 0.35), ("ViT-B-32", 0.67), ("ViT-L-14", 0.81), (TINY, 0.35)]
+    ("shape", "decay"),
+    [("diptych-small", 0.35), ("ViT-B-32", 0.67), ("ViT-L-14", 0.81), (TINY, 0.35), ("diptych-lite", 0.56)],
 )
 def test_the_first_layer_learns_least_however_many_there_are(shape, decay: float) -> None:  # type: ignore[no-untyped-def]
     shape = preset(shape) if isinstance(shape, str) else shape

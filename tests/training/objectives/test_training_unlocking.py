@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diptych.errors import InputError
-from diptych.model.config import CLIPConfig, RobertaConfig, TimmConfig
+from diptych.model.config import CLIPConfig, EfficientNetConfig, RobertaConfig, TimmConfig
 from diptych.model.initialise import build
 from diptych.training import Run, train
 from diptych.training.checkpoints.checkpoint import read
@@ -89,6 +89,17 @@ def test_the_groups_of_a_resnet_are_its_stages(count: int) -> None:
     assert stages == {f"layer{n}" for n in range(6 - max(1, count), 5)}
     assert not any(name.startswith(("visual.conv", "visual.bn")) for name in result)
     assert ("visual.meanpool.c_proj.weight" in result) == (count > 0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 9])
+def test_the_groups_of_an_efficientnet_are_its_last_convolution_and_its_stages(count: int) -> None:
+    shape = dataclasses.replace(TINY, vision=EfficientNetConfig(image_size=32, width=0.25, hidden=8))
+    result = {name for name in learning(shape, lock="image", groups=count) if name.startswith("visual.")}
+    stages = {int(name.split(".")[2]) for name in result if name.startswith("visual.blocks.")}
+    assert stages == set(range(9 - max(2, count), 7))
+    assert ("visual.conv_head.weight" in result) == (count > 1)
+    assert ("visual.head.fc1.weight" in result) == (count > 0)
+    assert "visual.conv_stem.weight" not in result
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

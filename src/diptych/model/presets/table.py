@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from diptych.errors import UnknownModelError
-from diptych.model.config import Activation, CLIPConfig, ResNetConfig, RobertaConfig, TextConfig, ViTConfig
+from diptych.model.config import (
+    Activation,
+    CLIPConfig,
+    EfficientNetConfig,
+    ResNetConfig,
+    RobertaConfig,
+    TextConfig,
+    ViTConfig,
+)
 from diptych.model.presets.family_presets import FAMILY_PRESETS, TIMM_PRESETS
 
 QUICK = "-quickgelu"
@@ -216,6 +224,7 @@ PRESETS: dict[str, CLIPConfig] = {
         vision=ResNetConfig(image_size=64, layers=(2, 2, 2, 2), width=32, stem_pool=False),
         text=_TEXT_SMALL,
     ),
+    "diptych-lite": CLIPConfig(embed_dim=256, vision=EfficientNetConfig(hidden=512), text=_TEXT_SMALL),
     "diptych-small-vit": CLIPConfig(
         embed_dim=256,
         vision=ViTConfig(image_size=64, patch_size=8, width=256, layers=6),
