@@ -46,7 +46,9 @@ def leg(objective: str, seed: int, rows: list[tuple[int, float]], tower: str = "
 
 
 @pytest.mark.shared
-def test_all_objectives_see_the_same_and_five_classes_never(study: ModuleType, tmp_path: Path) -> None:
+def test_all_objectives_see_the_same_and_five_classes_never(
+    shared: Any, study: ModuleType, tmp_path: Path
+) -> None:
     packs = study.data()
     configs = {item: study.config(item, packs, tmp_path) for item in study.grid() if item.seed == 0}
     mixed = [config for item, config in configs.items() if item.objective != "classes"]
