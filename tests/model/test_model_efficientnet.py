@@ -93,7 +93,17 @@ def test_channels_are_multiples_of_eight_and_near(width: float) -> None:
         assert scaled >= 0.9 * channels * width
 
 
-@pytest.mark.parametrize("values", [{"width": 0}, {"depth": -1}, {"hidden": -8}, {"image_size": 0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width": 0},
+        {"depth": -1},
+        {"depth": math.inf},
+        {"width": math.nan},
+        {"hidden": -8},
+        {"image_size": 0},
+    ],
+)
 def test_sizes_that_cannot_be_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(InputError):
         EfficientNetConfig(**values)  # type: ignore[arg-type]

@@ -139,8 +139,8 @@ class EfficientNetConfig:
 
     Examples
     --------
-    >>> EfficientNetConfig(image_size=240, depth=1.1).grid
-    8
+    >>> EfficientNetConfig(image_size=240, depth=1.1).layers
+    (1, 3, 3, 4, 4, 5, 1)
     """
 
     image_size: int = 224  # side of the square input image, pixels
@@ -149,16 +149,21 @@ class EfficientNetConfig:
     hidden: int = 0  # hidden width of the MLP beside the linear projection; 0: no MLP
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """Blocks in each of the seven stages; the Lite variants do not scale the first and the last."""
+        return (1, *(math.ceil(blocks * self.depth) for blocks in (2, 2, 3, 3, 4)), 1)
+
+    @property
     def grid(self) -> int:
         """Side of the grid of patches or cells."""
         return math.ceil(self.image_size / 32)
 
     def __post_init__(self) -> None:
         _check_positive(self, "image_size")
-        if self.width <= 0 or self.depth <= 0 or self.hidden < 0:
+        if not (0 < self.width < math.inf and 0 < self.depth < math.inf and self.hidden >= 0):
             raise InputError(
-                f"EfficientNetConfig: width {self.width} and depth {self.depth} must be above 0, hidden "
-                f"{self.hidden} must not be below"
+                f"EfficientNetConfig: width {self.width} and depth {self.depth} must be finite and above 0, "
+                f"hidden {self.hidden} must not be below"
             )
 
 

@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from diptych.model.batch_norm import checkpointed
 from diptych.model.config import EfficientNetConfig
 
-# Stages of EfficientNet-B0: blocks, kernel, stride, expansion inside a block, output channels.
+# Stages of EfficientNet-B0: kernel, stride, expansion inside a block, output channels.
 STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+    (3, 1, 1, 16),
+    (3, 2, 6, 24),
+    (5, 2, 6, 40),
+    (3, 2, 6, 80),
+    (5, 1, 6, 112),
+    (5, 2, 6, 192),
+    (3, 1, 6, 320),
 )
 # Channels after the first and the last convolution, of all Lite variants.
 STEM, FEATURES = 32, 1280
@@ -161,10 +161,7 @@ class EfficientNet(nn.Module):
         self.conv_stem = SameConv2d(3, STEM, 3, 2)
         self.bn1 = _norm(STEM)
         stages, inputs = [], STEM
-        for number, (blocks, kernel, stride, expansion, channels) in enumerate(STAGES):
-            # The Lite variants scale the depth of all stages but the first and the last.
-            scaled = number not in (0, len(STAGES) - 1)
-            count = math.ceil(blocks * config.depth) if scaled else blocks
+        for count, (kernel, stride, expansion, channels) in zip(config.layers, STAGES, strict=True):
             outputs = scaled_channels(channels, config.width)
             stages.append(_stage(count, inputs, outputs, kernel, stride, expansion))
             inputs = outputs

@@ -6,14 +6,13 @@ The expected names and shapes come from the model itself, built on the meta devi
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from diptych.errors import InputError, MissingExtraError, WeightsError
-from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TimmConfig, ViTConfig
+from diptych.model.config import CLIPConfig, TimmConfig, ViTConfig
 from diptych.model.initialise import build
 from diptych.model.presets.table import PRESETS
 from diptych.weights.spec import State
@@ -129,9 +128,7 @@ def _depth(config: CLIPConfig) -> int:
     vision = config.vision
     if isinstance(vision, TimmConfig):  # a name, which cannot claim a depth
         return config.text.layers
-    if isinstance(vision, EfficientNetConfig):  # seven stages of at most four blocks before scaling
-        return config.text.layers + math.ceil(16 * vision.depth)
-    return config.text.layers + (sum(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers)
+    return config.text.layers + (vision.layers if isinstance(vision, ViTConfig) else sum(vision.layers))
 
 
 def _may_fit(config: CLIPConfig, state: Mapping[str, Tensor]) -> bool:

@@ -22,7 +22,7 @@ from diptych.errors import InputError, WeightsError
 from diptych.model.blocks import MLP, Attention
 from diptych.model.clip import CLIP, RobertaCLIP
 from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TimmConfig, ViTConfig
-from diptych.model.efficientnet import STAGES, EfficientNet
+from diptych.model.efficientnet import EfficientNet
 from diptych.model.resnet import ModifiedResNet
 from diptych.model.text.roberta import RobertaTower
 from diptych.model.timm_trunk import TimmTrunk
@@ -145,7 +145,7 @@ def image_layers(shape: CLIPConfig) -> int:
     if isinstance(vision, ResNetConfig):
         return len(vision.layers)
     if isinstance(vision, EfficientNetConfig):
-        return len(STAGES) + 1  # and the last convolution
+        return len(vision.layers) + 1  # and the last convolution
     return shape.text.layers if isinstance(vision, TimmConfig) else vision.layers
 
 
@@ -316,7 +316,7 @@ def depth(name: str, model: CLIP) -> int:
         if name.startswith(("visual.conv_head", "visual.bn2")):
             return 1
         stage = _CONVOLUTIONAL_STAGE.match(name)
-        return 1 + len(STAGES) - (int(stage[1]) if stage else -1)
+        return 1 + len(visual.layers) - (int(stage[1]) if stage else -1)
     if in_image_tower and isinstance(model.visual, TimmTrunk):
         return _trunk_depth(name, model.visual)
     layers = image_layers(model.config) if in_image_tower else model.config.text.layers
