@@ -5,10 +5,6 @@ A recipe is a Python function that returns a `Run`: a `TrainConfig` and the eval
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import difflib
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +17,7 @@ from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, c
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.loader import Mixture
 from diptych.training.losses.contrastive import ContrastiveLoss
+from diptych.training.overriding import override
 from diptych.weights import ModelSpec
 from diptych.weights.names import resolve_architecture
 from diptych.weights.registry import tokenizer_for
@@ -48,6 +45,9 @@ class TrainConfig:
     data: Mixture
     model: CLIPConfig | str = "diptych-small"  # an architecture, or the name of a preset
     start: str = ""  # weights to start from, as in `diptych.load`; "": random (paper, section 2.5)
+    # A pretrained image classifier to start the image tower from: a file of EfficientNet-Lite
+    # (weights/backbones). Its last layer is left out; the projection and the text tower start at random.
+    start_image: str = ""
     # Preprocessing and tokenizer: those of the weights to start from (`inputs_of`), by default CLIP's. Image
     # side and context length are always the architecture's.
     preprocess: PreprocessConfig | None = None
@@ -129,6 +129,10 @@ class TrainConfig:
     use_bn_sync: bool = False  # batch norms normalise over the images of all processes; GPUs only
     lanes: int = 0  # of the data, see data/batch.py; 0: the number of processes at the start
     threads: int = 0  # of torch; 0: its default
+    # Views of each picture whose features a locked image tower computes once, before the first step: 1 is the
+    # centre crop, more are augmented ones. 0: the tower runs in every step. See data/feature_cache.py.
+    cache_features: int = 0
+    features_folder: str = ""  # of the files with these features; "": in the user's cache
     workers: int = 2  # threads that decode
     cache: Literal["auto", "yes", "no"] = "auto"  # keep decoded images in memory
     share_text: bool = True  # compute common prefixes of texts once
@@ -156,7 +160,7 @@ class TrainConfig:
         for name in (
             *("pairs_per_epoch", "warmup", "clip", "weight_decay", "patience", "max_minutes", "threads"),
             *("lanes", "epochs_cooldown", "lock_image_unlocked_groups", "lock_text_unlocked_layers"),
-            *("save_frequency", "keep_checkpoints"),
+            *("save_frequency", "keep_checkpoints", "cache_features"),
         ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
@@ -170,6 +174,7 @@ class TrainConfig:
         self._check_tuning()
         self._check_negatives()
         self._check_sizes()
+        self._check_features()
 
     def _check_cooldown(self) -> None:
         if not 0 <= self.lr_cooldown_end <= self.lr:
@@ -231,6 +236,25 @@ class TrainConfig:
             raise InputError(f"the sides of image_sizes must be 32 pixels or more, got {self.image_sizes}")
         if self.image_sizes and abs(sum(fraction for fraction, _ in self.image_sizes) - 1) > 1e-6:
             raise InputError(f"the shares of image_sizes must sum to 1, got {self.image_sizes}")
+
+    def _check_features(self) -> None:
+        if not self.cache_features:
+            return
+        if self.lock not in ("image", "both") or self.lock_image_unlocked_groups > 1:
+            raise InputError(
+                "cache_features needs an image tower that is locked up to its projection: set lock=image and "
+                "lock_image_unlocked_groups=1"
+            )
+        refused = {
+            "objective": self.objective != "contrastive",
+            "image_sizes": bool(self.image_sizes),
+            "teachers": bool(self.teachers),
+            "chunk=-1": self.chunk < 0,
+            "pairs_per_epoch": bool(self.pairs_per_epoch),
+            "parallel=fsdp": self.parallel == "fsdp",
+        }
+        if names := [name for name, is_set in refused.items() if is_set]:
+            raise InputError(f"cache_features cannot be combined with {', '.join(names)}: leave one out")
 
     @property
     def architecture(self) -> CLIPConfig:
@@ -295,21 +319,9 @@ class TrainConfig:
         InputError
             There is no such field (similar ones are listed), or the value has another type.
         """
-        # Collected first and set together, so that fields that constrain each other may come in any order.
-        changes: dict[str, Any] = {}
         if isinstance(self.model, str) and any(text.strip().startswith("model.") for text in assignments):
-            return dataclasses.replace(self, model=self.architecture).override(assignments)
-        for text in assignments:
-            key, equals, value = text.partition("=")
-            if not equals:
-                raise InputError(f"{text!r} is not an assignment: expected key=value, such as epochs=3")
-            _collect(self, key.strip().split("."), value.strip(), key, changes)
-        try:
-            changed: TrainConfig = _apply(self, changes)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{', '.join(assignments)} cannot be set: {error}") from error
+            return replace(self, model=self.architecture).override(assignments)
+        changed: TrainConfig = override(self, assignments)
         return changed
 
 
@@ -319,60 +331,3 @@ class Run:
 
     config: TrainConfig
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
-
-
-def _collect(config: Any, path: list[str], text: str, key: str, changes: dict[str, Any]) -> None:
-    """Add the new value of the field at `path` to the (nested) changes."""
-    names = [f.name for f in dataclasses.fields(config)]
-    if path[0] not in names:
-        similar = difflib.get_close_matches(path[0], names, n=3)
-        way_out = f"did you mean: {', '.join(similar)}?" if similar else f"the fields are {', '.join(names)}"
-        raise InputError(f"no field {key!r} to set; {way_out}")
-    old = getattr(config, path[0])
-    if len(path) > 1:
-        if not dataclasses.is_dataclass(old):
-            raise InputError(f"{path[0]!r} has no fields, so {key!r} cannot be set")
-        _collect(old, path[1:], text, key, changes.setdefault(path[0], {}))
-        return
-    kind = typing.get_type_hints(type(config))[path[0]]
-    changes[path[0]] = _parse(kind, old, text, key)
-
-
-def _apply(config: Any, changes: dict[str, Any]) -> Any:
-    nested = {name: _apply(getattr(config, name), v) for name, v in changes.items() if isinstance(v, dict)}
-    return dataclasses.replace(config, **{**changes, **nested})
-
-
-def _parse(kind: Any, old: Any, text: str, key: str) -> Any:
-    """Parse a text as the type of a field."""
-    if isinstance(old, bool):
-        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
-            raise InputError(f"{key} takes true or false, not {text!r}")
-        return text.lower() in ("true", "1", "yes")
-    if typing.get_origin(kind) is Literal:
-        if text not in typing.get_args(kind):
-            raise InputError(f"{key} is one of {', '.join(typing.get_args(kind))}, not {text!r}")
-        return text
-    if isinstance(old, str) or kind is str:
-        return text
-    if dataclasses.is_dataclass(old):
-        if key == "model":
-            return text
-        raise InputError(f"{key} cannot be set as a whole on the command line: set its fields")
-    try:
-        value = ast.literal_eval(text)
-        if isinstance(old, int) or (
-            old is None and int in typing.get_args(kind)
-        ):  # int | None: may be left out
-            return _integer(value)
-        return float(value) if old is None else type(old)(value)
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise InputError(
-            f"{key} takes a value such as {old!r} ({type(old).__name__}), not {text!r}"
-        ) from error
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value:
-        raise ValueError(value)
-    return int(value)

@@ -302,13 +302,28 @@ def crop_pairs(
     random = uniforms(numbers, COLUMNS)  # (B, COLUMNS); the columns are named above
     sizes = np.array([image.shape[:2] for image in pixels], np.int64).reshape(-1, 2)
     mirrored = random[:, FLIP] < (0.0 if augment is None else augment.flip)
-    chosen = [
-        captions[0 if augment is None else int(value * len(captions))]
-        for (_, captions), value in zip(pairs, random[:, CAPTION].tolist(), strict=True)
-    ]
-    shortened = chosen
-    if augment is not None and augment.drop_words:
-        shortened = [
-            drop_words_of(caption, numbers[n : n + 1], augment.drop_words) for n, caption in enumerate(chosen)
-        ]
+    shortened, chosen = choose_captions([captions for _, captions in pairs], numbers, augment)
     return crop(pixels, crop_boxes(sizes, random, augment), side, mirrored), shortened, chosen
+
+
+def choose_captions(
+    captions: Sequence[Sequence[str]], numbers: UInts, augment: AugmentConfig | None
+) -> tuple[list[str], list[str]]:
+    """Choose a caption of each record; the same for a visit whatever happens to its picture.
+
+    Returns
+    -------
+    captions, full_captions : list of str
+        As of `crop_pairs`.
+    """
+    random = uniforms(numbers, COLUMNS)[:, CAPTION].tolist()
+    chosen = [
+        texts[0 if augment is None else int(value * len(texts))]
+        for texts, value in zip(captions, random, strict=True)
+    ]
+    if augment is None or not augment.drop_words:
+        return chosen, chosen
+    shortened = [
+        drop_words_of(caption, numbers[n : n + 1], augment.drop_words) for n, caption in enumerate(chosen)
+    ]
+    return shortened, chosen

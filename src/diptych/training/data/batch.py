@@ -96,7 +96,9 @@ class DeferredTransform:
     std: tuple[float, ...] = CLIP_STD
 
     def __call__(self, crops: Tensor, numbers: UInts) -> Tensor:
-        """(B, 3, S, S) uint8 -> float32, channels last in memory."""
+        """(B, 3, S, S) uint8 -> float32, channels last in memory; features (B, W) -> float32."""
+        if crops.ndim == 2:
+            return crops.float()
         images = adjust_colours(crops, numbers, self.augment, self.mean, self.std)
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -107,8 +109,9 @@ class Batch:
 
     Attributes
     ----------
-    crops : (B, 3, S, S) uint8
-        Cropped images; as uint8 they take a quarter of the memory of `images`.
+    crops : (B, 3, S, S) uint8, or (B, W) float16
+        Cropped images; as uint8 they take a quarter of the memory of `images`. Or the features of a locked
+        tower (`feature_cache.py`).
     numbers : (B,) uint64
         Visit numbers.
     transform : DeferredTransform
@@ -146,7 +149,7 @@ class Batch:
         return self.part(slice(None), torch.device("cpu"))[0]
 
     def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Some pairs: images (b, 3, S, S) float32 on a device, and their tokens on the CPU."""
+        """Some pairs: images (b, 3, S, S) or features (b, W) float32 on a device, tokens on the CPU."""
         crops = self.crops[pairs].to(device, non_blocking=True)
         return self.transform(crops, self.numbers[pairs]), self.tokens[pairs]
 
@@ -155,7 +158,7 @@ class Batch:
 class PairChunk:
     """Consecutive usable pairs of one lane, before they are batched."""
 
-    crops: Tensor  # (n, 3, S, S) uint8
+    crops: Tensor  # (n, 3, S, S) uint8, or features (n, W) float16
     captions: list[str]
     groups: list[str]
     keys: list[str]

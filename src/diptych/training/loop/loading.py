@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from diptych.errors import TrainingError
+from diptych.files.disk import user_cache
 from diptych.prefetch import read_ahead, worker_threads
 from diptych.training.config import TrainConfig
 from diptych.training.data import Batch, Loader, Negatives, RankShard, open_pairs
+from diptych.training.data.feature_cache import EncodeImages, FeatureLoader
 from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.distributed.world import World
 
@@ -22,25 +26,63 @@ def no_batch_error(config: TrainConfig, loader: Loader) -> TrainingError:
     )
 
 
-def open_loader(config: TrainConfig, world: World, lanes: int) -> Loader:
-    """The loader of this process's part of every batch."""
+@dataclass(frozen=True)
+class LockedEncoder:
+    """A locked image tower up to its projection.
+
+    Attributes
+    ----------
+    encode : callable
+        Preprocessed images (B, 3, S, S) on the CPU to features (B, W) there.
+    width : int
+        W.
+    identity : str
+        Of the tower's weights.
+    """
+
+    encode: EncodeImages
+    width: int
+    identity: str
+
+
+def open_loader(config: TrainConfig, world: World, lanes: int, locked: LockedEncoder | None = None) -> Loader:
+    """The loader of this process's part of every batch; of features, if a locked encoder is passed."""
     spec = config.spec
+    options: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        # Crops of smaller epochs (image_sizes) are made from the same cached images.
+        "image_size": config.largest_side,
+        "augment": config.augment,
+        "seed": config.seed,
+        "mean": spec.preprocess.mean,
+        "std": spec.preprocess.std,
+        "workers": config.workers,
+        "negatives": Negatives(config.negatives, config.negatives_each) if config.negatives else None,
+        "rank_shard": RankShard(world.rank, world.size, lanes),
+    }
+    if locked is not None:
+        return FeatureLoader(
+            config.data,
+            config.load_tokenizer(),
+            encode=locked.encode,
+            width=locked.width,
+            weights=locked.identity,
+            views=config.cache_features,
+            folder=Path(config.features_folder).expanduser() if config.features_folder else feature_folder(),
+            **options,
+        )
     return open_pairs(
         config.data,
         config.load_tokenizer(),
-        batch_size=config.batch_size,
-        # Crops of smaller epochs (image_sizes) are made from the same cached images.
-        image_size=config.largest_side,
-        augment=config.augment,
-        seed=config.seed,
-        mean=spec.preprocess.mean,
-        std=spec.preprocess.std,
-        workers=config.workers,
         pairs_per_epoch=config.pairs_per_epoch,
         cache="auto" if config.cache == "auto" else config.cache == "yes",
-        negatives=Negatives(config.negatives, config.negatives_each) if config.negatives else None,
-        rank_shard=RankShard(world.rank, world.size, lanes),
+        **options,
     )
+
+
+def feature_folder() -> Path:
+    """The folder of cached features where a config names none."""
+    return user_cache() / "features"
 
 
 def prefetch_pinned(batches: Iterator[Batch], accelerator: Accelerator) -> Generator[Batch]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class Meter:
         self.worked += batch.work_seconds
         self.tokens += mean_text_length(batch.tokens, self.config.architecture) * len(batch)
         self.texts += batch.tokens.flatten(0, -2).shape[0]
-        self.side = int(batch.crops.shape[-1])
+        self.side = 0 if self.config.cache_features else int(batch.crops.shape[-1])
 
     def report(
         self, *, step: int, steps: int, epoch: int, scale: float, lr: float, seconds: float
@@ -67,6 +68,8 @@ class Meter:
         """The figures of the interval."""
         took = max(time.monotonic() - self.began, 1e-9)  # seconds
         cost = cost_of(self.config, max(1, round(self.tokens / self.pairs)), self.side)
+        if self.config.cache_features:  # the image tower ran before the first step
+            cost = replace(cost, picture=0.0)
         needed = cost.training(self.pairs, self.texts)  # hard negatives are texts, too
         return StepReport(
             step=step,

@@ -19,6 +19,7 @@ from diptych.errors import TrainingError
 from diptych.model.batch_norm import batch_norms, frozen_statistics, running_statistics
 from diptych.model.devices import pick_dtype
 from diptych.model.sharding import full_tensor, shard_like
+from diptych.model.timm_trunk import TimmTrunk
 from diptych.training.config import TrainConfig
 from diptych.training.data import Batch
 from diptych.training.distributed.accelerator import Accelerator
@@ -27,12 +28,14 @@ from diptych.training.distributed.memory import MAX_KEPT_BYTES, MemoryPlanner
 from diptych.training.distributed.sharding import outside_parameters
 from diptych.training.distributed.world import World
 from diptych.training.loop.gradients import cached_gradients, chunk_seed
+from diptych.training.loop.loading import LockedEncoder
 from diptych.training.loop.meter import first_bad_layer
 from diptych.training.loop.optim import AveragedModel, adamw_state, optimizer
 from diptych.training.loop.optimizer_step import MAX_SKIPPED, LossScaler, apply_gradients
 from diptych.training.objectives.build import build_objective, load_teacher, materialise
 from diptych.training.objectives.objective import Objective
 from diptych.training.objectives.tuning import frozen_modules, merge_low_rank, split_low_rank
+from diptych.weights.identity import hash_state
 
 META = torch.device("meta")
 T = TypeVar("T")
@@ -82,6 +85,14 @@ class TrainableModel:
         """Start from given weights, before the first step."""
         for objective in self._objectives().values():
             copy_state(objective.model, split_low_rank(state, objective.model))
+
+    def load_image_tower(self, tower: Mapping[str, Tensor]) -> None:
+        """Start the image tower from given weights; what they do not contain (the projection) stays."""
+        for objective in self._objectives().values():
+            own = {f"visual.{name}" for name in tower}
+            state = {name: tensor for name, tensor in objective.model.state_dict().items() if name not in own}
+            state |= {f"visual.{name}": tensor for name, tensor in tower.items()}
+            copy_state(objective.model, state)
 
     def step(self, batch: Batch, number: int, lr: float) -> tuple[Tensor, Tensor]:
         """Train on one batch.
@@ -187,6 +198,29 @@ class TrainableModel:
 
     def _chunk(self, batch: Batch, start: int, size: int) -> tuple[Tensor, Tensor]:
         return batch.part(slice(start, start + size), self.device)
+
+    def locked_encoder(self) -> LockedEncoder:
+        """The image tower up to its projection, for features that are computed once.
+
+        Raises
+        ------
+        TrainingError
+            The tower is one of timm, whose projection cannot be separated.
+        """
+        visual = self.model.visual
+        if isinstance(visual, TimmTrunk):
+            raise TrainingError("cache_features needs a tower whose projection is separate; timm's are not")
+
+        def encode(images: Tensor) -> Tensor:
+            visual.eval()
+            with torch.inference_mode(), self._precision():
+                features: Tensor = visual.features(self.accelerator.send(images))
+            return features.float().cpu()
+
+        unused = {id(parameter) for parameter in visual.unused_parameters(for_patch_tokens=False)}
+        names = {name for name, parameter in visual.named_parameters() if id(parameter) in unused}
+        tensors = {name: tensor for name, tensor in visual.state_dict().items() if name not in names}
+        return LockedEncoder(encode, visual.feature_width, f"{hash_state(tensors)}/{self.dtype}")
 
     def dry_run(self, batch: Batch, number: int) -> None:
         """Forward and backward pass of a batch that changes neither weights nor statistics."""

@@ -33,11 +33,9 @@ from diptych.training.loop.loading import no_batch_error, open_loader, prefetch_
 from diptych.training.loop.meter import Diagnosis, Meter
 from diptych.training.loop.optim import scheduled_rate
 from diptych.training.loop.signals import STATUS, StopRequest, stop_requests
+from diptych.training.loop.starting import load_start
 from diptych.training.loop.trainable_model import TrainableModel
-from diptych.training.objectives.build import refuse_other_inputs
 from diptych.training.objectives.objective import Objective
-from diptych.training.objectives.tuning import fitted_start
-from diptych.weights import load_checkpoint
 
 OFF_PLAN = 0.03  # share by which steps may differ from the planned ones without a note
 
@@ -138,8 +136,11 @@ class Trainer:
     def run(self) -> RunSummary:
         """Train to the end of the run, or until it is stopped."""
         self._start()
-        self.loader = open_loader(self.config, self.world, self.state.lanes)
+        locked = self.trainable.locked_encoder() if self.config.cache_features else None
+        self.loader = open_loader(self.config, self.world, self.state.lanes, locked)
         with closing(self.loader):
+            if locked is not None:  # one process writes the file that all read
+                self.world.run_on_first(lambda: self.loader.prepare(self.listener.scanning))
             self.loader.prepare(self.listener.scanning)
             return self._run()
 
@@ -180,18 +181,7 @@ class Trainer:
             self._truncate_log(0)
             if self.resume:
                 self.listener.note(f"{self.folder} holds no checkpoint yet: starting from the beginning")
-            if self.config.start:
-                self._load_start(self.config.start)
-
-    def _load_start(self, name: str) -> None:
-        """Start from the weights of another model of the same architecture, tokenizer and preprocessing."""
-        start = load_checkpoint(name)
-        refuse_other_inputs(self.config, start.spec, name)
-        state, note = fitted_start(self.config.architecture, start, name)
-        if note:
-            self.listener.note(note)
-        self.trainable.load_weights(state)
-        self.state.start = start.identity  # recorded in the model that the run saves
+            self.state.start = load_start(self.config, self.trainable, self.listener.note)
 
     def _restore(self) -> None:
         """Load the checkpoint; warns if bitwise equal results are not to be expected."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
 from diptych.errors import TrainingError
+from diptych.model.blocks import l2_normalize
 from diptych.model.clip import CLIP
 from diptych.model.text.prefix_tree import encode_with_prefix_trees, supports_prefix_trees
 from diptych.training.losses.contrastive import ContrastiveLoss, info_nce, sigmoid_loss
@@ -49,7 +50,8 @@ class Objective(nn.Module, ABC):
         Parameters
         ----------
         images : Tensor or None
-            (B, 3, S, S), on the device; None where nothing that reads images is trained.
+            (B, 3, S, S), on the device; None where nothing that reads images is trained. Or (B, W), the
+            features of a locked tower, of which the projection alone is left to compute.
         tokens : Tensor or None
             (B, L), on the CPU, or (B, 1 + K, L) with K hard negatives; None where nothing that reads texts
             is trained.
@@ -160,7 +162,7 @@ class Contrastive(Objective):
 
     def forward(self, images: Tensor | None, tokens: Tensor | None) -> PairFeatures:
         """Unit-length image and text features, (B, E) each; then those of hard negatives, (B, K, E)."""
-        image = None if images is None else self._encode_image(images, normalize=True)
+        image = None if images is None else self._image_embeddings(images)
         if self.negatives is None:
             return image, None if tokens is None else self._encode_text(self.model, tokens)
         if tokens is None:
@@ -196,6 +198,11 @@ class Contrastive(Objective):
             weight = teacher.logit_scale.exp() / len(self.teachers)
             text_features.append(weight * self._encode_text(teacher, tokens))
         return torch.cat(image_features, 1), torch.cat(text_features, 1)
+
+    def _image_embeddings(self, images: Tensor) -> Tensor:
+        if images.ndim == 2:
+            return l2_normalize(self.model.visual.project(images))  # type: ignore[operator]
+        return self._encode_image(images, normalize=True)
 
     def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
         if self.share_text and supports_prefix_trees(model.text_config):
