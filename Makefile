@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed-$(VERSION)
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-demo: $(STAMP)  ## name the sample pictures from words alone; ends with out/demo/contact-sheet.png and .html
+demo: $(STAMP)  ## name the sample pictures by 40 words; ends with out/demo/contact-sheet.png and .html
 	$(BIN)/diptych demo --out out/demo
 
 test: check docs  ## formatting, lint, strict types, docs, tests, doctests, the commands of README and tutorials

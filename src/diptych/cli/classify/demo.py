@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diptych.cli.shared import options
-from diptych.cli.shared.console import note, print_message
+from diptych.cli.shared.console import print_json, print_message
 from diptych.cli.shared.encoders import EncoderSettings
 from diptych.cli.shared.option_groups import with_groups
 from diptych.cli.shared.options import argument, option
@@ -21,28 +24,51 @@ from diptych.errors import counted
 if TYPE_CHECKING:
     from diptych.backends import ExportedEncoder, TorchEncoder
     from diptych.cli.classify.contact_sheet import Card
+    from diptych.encoder import Encoder
     from diptych.zeroshot import ZeroShotClassifier
 
-# Pictures bundled with scikit-image that show an object, and what they show: a sentence worded for the
-# default model, like its training captions, and a single word. The demo measures both.
-SAMPLES = {
-    "chelsea.png": ("the face of a brown cat", "cat"),
-    "coffee.png": ("a cup on a table", "coffee"),
-    "astronaut.png": ("a woman smiles for the camera", "woman"),
-    "motorcycle_left.png": ("a motorbike in a workshop", "motorcycle"),
-    "rocket.jpg": ("a tall tower in the sky", "rocket"),
-    "camera.png": ("a man with a tripod in a field", "man"),
-    "coins.png": ("coins", "coins"),
-    "horse.png": ("a black horse", "horse"),
-}
-OTHERS = (  # labels that no sample shows
-    ("a dog runs across the grass", "dog"),
-    ("children play in water", "children"),
-    ("a red car", "car"),
-    ("a flower in a garden", "flower"),
-)
-LABELS, WORDS = zip(*SAMPLES.values(), *OTHERS, strict=True)
 SHOWN = 3  # labels under each picture
+# Beside the built-in labels, for pictures of the user: these often show people, and without a label of people
+# each person would get the nearest label of a thing or an animal.
+PERSON = "person"
+
+
+@dataclass(frozen=True)
+class DemoLabel:
+    """A built-in label: a word, a sentence with that word, and the sample picture that shows it."""
+
+    word: str
+    sentence: str
+    picture: str  # the name of its file in scikit-image; "" for labels that no sample shows
+
+
+@dataclass(frozen=True)
+class SampleAccuracy:
+    """How many of the sample pictures get the correct label, from single words and from sentences."""
+
+    pictures: int
+    labels: int
+    words: int
+    sentences: int
+
+    @property
+    def chance(self) -> float:
+        """The expected number of correct labels of a random choice."""
+        return self.pictures / self.labels
+
+    @property
+    def text(self) -> str:
+        """The accuracy as a sentence.
+
+        Examples
+        --------
+        >>> SampleAccuracy(pictures=8, labels=40, words=7, sentences=6).text
+        '7 of 8 right with single words, 6 of 8 with sentences; chance is 0.2.'
+        """
+        return (
+            f"{self.words} of {self.pictures} right with single words, "
+            f"{self.sentences} of {self.pictures} with sentences; chance is {self.chance:.1f}."
+        )
 
 
 @dataclass(frozen=True)
@@ -63,21 +89,20 @@ def demo(
     ] = None,
     label: Annotated[
         list[str] | None,
-        option(
-            "TEXT", "Your own label; repeat it for several. Default: labels of the samples.", "--label", "-l"
-        ),
+        option("TEXT", "Your own label; repeat it for several. Default: 40 built-in ones.", "--label", "-l"),
     ] = None,
     out: Annotated[Path, option("DIR", "The folder for the contact sheet.", "--out", "-o")] = Path("out"),
     force: Force = False,
     limit: Annotated[int, option("N", "Use the first N pictures.", min=1)] = 24,
-    quiet: options.Quiet = False,
     *,
+    output: options.OutputOptions,
     encoding: DemoModelOptions,
 ) -> None:
     """Classify sample pictures by labels in words and draw a contact sheet, as PNG and HTML.
 
-    The labels of the samples are sentences worded for the default model; the
-    accuracy with single words instead is printed beside it.
+    The sample pictures are classified among a fixed list of 40 words, and a
+    second time among a sentence for each word. Words and sentences were
+    written before any model was tried on them.
 
     [bold]Examples[/bold]
 
@@ -90,21 +115,40 @@ def demo(
     from diptych.zeroshot import ZeroShotClassifier
 
     check_overwrite(*_files(out), force=force)
-    labels = distinct(label or LABELS)
+    words = [entry.word for entry in demo_labels()]
+    labels = distinct(label or ([*words, PERSON] if pictures else words))
     names = (
         gather(pictures, allow_urls=False, stdin=typer.get_text_stream("stdin")) if pictures else samples()
     )
     encoder = encoding.open(encoding.model, encoding.pretrained)
-    prompts = prompts_for(labels) if label else labels  # the built-in labels are sentences already
-    classifier = ZeroShotClassifier(encoder, templates=None).fit(prompts)
+    classifier = ZeroShotClassifier(encoder, templates=None).fit(prompts_for(labels))
     cards, failures = _cards(classifier, names[:limit])
     for name, reason in failures.items():
         print_message("failed", f"{name}: {reason}")
+    accuracy = sample_accuracy(encoder, cards) if cards and not pictures and not label else None
     if cards:
-        accuracy = "" if pictures or label else _accuracy_text(encoder, cards)
-        _write(cards, labels, encoder, out, accuracy, quiet)
+        _write(cards, len(labels), encoder, out, accuracy)
+    if output.json:
+        print_json(_to_json(encoder, labels, cards, failures, accuracy, out))
+    elif cards:
+        _print(cards, accuracy, out)
+        output.note(next_steps(cards[0].name))
     if failures:
         raise typer.Exit(1 if cards else 2)
+
+
+@cache
+def demo_labels() -> tuple[DemoLabel, ...]:
+    """The built-in labels, those of the sample pictures first.
+
+    Examples
+    --------
+    >>> len(demo_labels()), demo_labels()[0].word, demo_labels()[-1].picture
+    (40, 'cat', '')
+    """
+    text = (files("diptych.cli.classify") / "data" / "demo_labels.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    return tuple(DemoLabel(row["label"], row["sentence"], row["picture"]) for row in rows)
 
 
 def samples() -> list[str]:
@@ -119,7 +163,36 @@ def samples() -> list[str]:
 
     home = require("skimage", extra="demo", purpose="show its sample pictures").__file__
     folder = Path(str(home)).parent / "data"
-    return [str(folder / name) for name in SAMPLES if (folder / name).is_file()]
+    names = [entry.picture for entry in demo_labels() if entry.picture]
+    return [str(folder / name) for name in names if (folder / name).is_file()]
+
+
+def sample_accuracy(encoder: Encoder, cards: Sequence[Card]) -> SampleAccuracy:
+    """Count the sample pictures that get the correct label.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    cards : sequence of Card
+        Sample pictures, classified by the words of `demo_labels`.
+    """
+    from diptych.zeroshot import ZeroShotClassifier
+
+    labels = demo_labels()
+    truth = [_true_label(card) for card in cards]
+    by_sentence = ZeroShotClassifier(encoder, templates=None).fit([entry.sentence for entry in labels])
+    predicted = by_sentence.predict([card.picture for card in cards])
+    return SampleAccuracy(
+        pictures=len(cards),
+        labels=len(labels),
+        words=sum(card.scores[0][0] == entry.word for card, entry in zip(cards, truth, strict=True)),
+        sentences=sum(best == entry.sentence for best, entry in zip(predicted, truth, strict=True)),
+    )
+
+
+def _true_label(card: Card) -> DemoLabel:
+    """The label of a sample picture."""
+    return next(entry for entry in demo_labels() if entry.picture == Path(card.name).name)
 
 
 def _cards(classifier: ZeroShotClassifier, names: Sequence[str]) -> tuple[list[Card], dict[str, str]]:
@@ -140,32 +213,14 @@ def _cards(classifier: ZeroShotClassifier, names: Sequence[str]) -> tuple[list[C
     return cards, failures
 
 
-def _accuracy_text(encoder: TorchEncoder | ExportedEncoder, cards: Sequence[Card]) -> str:
-    """How many samples are right: with the sentences, with single words, and by chance."""
-    from diptych.cli.shared.labels import prompts_for
-    from diptych.zeroshot import ZeroShotClassifier
-
-    truth = [SAMPLES[Path(card.name).name] for card in cards]
-    worded = sum(card.scores[0][0] == sentence for card, (sentence, _) in zip(cards, truth, strict=True))
-    by_words = ZeroShotClassifier(encoder, templates=None).fit(prompts_for(WORDS))
-    predicted = by_words.predict([card.picture for card in cards])
-    plain = sum(name == word for name, (_, word) in zip(predicted, truth, strict=True))
-    return (
-        f"{worded} of {len(cards)} right with these sentences, worded for the default model; "
-        f"{plain} of {len(cards)} with single words ({', '.join(WORDS[:3])}, ...); "
-        f"chance is {len(cards) / len(LABELS):.1f}."
-    )
-
-
 def _write(
     cards: Sequence[Card],
-    labels: Sequence[str],
+    label_count: int,
     encoder: TorchEncoder | ExportedEncoder,
     out: Path,
-    accuracy: str,
-    quiet: bool,
+    accuracy: SampleAccuracy | None,
 ) -> None:
-    """Write the two files, print a line for each picture and commands to try next."""
+    """Write the contact sheet as PNG and as HTML."""
     from PIL.PngImagePlugin import PngInfo
 
     from diptych import __version__
@@ -173,11 +228,14 @@ def _write(
     from diptych.files.disk import write_atomically, write_bytes
 
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
-    shown = "all are shown" if len(labels) <= SHOWN else f"the best {SHOWN} are shown"
+    shown = "all are shown" if label_count <= SHOWN else f"the best {SHOWN} are shown"
+    compared = (
+        f"Each picture was compared with {counted(label_count, 'label')}; {shown}. All scores add up to 100."
+    )
     sheet = Sheet(
         title=f"{counted(len(cards), 'picture')}, classified by labels in words",
-        subtitle=f"Each picture was compared with {counted(len(labels), 'label')}; {shown}. All scores add "
-        f"up to 100. {accuracy}",
+        # The accuracy first: the PNG has room for one line.
+        subtitle=compared if accuracy is None else f"{accuracy.text} {compared}",
         footer=f"diptych {__version__}  ·  {encoder.spec.name}, {parameters / 1e6:.1f} million parameters  "
         f"·  {encoder.identity[:19]}",
         cards=cards,
@@ -188,11 +246,6 @@ def _write(
     mark.add_text("Software", SOFTWARE)
     write_atomically(png, lambda part: drawn.save(part, "PNG", pnginfo=mark))
     write_bytes(page, text)
-    _print(cards)
-    if accuracy:
-        print_lines("", f"{accuracy} This is too few for a measurement: use diptych evaluate.")
-    typer.echo(f"\nThe contact sheet: {png}\n                   {page}")
-    note(next_steps(cards[0].name), quiet=quiet)
 
 
 def _files(out: Path) -> tuple[Path, Path]:
@@ -200,13 +253,45 @@ def _files(out: Path) -> tuple[Path, Path]:
     return out / "contact-sheet.png", out / "contact-sheet.html"
 
 
-def _print(cards: Sequence[Card]) -> None:
+def _print(cards: Sequence[Card], accuracy: SampleAccuracy | None, out: Path) -> None:
+    """Print a line for each picture, the accuracy and the paths of the contact sheet."""
     from diptych.cli.classify.answers import PictureResult, TableWriter
 
     table = TableWriter(len(cards), top=1, room=34)
     for card in cards:
         scores = tuple(score for _, score in card.scores)
         table.write(PictureResult(Path(card.name).name, (card.scores[0][0],), card.scores, 0.0, scores))
+    if accuracy is not None:
+        print_lines("", f"{accuracy.text} This is too few for a measurement: use diptych evaluate.")
+    png, page = _files(out)
+    typer.echo(f"\nThe contact sheet: {png}\n                   {page}")
+
+
+def _to_json(
+    encoder: TorchEncoder | ExportedEncoder,
+    labels: Sequence[str],
+    cards: Sequence[Card],
+    failures: Mapping[str, str],
+    accuracy: SampleAccuracy | None,
+    out: Path,
+) -> dict[str, Any]:
+    """The values that --json prints; truth and accuracy are null for own pictures or labels."""
+    return {
+        "model": encoder.spec.name,
+        "identity": encoder.identity,
+        "labels": list(labels),
+        "pictures": [
+            {
+                "path": card.name,
+                "truth": None if accuracy is None else _true_label(card).word,
+                "top": [{"label": label, "score": round(score, 4)} for label, score in card.scores],
+            }
+            for card in cards
+        ],
+        "accuracy": None if accuracy is None else {**asdict(accuracy), "chance": accuracy.chance},
+        "sheet": [str(path) for path in _files(out)] if cards else [],
+        "failed": [{"path": name, "reason": reason} for name, reason in failures.items()],
+    }
 
 
 def next_steps(picture: str) -> str:
