@@ -1,8 +1,9 @@
-"""The peer's side of encode.py: open_clip's ViT-B-32 in eager float32, in the interpreter that has open_clip.
+"""The peer's side of encode.py and encode_models.py: open_clip's ViT-B-32 in eager float32.
 
-The first line of standard input names the weights and the number of threads. Each further line has files to
-encode, or a text to encode repeatedly, and is answered by a line of JSON. Images go through open_clip's own
-transform in a pool of threads that runs ahead of the model, so that neither waits for the other.
+It runs in the interpreter that has open_clip. The first line of standard input names the weights and the
+number of threads. Each further line has files to encode, texts to encode in batches, or a text to encode
+repeatedly, and is answered by a line of JSON. Images go through open_clip's own transform in a pool of
+threads that runs ahead of the model, so that neither waits for the other.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def main() -> None:
                 rows = encode(model, transform, request["files"], pool)
                 seconds = time.perf_counter() - start
                 np.save(request["rows"], rows)
+            elif "texts" in request:
+                for first in range(0, len(request["texts"]), BATCH):
+                    tokens = tokenizer(request["texts"][first : first + BATCH])
+                    torch.nn.functional.normalize(model.encode_text(tokens), dim=-1)
+                seconds = time.perf_counter() - start
             else:
                 for _ in range(request["times"]):
                     torch.nn.functional.normalize(model.encode_text(tokenizer([request["text"]])), dim=-1)

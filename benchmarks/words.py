@@ -252,7 +252,8 @@ def print_table(words: Sequence[Word], truth: Mapping[str, set[int]], models: Se
     letters = "".join(f"{letter:>6} " for letter in "ABC"[: len(models)])
     for letter, each in zip("ABC", models, strict=False):
         print(f"{letter}: {each.model}, {each.name} {each.identity[:19]}")
-    print(f"*: diptych search finds nothing\n\n{'word':12}{'right':>6}{letters}  {'Spanish':18}{letters}")
+    header = f"{'word':12}{'right':>6}{letters}  {'Spanish':18}{letters}"
+    print(f"*: diptych search finds nothing\n\n{header.rstrip()}")
     for word in words:
         english = "".join(cell(each.english[word.text]) for each in models)
         spanish = "".join(cell(each.spanish.get(word.text)) for each in models)

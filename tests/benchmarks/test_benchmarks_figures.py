@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encode_models
 import large_batch
 import loss
 import pytest
@@ -32,3 +33,17 @@ def test_memory_is_drawn_out_along_a_line() -> None:
         large_batch.Step(pairs, memory, 1.0, 0.0, 0.0) for pairs, memory in ((10, 1.5), (20, 2.0))
     )
     assert large_batch.at(40, small, large) == pytest.approx(3.0)
+
+
+def test_encoding_rates_are_medians_after_the_first_round(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "runs/" + "long" * 20
+    sides = [
+        encode_models.Rates("peer", "torch", "float32", 224, [9.0, 4.0, 2.0, 5.0], [9.0, 1.0]),
+        encode_models.Rates(path, "openvino", "bfloat16", 224, [9.0, 1.0, 1.0, 0.5], [9.0, 1e-4]),
+    ]
+    rows = encode_models.table(sides, pictures=8, texts=10)
+    assert [row["pictures_per_second"] for row in rows] == [2.0, 8.0]
+    assert [row["pictures_ratio"] for row in rows] == [1.0, 4.0]
+    assert [row["texts_per_second"] for row in rows] == pytest.approx([10.0, 1e5])
+    encode_models.print_table(rows)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
