@@ -16,6 +16,7 @@ from diptych.inputs.config import CLIP_VOCAB_SIZE
 from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, check_choices
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.loader import Mixture
+from diptych.training.data.texts.companions import LabelTree, TextPairs
 from diptych.training.losses.contrastive import ContrastiveLoss
 from diptych.training.overriding import override
 from diptych.weights import ModelSpec
@@ -96,9 +97,12 @@ class TrainConfig:
     loss: ContrastiveLoss = "infonce"
     # Pairs with the same caption or label: masked as negatives, additional positives, or negatives
     same_caption: Literal["ignore", "positive", "negative"] = "ignore"
-    negatives: str = ""  # file of hard negatives, see data/hard_negatives.py; contrastive only
+    negatives: str = ""  # file of hard negatives, see data/texts/hard_negatives.py; contrastive only
     negatives_each: int = 1  # hard negatives per pair and step
     negatives_weight: float = 1.0  # of their loss
+    # Texts that go with the pairs, see data/texts/companions.py; contrastive only
+    text_pairs: TextPairs | None = None
+    label_tree: LabelTree | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     # Fine-tuning, see tuning.py
@@ -216,6 +220,10 @@ class TrainConfig:
                 f"negatives_each is {self.negatives_each} and negatives_weight {self.negatives_weight}: "
                 "expected 1 or more, and 0 or more"
             )
+        if (self.text_pairs or self.label_tree) and self.objective != "contrastive":
+            raise InputError("text_pairs and label_tree need objective=contrastive: leave out objective")
+        if self.label_tree and self.parallel == "fsdp":
+            raise InputError("label_tree needs parallel=ddp: its teacher is not sharded")
         if self.negatives and (self.objective != "contrastive" or self.augment.drop_words):
             raise InputError(
                 "negatives need objective=contrastive and whole captions: leave out objective and "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.batch import Batch, RankShard
-from diptych.training.data.hard_negatives import Negatives
 from diptych.training.data.loader import Loader, Mixture, PairLoader
 from diptych.training.data.sources.sources import (
     Description,
@@ -25,6 +24,7 @@ from diptych.training.data.sources.sources import (
     split,
 )
 from diptych.training.data.streaming import StreamLoader, TarStream, open_pairs
+from diptych.training.data.texts.hard_negatives import Negatives
 
 __all__ = [
     "Mixture", "TarPairs", "TarStream", "LabelledTar", "TablePairs", "Folder", "LabelledFolder", "Once",

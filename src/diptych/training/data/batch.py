@@ -26,8 +26,9 @@ from torch import Tensor
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD, counted_long_texts
 from diptych.training.data.augment import AugmentConfig, adjust_colours
-from diptych.training.data.hard_negatives import Negatives
 from diptych.training.data.order import UInts, hash_keys
+from diptych.training.data.texts.companions import CompanionTexts
+from diptych.training.data.texts.hard_negatives import Negatives
 
 # Position of a lane, as values of JSON: the number of visits used, or `LanePosition.to_json` of a stream.
 Position = Any
@@ -116,8 +117,8 @@ class Batch:
         Visit numbers.
     transform : DeferredTransform
         From crops to the images that the model reads.
-    tokens : (B, L) int64, or (B, 1 + K, L)
-        Padded to the context length; hard negatives (`hard_negatives.py`) follow the caption.
+    tokens : (B, L) int64, or (B, 1 + K + C, L)
+        Padded to the context length; K hard negatives and C companions (`texts/`) follow the caption.
     groups : (B,) int64
         Pairs with the same number have the same caption or label, so they are not each other's negatives.
     positions : mapping of lane to position
@@ -126,6 +127,8 @@ class Batch:
         How long the caller waited for this batch.
     work_seconds : float
         Time that workers spent to read, decode and crop it, summed over them.
+    nodes : (B, 3) int64, or None
+        Nodes of a label tree, see `texts.companions.NodeTexts.of`.
     """
 
     crops: Tensor
@@ -139,6 +142,7 @@ class Batch:
     positions: dict[int, Position]
     wait_seconds: float
     work_seconds: float
+    nodes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -148,10 +152,11 @@ class Batch:
         """All images as the model reads them, (B, 3, S, S) float32."""
         return self.part(slice(None), torch.device("cpu"))[0]
 
-    def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Some pairs: images (b, 3, S, S) or features (b, W) float32 on a device, tokens on the CPU."""
+    def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Some pairs: images (b, 3, S, S) or features (b, W), float32; tokens, on the CPU; nodes."""
         crops = self.crops[pairs].to(device, non_blocking=True)
-        return self.transform(crops, self.numbers[pairs]), self.tokens[pairs]
+        nodes = None if self.nodes is None else self.nodes[pairs].to(device, non_blocking=True)
+        return self.transform(crops, self.numbers[pairs]), self.tokens[pairs], nodes
 
 
 @dataclass
@@ -194,6 +199,8 @@ class Batcher:
         lane only).
     negatives : Negatives, optional
         Hard negatives that go with the captions.
+    companions : CompanionTexts, optional
+        Texts that go with every pair.
     """
 
     def __init__(
@@ -204,11 +211,12 @@ class Batcher:
         transform: DeferredTransform,
         drop_last: bool = True,
         negatives: Negatives | None = None,
+        companions: CompanionTexts | None = None,
     ) -> None:
         self.lanes = rank_shard.lanes_of(batch_size)
         self.each = batch_size // rank_shard.lanes
         self.tokenizer, self.transform, self.drop_last = tokenizer, transform, drop_last
-        self.negatives = negatives
+        self.negatives, self.companions = negatives, companions
         self._warned = False  # that captions were cut
 
     def batches(self, lanes: Mapping[int, Iterator[PairChunk]], epoch: int) -> Iterator[Batch]:
@@ -231,12 +239,14 @@ class Batcher:
         chunks = [part for lane, some in taken.items() for part in _pairs_between(some, *self.lanes[lane])]
         captions = [caption for chunk in chunks for caption in chunk.captions]
         numbers = np.concatenate([chunk.numbers for chunk in chunks])
+        tokens, nodes = self._texts(captions, numbers, epoch)
         groups = hash_keys(group for chunk in chunks for group in chunk.groups).view(np.int64)
         return Batch(
             crops=torch.cat([chunk.crops for chunk in chunks]),
             numbers=numbers,
             transform=self.transform,
-            tokens=self._tokens(captions, numbers),
+            tokens=tokens,
+            nodes=nodes,
             groups=torch.from_numpy(groups.copy()),
             captions=captions,
             keys=[key for chunk in chunks for key in chunk.keys],
@@ -246,18 +256,25 @@ class Batcher:
             work_seconds=sum(len(chunk) * chunk.seconds for chunk in chunks),
         )
 
-    def _tokens(self, captions: list[str], numbers: UInts) -> Tensor:
-        texts = captions
+    def _texts(self, captions: list[str], numbers: UInts, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Tokens of the captions and of what goes with them, and the nodes of a label tree."""
+        rows, nodes = [[caption] for caption in captions], None
         if self.negatives is not None:
-            # Each caption is followed by its K negatives: row (1 + K) n is the caption of pair n.
-            negatives = self.negatives.of(captions, numbers)
-            texts = [text for own, hard in zip(captions, negatives, strict=True) for text in (own, *hard)]
+            rows = [
+                [*row, *hard] for row, hard in zip(rows, self.negatives.of(captions, numbers), strict=True)
+            ]
+        if self.companions is not None:
+            texts, nodes = self.companions.of(numbers, epoch)
+            rows = [[*row, *others] for row, others in zip(rows, texts, strict=True)]
         with counted_long_texts() as long:
-            tokens = torch.from_numpy(self.tokenizer(texts))
+            # Rows of 1 + K + C texts one after the other.
+            tokens = torch.from_numpy(self.tokenizer([text for row in rows for text in row]))
         if long.cut and not self._warned:  # once a run, not at every step
             self._warned = True
             long.warn(stacklevel=2)
-        return tokens if self.negatives is None else tokens.view(len(captions), -1, tokens.shape[1])
+        if self.negatives is not None or self.companions is not None:
+            tokens = tokens.view(len(captions), -1, tokens.shape[1])
+        return tokens, None if nodes is None else torch.from_numpy(nodes)
 
 
 class _Queue:

@@ -30,11 +30,12 @@ from diptych.training.data.batch import (
     RankShard,
     Tokenize,
 )
-from diptych.training.data.hard_negatives import Negatives
 from diptych.training.data.image_cache import side_for
 from diptych.training.data.order import Order, Visits
 from diptych.training.data.reader import PairReader, SkippedRecords
 from diptych.training.data.sources.records import Description, Source
+from diptych.training.data.texts.companions import CompanionTexts
+from diptych.training.data.texts.hard_negatives import Negatives
 
 CACHE_BUDGET = 4 * 2**30  # bytes
 CHUNK = 32  # visits handed to a worker at a time
@@ -85,6 +86,8 @@ class Loader(ABC):
         Which part of each batch to make.
     negatives : Negatives, optional
         Hard negatives that go with the captions.
+    companions : CompanionTexts, optional
+        Texts that go with every pair.
 
     Attributes
     ----------
@@ -110,6 +113,7 @@ class Loader(ABC):
         drop_last: bool,
         rank_shard: RankShard = RankShard(),  # noqa: B008 - frozen
         negatives: Negatives | None = None,
+        companions: CompanionTexts | None = None,
     ) -> None:
         if batch_size < 1 or image_size < 1 or workers < 1:
             raise DataError(
@@ -120,7 +124,7 @@ class Loader(ABC):
         self.threads = workers  # that are started for an epoch
         self.kept_side = side_for(image_size, 1.0 if augment is None else augment.scale[0])
         transform = DeferredTransform(augment, tuple(mean), tuple(std))
-        self.batcher = Batcher(batch_size, rank_shard, tokenizer, transform, drop_last, negatives)
+        self.batcher = Batcher(batch_size, rank_shard, tokenizer, transform, drop_last, negatives, companions)
 
     @abstractmethod
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:

@@ -14,6 +14,7 @@ from diptych.prefetch import read_ahead, worker_threads
 from diptych.training.config import TrainConfig
 from diptych.training.data import Batch, Loader, Negatives, RankShard, open_pairs
 from diptych.training.data.feature_cache import EncodeImages, FeatureLoader
+from diptych.training.data.texts.companions import CompanionTexts
 from diptych.training.distributed.accelerator import Accelerator
 from diptych.training.distributed.world import World
 
@@ -58,6 +59,7 @@ def open_loader(config: TrainConfig, world: World, lanes: int, locked: LockedEnc
         "std": spec.preprocess.std,
         "workers": config.workers,
         "negatives": Negatives(config.negatives, config.negatives_each) if config.negatives else None,
+        "companions": CompanionTexts.open(config.text_pairs, config.label_tree),
         "rank_shard": RankShard(world.rank, world.size, lanes),
     }
     if locked is not None:

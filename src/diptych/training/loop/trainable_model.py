@@ -27,7 +27,7 @@ from diptych.training.distributed.blockwise import BlockwiseModel
 from diptych.training.distributed.memory import MAX_KEPT_BYTES, MemoryPlanner
 from diptych.training.distributed.sharding import outside_parameters
 from diptych.training.distributed.world import World
-from diptych.training.loop.gradients import cached_gradients, chunk_seed
+from diptych.training.loop.gradients import Chunk, cached_gradients, chunk_seed
 from diptych.training.loop.loading import LockedEncoder
 from diptych.training.loop.meter import first_bad_layer
 from diptych.training.loop.optim import AveragedModel, adamw_state, optimizer
@@ -127,7 +127,8 @@ class TrainableModel:
         norm = apply_gradients(self.optimizer, self.scaler, loss, self.config.clip, self.world)
         # As in the paper: the logits are never scaled by more than 100, which keeps training stable.
         with torch.no_grad():
-            self.model.logit_scale.clamp_(max=math.log(self.config.max_scale))
+            for scale in self.objective.scales():
+                scale.clamp_(max=math.log(self.config.max_scale))
         # Running statistics of batch norms are averaged, so that all processes have the same model.
         self.world.all_reduce_mean(self.statistics)
         if self.average is not None:
@@ -170,20 +171,27 @@ class TrainableModel:
         # Chunks are numbered over all processes. e.g. 2 processes with 3 chunks each: rank 1 has 3..5.
         first = world.rank * len(starts)
         grouped = config.same_caption != "negative" or self.objective.needs_groups
-        return cached_gradients(
+        # DDP expects a gradient for every parameter, which text pairs alone do not give: it is left out then.
+        alone = self.objective.set_epoch(batch.epoch)
+        loss = cached_gradients(
             self.objective,
             self._chunks(batch, size),
             self.accelerator.send(batch.groups) if grouped else None,
             seeds=[chunk_seed(config.seed, number, first + n) for n in range(len(starts))],
             exchange=world.exchange,
-            forward=self.forward,
-            backward=partial(self.world.backward, self.forward),
+            forward=self.objective if alone else self.forward,
+            backward=None if alone else partial(self.world.backward, self.forward),
             precision=self._precision,
             # DDP and FSDP2 average gradients over processes, where those of our losses are parts of a sum.
             factor=world.size * self.scaler.scale,
         )
+        if alone and config.parallel == "ddp":
+            outside = {id(parameter) for parameter in outside_parameters(self.objective, config.parallel)}
+            inside = [p for p in self.objective.parameters() if id(p) not in outside and p.grad is not None]
+            world.all_reduce_mean([p.grad for p in inside if p.grad is not None])
+        return loss
 
-    def _chunks(self, batch: Batch, size: int) -> list[Callable[[], tuple[Tensor, Tensor]]]:
+    def _chunks(self, batch: Batch, size: int) -> list[Callable[[], Chunk]]:
         """Functions that return the chunks, at each call; crops are sent to the device once, before.
 
         Normalised images are kept between the two passes if they fit into `MAX_KEPT_BYTES`; else they are
@@ -196,7 +204,7 @@ class TrainableModel:
             return [cache(chunk) for chunk in chunks]
         return list(chunks)
 
-    def _chunk(self, batch: Batch, start: int, size: int) -> tuple[Tensor, Tensor]:
+    def _chunk(self, batch: Batch, start: int, size: int) -> Chunk:
         return batch.part(slice(start, start + size), self.device)
 
     def locked_encoder(self) -> LockedEncoder:

@@ -1,7 +1,7 @@
 """Loss on hard negatives: each image must prefer its own caption to nearly right ones.
 
 In a random batch nearly all wrong texts are easy, so a model can win without reading the order of words ("a
-man bites a dog"). A file of hard negatives for each caption (`diptych.training.data.hard_negatives`) demands
+man bites a dog"). A file of hard negatives for each caption (`training.data.texts.hard_negatives`) demands
 more (NegCLIP, arXiv 2210.01936; TripletCLIP, arXiv 2411.02545). A hard negative counts for its own image
 only, so this is a sum over pairs: no matrix, and processes exchange nothing but the sum.
 """

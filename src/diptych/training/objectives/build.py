@@ -14,6 +14,8 @@ from diptych.model.initialise import build, initialise
 from diptych.model.timm_trunk import fill_buffers
 from diptych.training.config import TrainConfig
 from diptych.training.data.order import hash_keys
+from diptych.training.objectives.companions import CompanionObjective
+from diptych.training.objectives.label_tree import LabelTreeTeacher
 from diptych.training.objectives.objective import Contrastive, Objective
 from diptych.training.objectives.predicting import BagPrediction, CaptionPrediction, Classification
 from diptych.training.objectives.tuning import add_low_rank, locked_parameters
@@ -56,9 +58,9 @@ def build_objective(
     """
     model = build_model(config, device, plain=plain)
     if device.type != "meta":
-        return _objective_on(model, config, teachers).to(device)
+        return _objective_on(model, config, teachers, device).to(device)
     with device:
-        return _objective_on(model, config, teachers)
+        return _objective_on(model, config, teachers, device)
 
 
 def materialise(objective: Objective, device: torch.device, seed: int) -> None:
@@ -69,7 +71,9 @@ def materialise(objective: Objective, device: torch.device, seed: int) -> None:
     objective.initialise(seed)
 
 
-def _objective_on(model: CLIP, config: TrainConfig, teachers: Sequence[CLIP]) -> Objective:
+def _objective_on(
+    model: CLIP, config: TrainConfig, teachers: Sequence[CLIP], device: torch.device
+) -> Objective:
     if config.objective == "contrastive":
         return Contrastive(
             model,
@@ -81,6 +85,7 @@ def _objective_on(model: CLIP, config: TrainConfig, teachers: Sequence[CLIP]) ->
             features=config.distil_features,
             positive=config.same_caption == "positive",
             negatives=config.negatives_weight if config.negatives else None,
+            companions=_companions(config, device),
         )
     if config.objective == "classes":
         # The same hashes as in `Batch.groups`.
@@ -89,6 +94,20 @@ def _objective_on(model: CLIP, config: TrainConfig, teachers: Sequence[CLIP]) ->
     if config.objective == "captions":
         return CaptionPrediction(model, config.seed)
     return BagPrediction(model, 1 if config.objective == "words" else 3, config.seed)
+
+
+def _companions(config: TrainConfig, device: torch.device) -> CompanionObjective | None:
+    """The losses on the companions of the pairs, if there are any."""
+    if config.text_pairs is None and config.label_tree is None:
+        return None
+    tree = config.label_tree
+    return CompanionObjective(
+        pairs_weight=None if config.text_pairs is None else config.text_pairs.weight,
+        epochs_alone=0 if config.text_pairs is None else config.text_pairs.epochs_alone,
+        # With FSDP2 the objective is built on the meta device; the teacher is not sharded.
+        tree=None if tree is None else LabelTreeTeacher.open(tree, device),
+        tree_weight=1.0 if tree is None else tree.weight,
+    )
 
 
 def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:

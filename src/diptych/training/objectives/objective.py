@@ -23,6 +23,7 @@ from diptych.training.losses.distillation import similarity_distillation
 from diptych.training.losses.feature_exchange import Exchange, global_mean
 from diptych.training.losses.hard_negatives import hard_negative_loss
 from diptych.training.losses.multi_positive import multi_positive_info_nce_term, multi_positive_sigmoid_term
+from diptych.training.objectives.companions import CompanionObjective
 
 # Nodes of one prefix tree of texts: small towers are faster with smaller masks than
 # `model.text.prefix_tree.NODES`.
@@ -44,7 +45,9 @@ class Objective(nn.Module, ABC):
     model: CLIP
 
     @abstractmethod
-    def forward(self, images: Tensor | None, tokens: Tensor | None) -> PairFeatures:
+    def forward(
+        self, images: Tensor | None, tokens: Tensor | None, nodes: Tensor | None = None
+    ) -> PairFeatures:
         """Features of a chunk of pairs; those of a pair must not depend on the other pairs.
 
         Parameters
@@ -53,11 +56,15 @@ class Objective(nn.Module, ABC):
             (B, 3, S, S), on the device; None where nothing that reads images is trained. Or (B, W), the
             features of a locked tower, of which the projection alone is left to compute.
         tokens : Tensor or None
-            (B, L), on the CPU, or (B, 1 + K, L) with K hard negatives; None where nothing that reads texts
-            is trained.
+            (B, L), on the CPU, or (B, 1 + K + C, L) with K hard negatives and C companions; None where
+            nothing that reads texts is trained.
+        nodes : Tensor or None
+            (B, 3), see `Batch.nodes`.
         """
 
-    def frozen_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
+    def frozen_features(
+        self, images: Tensor, tokens: Tensor, nodes: Tensor | None = None
+    ) -> Sequence[Tensor]:
         """Further features of a chunk that get no gradient, so they are computed once."""
         return ()
 
@@ -77,7 +84,15 @@ class Objective(nn.Module, ABC):
         """
 
     def initialise(self, seed: int) -> None:
-        """Set the parameters and buffers outside the model from a seed; a contrastive objective has none."""
+        """Set the parameters and buffers outside the model from a seed; by default there are none."""
+
+    def scales(self) -> Sequence[nn.Parameter]:
+        """Logarithms of the factors on cosines, which are limited after every step."""
+        return [self.model.logit_scale]
+
+    def set_epoch(self, epoch: int) -> bool:
+        """Prepare for a step of an epoch; returns whether it trains a part of the parameters only."""
+        return False
 
     @property
     def needs_groups(self) -> bool:
@@ -120,6 +135,8 @@ class Contrastive(Objective):
     similarity, features : float
         Weight of the distillation of similarities; and of features, 1 - cosine to those of the one teacher,
         the mean over images and texts.
+    companions : CompanionObjective, optional
+        Losses on the texts that go with the pairs.
 
     Raises
     ------
@@ -139,9 +156,11 @@ class Contrastive(Objective):
         features: float = 0.0,
         positive: bool = False,
         negatives: float | None = None,
+        companions: CompanionObjective | None = None,
     ) -> None:
         super().__init__()
         self.model, self.loss_name, self.positive, self.negatives = model, loss, positive, negatives
+        self.companions = companions
         self.share_text = share_text and supports_prefix_trees(model.text_config)
         self._encode_image: Callable[..., Tensor] = (
             torch.compile(model.encode_image) if compiled else model.encode_image
@@ -160,25 +179,66 @@ class Contrastive(Objective):
                 "similarities only"
             )
 
-    def forward(self, images: Tensor | None, tokens: Tensor | None) -> PairFeatures:
-        """Unit-length image and text features, (B, E) each; then those of hard negatives, (B, K, E)."""
-        image = None if images is None else self._image_embeddings(images)
-        if self.negatives is None:
-            return image, None if tokens is None else self._encode_text(self.model, tokens)
-        if tokens is None:
-            return image, None, None
-        # The own caption and its hard negatives are encoded as one batch of B (1 + K) texts.
-        texts = self._encode_text(self.model, tokens.flatten(0, 1)).view(*tokens.shape[:2], -1)
-        return image, texts[:, 0], texts[:, 1:]
+    def forward(
+        self, images: Tensor | None, tokens: Tensor | None, nodes: Tensor | None = None
+    ) -> PairFeatures:
+        """Unit-length features of a chunk of pairs.
 
-    def frozen_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
-        """Mask of the hard negatives, (B, K); then the teachers' image and text features."""
-        present = []
+        Returns
+        -------
+        tuple of Tensor or None
+            Images (B, E) and texts (B, E); hard negatives (B, K, E) if there are any; companions (B, C, E)
+            if there are any; made-up features that show a class (B, E) with a label tree. While text pairs
+            are trained alone, their two texts only, (B, 2, E).
+        """
+        if self.companions is not None and self.companions.pairs_alone:
+            assert tokens is not None
+            return (self._text_embeddings(self.companions.text_pairs(tokens)),)
+        image = None if images is None else self._image_embeddings(images)
+        if tokens is None or tokens.ndim == 2:
+            text = None if tokens is None else self._encode_text(self.model, tokens)
+            missing = (self.negatives is not None) + (self.companions is not None)
+            return image, text, *[None] * missing, *self._synthetic_embeddings(images, nodes)
+        texts = self._text_embeddings(tokens)  # (B, 1 + K + C, E)
+        start = texts.shape[1] - self._companion_count
+        hard = [] if self.negatives is None else [texts[:, 1:start]]
+        companions = [] if self.companions is None else [texts[:, start:]]
+        return image, texts[:, 0], *hard, *companions, *self._synthetic_embeddings(images, nodes)
+
+    def _text_embeddings(self, tokens: Tensor) -> Tensor:
+        """Embeddings of several texts of each pair, (B, T, L) -> (B, T, E), encoded as one batch."""
+        return self._encode_text(self.model, tokens.flatten(0, 1)).view(*tokens.shape[:2], -1)
+
+    @property
+    def _companion_count(self) -> int:
+        return 0 if self.companions is None else self.companions.count
+
+    def _synthetic_embeddings(self, images: Tensor | None, nodes: Tensor | None) -> PairFeatures:
+        """Embeddings of made-up features, if there is a label tree: () or one entry."""
+        if self.companions is None or self.companions.tree is None:
+            return ()
+        if images is None or nodes is None:
+            return (None,)
+        with torch.no_grad():
+            tree = self.companions.tree
+            features = tree.synthetic_features(tree.features(images), nodes)
+        return (self._image_embeddings(features),)
+
+    def frozen_features(
+        self, images: Tensor, tokens: Tensor, nodes: Tensor | None = None
+    ) -> Sequence[Tensor]:
+        """Mask of the hard negatives, (B, K); targets of the companions; the teachers' features."""
+        fixed: list[Tensor] = []
+        if self.companions is not None and self.companions.pairs_alone:
+            return [self.companions.is_pair(tokens).to(images.device)]
+        if self.companions is not None:
+            fixed += self.companions.targets(images, tokens, nodes)
         if self.negatives is not None:
             # A pair with fewer than K hard negatives is filled up with copies of its own caption.
-            present = [(tokens[:, 1:] != tokens[:, :1]).any(-1).to(images.device, images.dtype)]
-            tokens = tokens[:, 0]
-        return [*present, *self._teacher_features(images, tokens)]
+            hard = tokens[:, 1 : tokens.shape[1] - self._companion_count]
+            fixed.insert(0, (hard != tokens[:, :1]).any(-1).to(images.device, images.dtype))
+        captions = tokens if tokens.ndim == 2 else tokens[:, 0]
+        return [*fixed, *self._teacher_features(images, captions)]
 
     def _teacher_features(self, images: Tensor, tokens: Tensor) -> Sequence[Tensor]:
         """Image and text features of all teachers side by side, (B, sum of their widths) each.
@@ -210,17 +270,26 @@ class Contrastive(Objective):
         return model.encode_text(tokens, normalize=True)
 
     def loss(self, features: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
-        """InfoNCE or the sigmoid loss, with the losses on hard negatives and of distillation added."""
+        """InfoNCE or the sigmoid loss; added are those of hard negatives, companions and distillation."""
+        if self.companions is not None and self.companions.pairs_alone:
+            companions, is_pair = features
+            return self.companions.weighted_pairs_loss(companions, is_pair, exchange)
         image, text, *more = features
         # The scale is learned as its logarithm, so that it stays positive.
         scale = self.model.logit_scale.exp()
         bias = self.model.logit_bias if self.loss_name == "sigmoid" else None
         loss = self._contrastive_loss(image, text, scale, bias, groups, exchange)
-        if self.negatives is not None:
-            negatives, present, *more = more
+        # First all features with a gradient, then all without: e.g. [negatives, companions, synthetic,
+        # mask of the negatives, targets of the companions].
+        negatives = None if self.negatives is None else more.pop(0)
+        learned = [] if self.companions is None else [more.pop(0) for _ in range(self.companions.learned)]
+        if negatives is not None and self.negatives is not None:
             loss = loss + self.negatives * hard_negative_loss(
-                image, text, negatives, present, scale, bias, exchange
+                image, text, negatives, more.pop(0), scale, bias, exchange
             )
+        if self.companions is not None:
+            targets = [more.pop(0) for _ in range(self.companions.fixed)]
+            loss = loss + self.companions.loss(image, learned, targets, exchange)
         return loss + self._distillation_loss(image, text, scale, more, exchange)
 
     def _contrastive_loss(
@@ -272,6 +341,23 @@ class Contrastive(Objective):
         return any(p in image_parameters for p in trained), any(p not in image_parameters for p in trained)
 
     def loss_parameters(self) -> Sequence[nn.Parameter]:
-        """Scale and bias of the logits."""
-        model = self.model
-        return [model.logit_scale] if model.logit_bias is None else [model.logit_scale, model.logit_bias]
+        """Scale and bias of the logits, and the scales of the companions' losses."""
+        bias = [] if self.model.logit_bias is None else [self.model.logit_bias]
+        return [*self.scales(), *bias]
+
+    def scales(self) -> Sequence[nn.Parameter]:
+        """That of the model, and those of the companions' losses."""
+        own = [] if self.companions is None else self.companions.parameters()
+        return [self.model.logit_scale, *own]
+
+    def set_epoch(self, epoch: int) -> bool:
+        """Whether text pairs are trained alone in this epoch."""
+        if self.companions is None:
+            return False
+        self.companions.pairs_alone = epoch < self.companions.epochs_alone
+        return self.companions.pairs_alone
+
+    def initialise(self, seed: int) -> None:
+        """Set the scales of the companions' losses."""
+        if self.companions is not None:
+            self.companions.initialise()

@@ -31,7 +31,9 @@ BUCKETS = 16_384  # n-grams are hashed into so many entries, in place of a dicti
 class Predicting(Objective):
     """Base of the objectives whose loss is the negative log-likelihood of a pair's text given its image."""
 
-    def forward(self, images: Tensor | None, tokens: Tensor | None) -> PairFeatures:
+    def forward(
+        self, images: Tensor | None, tokens: Tensor | None, nodes: Tensor | None = None
+    ) -> PairFeatures:
         """The loss of each pair, (B,)."""
         assert images is not None
         assert tokens is not None
@@ -172,7 +174,9 @@ class Classification(Objective):
         self.classes.copy_(self._numbers[0])  # type: ignore[operator]
         _initialise_head(self.head, seed)
 
-    def forward(self, images: Tensor | None, tokens: Tensor | None) -> PairFeatures:
+    def forward(
+        self, images: Tensor | None, tokens: Tensor | None, nodes: Tensor | None = None
+    ) -> PairFeatures:
         """Image features before the projection, (B, W)."""
         assert images is not None
         return (self.model.visual.features(images),)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 
 from diptych.errors import DataError
-from diptych.inputs.nouns import with_article
+from diptych.inputs.nouns import plural, with_article
 
 DEFAULT_TEMPLATES = ("a photo of {a}.",)
 
@@ -17,8 +17,9 @@ class Templates:
     Parameters
     ----------
     templates : sequence of str
-        ``{}`` stands for the label, ``{a}`` for the label after "a" or "an", ``{field}`` for another field of
-        the record. A template with a field that a record lacks is not used for that record.
+        ``{}`` stands for the label, ``{a}`` for the label after "a" or "an", ``{s}`` for its plural,
+        ``{field}`` for another field of the record. A template with a field that a record lacks is not used
+        for that record.
 
     Raises
     ------
@@ -40,11 +41,12 @@ class Templates:
                 f"templates are {templates!r}: expected at least one, such as ('a photo of {{}}.',)"
             )
         self._templates = [(template, _placeholders(template)) for template in templates]
-        self.fields = frozenset().union(*(placeholders for _, placeholders in self._templates)) - {"", "a"}
+        used = frozenset().union(*(placeholders for _, placeholders in self._templates))
+        self.fields = used - {"", "a", "s"}
 
     def fill(self, label: str, fields: Mapping[str, str]) -> tuple[str, ...]:
         """Fill every template whose placeholders are all known, in order."""
-        values = {**fields, "a": with_article(label)}
+        values = {**fields, "a": with_article(label), "s": plural(label)}
         return tuple(
             template.format(label, **values)
             for template, placeholders in self._templates
@@ -66,6 +68,6 @@ def _placeholders(template: str) -> frozenset[str]:
         or not all(placeholder == "" or placeholder.isidentifier() for placeholder in placeholders)
     ):
         raise DataError(
-            f"template {template!r}: expected one {{}} (or {{a}}) for the label and {{field}} for fields"
+            f"template {template!r}: expected {{}}, {{a}} or {{s}} for the label, and {{field}} for fields"
         )
     return frozenset(placeholders)

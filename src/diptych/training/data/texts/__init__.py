@@ -1,0 +1,1 @@
+"""Texts beside the captions: hard negatives, and names and definitions of synsets."""

@@ -1,0 +1,333 @@
+"""Texts that go with the pairs: text pairs and label trees, from the files to the trained weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diptych.errors import DataError, InputError, TrainingError
+from diptych.model.config import EfficientNetConfig
+from diptych.model.efficientnet import FEATURES, EfficientNet
+from diptych.model.initialise import build
+from diptych.training import train
+from diptych.training.data.texts.companions import (
+    STRENGTHS,
+    CompanionTexts,
+    LabelTree,
+    NodeTexts,
+    PairTexts,
+    TextPairs,
+)
+from diptych.training.data.texts.synsets import Synset, read_synsets
+from diptych.training.loop.gradients import cached_gradients
+from diptych.training.losses.label_tree import label_tree_loss
+from diptych.training.objectives.companions import CompanionObjective
+from diptych.training.objectives.label_tree import LabelTreeTeacher
+from diptych.training.objectives.objective import Contrastive
+from diptych.weights.backbones.efficientnet_lite import ImageClassifier
+from tests.training import processes
+from tests.training.make_runs import TINY, config_of, logged, same, weights, write_pairs
+
+LITE0 = dataclasses.replace(TINY, vision=EfficientNetConfig(image_size=32, hidden=8))
+DOG = Synset({"en": ("dog", "hound"), "es": ("perro",)}, "an animal that barks", (0, 1))
+CAR = Synset({"en": ("car",)}, "it has four wheels", (2,), weight=2.0)
+RED = Synset({"en": ("red", "crimson"), "es": ("rojo", "roja")}, "the colour of blood", (3, 0))
+SYNSETS = [DOG, CAR, RED]
+NUMBERS = np.arange(1, 2001, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files of synsets and of a classifier with four classes and random weights."""
+    folder = tmp_path_factory.mktemp("files")
+    lines = [
+        {"names": {k: list(v) for k, v in s.names.items()}, "definition": s.definition}
+        | {"classes": list(s.classes), "weight": s.weight}
+        for s in SYNSETS
+    ]
+    (folder / "synsets.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    torch.manual_seed(0)
+    tower = EfficientNet(LITE0.vision, 1)
+    state = {name: value for name, value in tower.state_dict().items() if not name.startswith("head.")}
+    state |= {"classifier.weight": torch.randn(4, FEATURES), "classifier.bias": torch.zeros(4)}
+    torch.save(state, folder / "lite0.pth")
+    return folder
+
+
+def run_of(files: Path, pairs: Path, out: Path, **changes):
+    options = {
+        "model": LITE0,
+        "lock": "image",
+        "lock_image_unlocked_groups": 1,
+        "start_image": str(files / "lite0.pth"),
+        "text_pairs": TextPairs(path=str(files / "synsets.jsonl"), fraction=0.5),
+        "label_tree": LabelTree(path=str(files / "synsets.jsonl"), classifier=str(files / "lite0.pth")),
+        "features_folder": str(out.parent / "cache"),
+        "cache_features": 2,
+    }
+    return config_of(pairs, out, **{**options, **changes})
+
+
+def teacher_of(synsets=SYNSETS, classes=4):
+    torch.manual_seed(1)
+    tower = EfficientNet(LITE0.vision, 1).state_dict()
+    tower = {name: value for name, value in tower.items() if not name.startswith("head.")}
+    weight = torch.randn(classes, FEATURES)
+    classifier = ImageClassifier(LITE0.vision, tower, weight, torch.zeros(classes))
+    return LabelTreeTeacher(classifier, synsets, torch.device("cpu"))
+
+
+def test_synsets_are_read_plain_and_gzipped(files, tmp_path):
+    assert read_synsets(files / "synsets.jsonl") == SYNSETS
+    packed = tmp_path / "synsets.jsonl.gz"
+    packed.write_bytes(gzip.compress((files / "synsets.jsonl").read_bytes()))
+    assert read_synsets(packed) == SYNSETS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dog",
+        "[]",
+        '{"names": {}}',
+        '{"names": {"en": []}}',
+        '{"names": {"en": "dog"}}',
+        '{"names": {"en": ["dog"]}, "classes": ["1"]}',
+        '{"names": {"en": ["dog"]}, "classes": [-1]}',
+        '{"names": {"en": ["dog"]}, "classes": [true]}',
+        '{"names": {"en": ["dog"]}, "weight": -1}',
+        '{"names": {"en": ["dog"]}, "definition": 3}',
+    ],
+)
+def test_a_line_of_another_form_is_named(tmp_path, line):
+    path = tmp_path / "synsets.jsonl"
+    path.write_text('{"names": {"en": ["cat"]}}\n' + line, "utf-8")
+    with pytest.raises(DataError, match=r"synsets\.jsonl, line 2"):
+        read_synsets(path)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("any") / "synsets.jsonl"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        synsets = read_synsets(path)
+    except DataError:
+        return
+    assert all(synset.names for synset in synsets)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"x")[:9]])
+def test_files_without_synsets(tmp_path, content):
+    name = "a.gz" if content.startswith(b"\x1f") else "a.jsonl"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        read_synsets(tmp_path / name)
+
+
+def test_text_pairs_have_one_meaning():
+    drawn = PairTexts(SYNSETS, TextPairs(path="", fraction=0.4, synonyms=0.3, translations=0.3))
+    pairs = drawn.of(NUMBERS, alone=False)
+    assert pairs == drawn.of(NUMBERS, alone=False)
+    assert 0.35 < np.mean([first != "" for first, _ in pairs]) < 0.45
+    assert all((first == "") == (second == "") for first, second in pairs)
+    assert all(first != "" for first, _ in drawn.of(NUMBERS, alone=True))
+    meanings = [("dog", "hound", "perro", "barks"), ("car", "wheels"), ("red", "crimson", "roj", "blood")]
+    kinds = set()
+    for first, second in set(pairs) - {("", "")}:
+        assert any(
+            any(word in first for word in meaning) and any(word in second for word in meaning)
+            for meaning in meanings
+        ), (first, second)
+        kinds.add("perro" in first or "roj" in first)
+        assert "perro" not in second
+        assert "roj" not in second
+    assert kinds == {True, False}
+
+
+def test_kinds_that_the_file_lacks_are_left_out():
+    pairs = PairTexts([CAR], TextPairs(path="", fraction=1.0, synonyms=0.5, translations=0.5, weight=1.0))
+    assert all(second == "it has four wheels" for _, second in pairs.of(NUMBERS, alone=False))
+    with pytest.raises(DataError, match="no synset with a definition"):
+        PairTexts([Synset({"en": ("car",)})], TextPairs(path="", fraction=1.0))
+
+
+def test_nodes_are_drawn_by_their_weights():
+    drawn = NodeTexts(SYNSETS, LabelTree(path="", classifier="", synthetic=0.5, other_languages=0.5))
+    texts, nodes = drawn.of(NUMBERS)
+    shares = np.bincount(nodes[:, 0], minlength=3) / len(nodes)
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.04)
+    assert np.mean(nodes[:, 1] >= 0) == pytest.approx(0.5, abs=0.04)
+    for text, (node, below, strength) in zip(texts, nodes.tolist(), strict=True):
+        assert below in (-1, *SYNSETS[node].classes)
+        assert 0 <= strength < STRENGTHS
+        assert any(name in text for names in SYNSETS[node].names.values() for name in names)
+    assert any("perro" in text for text in texts)
+    assert not any("dog" in text and "perro" in text for text in texts)
+
+
+def test_label_tree_loss_prefers_the_specific_name():
+    # A picture of a corgi: both names are right, the specific one is told apart by its information.
+    image = torch.eye(2)[:1]
+    probabilities, information = torch.tensor([[1.0, 1.0]]), torch.tensor([7.0, 0.5])
+    specific = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    losses = [
+        label_tree_loss(image, text, probabilities, information, torch.tensor(10.0)).item()
+        for text in (specific, specific.flip(0))
+    ]
+    assert losses[0] < losses[1]
+
+
+def test_label_tree_loss_is_zero_for_the_targets():
+    # Similarities log q: their softmax is q over the nodes, and over the pictures, as rows and columns of q
+    # sum to one.
+    q = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.3, 0.2, 0.5]])
+    loss = label_tree_loss(q.log(), torch.eye(3), q, torch.ones(3), torch.tensor(1.0))
+    assert loss.item() == pytest.approx(0, abs=1e-5)
+    assert label_tree_loss(q.log().flip(0), torch.eye(3), q, torch.ones(3), torch.tensor(1.0)) > 0.1
+
+
+def test_pictures_without_any_node_count_nothing():
+    image = torch.nn.functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
+    text = torch.nn.functional.normalize(torch.randn(2, 4), dim=1)
+    loss = label_tree_loss(image, text, torch.zeros(3, 2), torch.ones(2), torch.tensor(10.0))
+    loss.backward()
+    assert loss == 0
+    assert image.grad.abs().sum() == 0
+
+
+def test_made_up_features_show_their_class():
+    teacher = teacher_of()
+    torch.manual_seed(2)
+    features = torch.rand(40, FEATURES)
+    nodes = torch.stack([torch.zeros(40), torch.arange(40) % 4, torch.full((40,), STRENGTHS // 2)], 1).long()
+    nodes[:4, 1] = -1
+    moved = teacher.synthetic_features(features, nodes)
+    assert torch.equal(moved[:4], features[:4])
+    assert (moved >= 0).all()
+    probabilities = teacher.class_probabilities(moved[4:])
+    assert torch.equal(probabilities.argmax(1), nodes[4:, 1])
+
+
+def test_the_probability_of_a_node_is_that_of_its_classes():
+    teacher = teacher_of()
+    assert teacher.members.T.tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]]
+    assert teacher.information.tolist() == pytest.approx([np.log(2), np.log(4), np.log(2)])
+    images = torch.randn(2, 3, 32, 32)
+    features = teacher.features(images)
+    assert teacher.features(features) is features
+    assert teacher.class_probabilities(features).sum(1).tolist() == pytest.approx([1, 1])
+    with pytest.raises(TrainingError, match="class 9"):
+        teacher_of([dataclasses.replace(CAR, classes=(9,))])
+
+
+@pytest.mark.parametrize("hard", [None, 1.0])
+@pytest.mark.parametrize("pairs_weight", [None, 0.5])
+@pytest.mark.parametrize("with_tree", [False, True])
+@pytest.mark.parametrize("pictures", [False, True])
+def test_gradients_do_not_depend_on_the_chunks(hard, pairs_weight, with_tree, pictures):
+    if pairs_weight is None and not with_tree:
+        pytest.skip("no companions")
+    torch.manual_seed(3)
+    tree = teacher_of() if with_tree else None
+    count = 2 * (pairs_weight is not None) + with_tree
+    images = torch.randn(8, 3, 32, 32) if pictures else torch.rand(8, FEATURES)
+    tokens = torch.randint(1, 900, (8, 1 + (hard is not None) + count, 6))
+    tokens[:, :, -1] = 1023  # the end token
+    if pairs_weight is not None:
+        tokens[::3, -1 - with_tree] = tokens[::3, -2 - with_tree]  # visits without a text pair
+    nodes = torch.stack([torch.arange(8) % 3, torch.arange(8) % 4 - 1, torch.arange(8) * 1000], 1)
+    gradients, losses = [], []
+    for size in (8, 3):
+        model = build(LITE0, seed=0)
+        for parameter in model.visual.parameters():
+            parameter.requires_grad_(False)
+        model.visual.head.requires_grad_(True)
+        companions = CompanionObjective(pairs_weight=pairs_weight, tree=tree)
+        objective = Contrastive(model.eval(), negatives=hard, companions=companions)
+        chunks = [
+            lambda n=n, size=size: (images[n : n + size], tokens[n : n + size], nodes[n : n + size])
+            for n in range(0, 8, size)
+        ]
+        losses.append(cached_gradients(objective, chunks, seeds=range(8)).item())
+        gradients.append({k: p.grad for k, p in objective.named_parameters() if p.requires_grad})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, gradient in gradients[0].items():
+        assert gradient is not None, name
+        assert torch.allclose(gradient, gradients[1][name], rtol=1e-3, atol=1e-4), name
+    assert gradients[0]["model.visual.head.proj.weight"].abs().sum() > 0
+
+
+def test_a_run_learns_and_resumes(files, tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    whole = run_of(files, pairs, tmp_path / "whole", epochs=4, lr=3e-3)
+    train(whole)
+    losses = [loss for _, loss, _ in logged(tmp_path / "whole")]
+    assert losses[-1] < losses[0]
+    parts = run_of(files, pairs, tmp_path / "parts", epochs=4, lr=3e-3)
+    train(dataclasses.replace(parts, max_minutes=1e-9))
+    while not train(dataclasses.replace(parts, max_minutes=1e-9), resume=True).finished:
+        pass
+    assert same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_text_pairs_alone_leave_the_picture_tower(files, tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    alone = TextPairs(path=str(files / "synsets.jsonl"), epochs_alone=1)
+    for name, epochs in (("one", 1), ("two", 2)):
+        train(run_of(files, pairs, tmp_path / name, text_pairs=alone, epochs=epochs, ema=0.0))
+    start = build(LITE0, seed=0).state_dict()
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    head, text = "visual.head.proj.weight", "transformer.resblocks.0.mlp.c_fc.weight"
+    assert torch.equal(one[head], start[head])
+    assert not torch.equal(two[head], start[head])
+    assert not torch.equal(one[text], start[text])
+
+
+def test_on_pictures_the_teacher_runs_in_every_step(files, tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    options = {"lock": "", "lock_image_unlocked_groups": 0, "cache_features": 0, "epochs": 1}
+    train(run_of(files, pairs, tmp_path / "run", **options))
+    assert len(logged(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("epochs_alone", [0, 1])
+def test_two_processes(files, tmp_path, epochs_alone):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    processes.run(
+        2,
+        "tests.training.objectives.test_training_companions:train_here",
+        tmp_path,
+        files,
+        pairs,
+        epochs_alone,
+    )
+    steps = logged(tmp_path / "two")
+    assert len(steps) == 4
+    assert all(np.isfinite(loss) for _, loss, _ in steps)
+
+
+def train_here(folder, files, pairs, epochs_alone):
+    alone = TextPairs(path=f"{files}/synsets.jsonl", epochs_alone=int(epochs_alone))
+    train(run_of(Path(files), Path(pairs), Path(folder) / "two", text_pairs=alone, epochs=2))
+
+
+def test_options_are_checked(files, tmp_path):
+    for kind in (TextPairs(path=""), LabelTree(path="", classifier="")):
+        for field in dataclasses.fields(kind):
+            if field.type == "float":
+                with pytest.raises(DataError, match=field.name):
+                    dataclasses.replace(kind, **{field.name: -0.1})
+    with pytest.raises(InputError, match="objective=contrastive"):
+        run_of(files, tmp_path / "p.tar", tmp_path / "r", objective="words", cache_features=0)
+    with pytest.raises(InputError, match="label_tree needs parallel=ddp"):
+        run_of(files, tmp_path / "p.tar", tmp_path / "r", parallel="fsdp", cache_features=0)
+    assert CompanionTexts.open(None, None) is None
