@@ -41,16 +41,16 @@ def keep_tokens_on_host(objective: nn.Module) -> None:
     Parameters
     ----------
     objective : Objective
-        Called with images and tokens, either of which may be None.
+        Called with images and tokens, either of which may be None, and possibly nodes.
     """
 
-    def to_array(_: nn.Module, arguments: tuple[Any, Tensor | None]) -> tuple[Any, Any]:
-        images, tokens = arguments
-        return images, None if tokens is None else tokens.numpy()
+    def to_array(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        images, tokens, *others = arguments
+        return images, None if tokens is None else tokens.numpy(), *others
 
-    def to_tensor(_: nn.Module, arguments: tuple[Any, Any]) -> tuple[Any, Tensor | None]:
-        images, tokens = arguments
-        return images, None if tokens is None else torch.from_numpy(tokens)
+    def to_tensor(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        images, tokens, *others = arguments
+        return images, None if tokens is None else torch.from_numpy(tokens), *others
 
     # Order of the hooks: to_array, that of FSDP2, to_tensor.
     objective.register_forward_pre_hook(to_array, prepend=True)
