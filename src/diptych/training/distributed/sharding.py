@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from diptych.model.batch_norm import batch_norms
 from diptych.model.blocks import ResidualAttentionBlock
