@@ -23,7 +23,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from default import DATA, FLOWERS, HERE
+from default import FLOWERS
+from default_sources import DATA, HERE
 
 from diptych import load
 from diptych.datasets import load_captioned, load_labelled

@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-from default import DATA, HERE
+from default_sources import DATA, HERE
 
 from diptych.training.data import TarPairs
 from diptych.zeroshot import folder_names

@@ -18,7 +18,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from default import DATA, FLOWERS, HERE
+from default import FLOWERS
+from default_sources import DATA, HERE
 
 from diptych import load
 from diptych.backends import TorchEncoder

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import default
+from default_sources import DATA
 
 from diptych import load
 from diptych.backends import TorchEncoder, load_supervised
@@ -205,7 +205,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.sizes, args.limit, args.probe, args.severities = "quick", 50, 200, [3]
-    files = study(args, default.DATA / "cifar10-train.tar.gz", default.DATA / "cifar10-test-a.tar.gz")
+    files = study(args, DATA / "cifar10-train.tar.gz", DATA / "cifar10-test-a.tar.gz")
     print(f"written: {files[0]} and {len(files) - 1} files beside it")
 
 

@@ -1,10 +1,9 @@
-"""The default model, last step: the mean of the weights of both runs.
+"""The default model, last step: the mean of the weights of both legs, in half precision.
 
-Command:  python recipes/default_average.py runs/default runs/default-more --out runs/default-mean
+Command:  python recipes/default_finish.py runs/default runs/default-unlocked --out runs/default-mean
 Data:     Flickr8k-val, to measure the mean
 Cost:     half a minute
-Result:   Flickr8k-val recall@10 0.282 / 0.307; the first run has 0.272 / 0.293 (at 64 pixels), the second
-          0.280 / 0.306. In half precision it is `diptych.load()`: the two files that this command writes:
+Result:   to be measured. In half precision it is `diptych.load()`: the two files that this command writes:
           diptych models convert runs/default-mean converted --half
 
 Runs that start from the same weights end in one basin of the loss, where the mean has a lower loss on new
@@ -17,7 +16,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from default import DATA
+from default_sources import DATA
 
 from diptych.backends import TorchEncoder
 from diptych.datasets import load_captioned
