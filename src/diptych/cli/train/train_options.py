@@ -82,6 +82,20 @@ class ConfigOptions:
     lock_text_unlocked_layers: Annotated[
         int | None, _lock_option("N", "Train the last N layers of a locked text encoder (default 0).")
     ] = None
+    start_image: Annotated[
+        str | None,
+        _lock_option(
+            "FILE", "Start the image encoder from a pretrained classifier (EfficientNet-Lite, .pth)."
+        ),
+    ] = None
+    cache_features: Annotated[
+        int | None,
+        _lock_option(
+            "K",
+            "Encode K views of each picture once, before the first step: the centre crop and K - 1 "
+            "augmented ones (default 0: none). Needs --lock image --lock-image-unlocked-groups 1.",
+        ),
+    ] = None
     use_bn_sync: Annotated[
         bool | None,
         flag(
