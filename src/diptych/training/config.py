@@ -16,6 +16,7 @@ from diptych.inputs.config import CLIP_VOCAB_SIZE
 from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, check_choices
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.loader import Mixture
+from diptych.training.data.texts.caption_words import CaptionWords
 from diptych.training.data.texts.companions import LabelTree, TextPairs
 from diptych.training.losses.contrastive import ContrastiveLoss
 from diptych.training.overriding import override
@@ -103,6 +104,7 @@ class TrainConfig:
     # Texts that go with the pairs, see data/texts/companions.py; contrastive only
     text_pairs: TextPairs | None = None
     label_tree: LabelTree | None = None
+    caption_words: CaptionWords | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     # Fine-tuning, see tuning.py
@@ -220,8 +222,8 @@ class TrainConfig:
                 f"negatives_each is {self.negatives_each} and negatives_weight {self.negatives_weight}: "
                 "expected 1 or more, and 0 or more"
             )
-        if (self.text_pairs or self.label_tree) and self.objective != "contrastive":
-            raise InputError("text_pairs and label_tree need objective=contrastive: leave out objective")
+        if (self.text_pairs or self.label_tree or self.caption_words) and self.objective != "contrastive":
+            raise InputError("text_pairs, label_tree and caption_words need objective=contrastive")
         if self.label_tree and self.parallel == "fsdp":
             raise InputError("label_tree needs parallel=ddp: its teacher is not sharded")
         if self.negatives and (self.objective != "contrastive" or self.augment.drop_words):

@@ -18,6 +18,7 @@ from diptych.model.config import EfficientNetConfig
 from diptych.model.efficientnet import FEATURES, EfficientNet
 from diptych.model.initialise import build
 from diptych.training import train
+from diptych.training.data.texts.caption_words import LONGEST, CaptionWords, WordTexts
 from diptych.training.data.texts.companions import (
     STRENGTHS,
     CompanionTexts,
@@ -28,7 +29,7 @@ from diptych.training.data.texts.companions import (
 )
 from diptych.training.data.texts.synsets import Synset, read_synsets
 from diptych.training.loop.gradients import cached_gradients
-from diptych.training.losses.label_tree import label_tree_loss
+from diptych.training.losses.multi_label import multi_label_loss
 from diptych.training.objectives.companions import CompanionObjective
 from diptych.training.objectives.label_tree import LabelTreeTeacher
 from diptych.training.objectives.objective import Contrastive
@@ -39,7 +40,10 @@ from tests.training.make_runs import TINY, config_of, logged, same, weights, wri
 LITE0 = dataclasses.replace(TINY, vision=EfficientNetConfig(image_size=32, hidden=8))
 DOG = Synset({"en": ("dog", "hound"), "es": ("perro",)}, "an animal that barks", (0, 1))
 CAR = Synset({"en": ("car",)}, "it has four wheels", (2,), weight=2.0)
-RED = Synset({"en": ("red", "crimson"), "es": ("rojo", "roja")}, "the colour of blood", (3, 0))
+RED = Synset(
+    {"en": ("red", "crimson"), "es": ("rojo", "roja")}, "the colour of blood", (3, 0), forms=("red",)
+)
+SQUARE = Synset({"en": ("square",)}, "it has four sides", weight=0.2, forms=("square", "squares"))
 SYNSETS = [DOG, CAR, RED]
 NUMBERS = np.arange(1, 2001, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
@@ -50,8 +54,8 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     lines = [
         {"names": {k: list(v) for k, v in s.names.items()}, "definition": s.definition}
-        | {"classes": list(s.classes), "weight": s.weight}
-        for s in SYNSETS
+        | {"classes": list(s.classes), "weight": s.weight, "forms": list(s.forms)}
+        for s in [*SYNSETS, SQUARE]
     ]
     (folder / "synsets.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
     torch.manual_seed(0)
@@ -70,6 +74,7 @@ def run_of(files: Path, pairs: Path, out: Path, **changes):
         "start_image": str(files / "lite0.pth"),
         "text_pairs": TextPairs(path=str(files / "synsets.jsonl"), fraction=0.5),
         "label_tree": LabelTree(path=str(files / "synsets.jsonl"), classifier=str(files / "lite0.pth")),
+        "caption_words": CaptionWords(path=str(files / "synsets.jsonl")),
         "features_folder": str(out.parent / "cache"),
         "cache_features": 2,
     }
@@ -86,10 +91,10 @@ def teacher_of(synsets=SYNSETS, classes=4):
 
 
 def test_synsets_are_read_plain_and_gzipped(files, tmp_path):
-    assert read_synsets(files / "synsets.jsonl") == SYNSETS
+    assert read_synsets(files / "synsets.jsonl") == [*SYNSETS, SQUARE]
     packed = tmp_path / "synsets.jsonl.gz"
     packed.write_bytes(gzip.compress((files / "synsets.jsonl").read_bytes()))
-    assert read_synsets(packed) == SYNSETS
+    assert read_synsets(packed) == [*SYNSETS, SQUARE]
 
 
 @pytest.mark.parametrize(
@@ -174,31 +179,78 @@ def test_nodes_are_drawn_by_their_weights():
     assert not any("dog" in text and "perro" in text for text in texts)
 
 
-def test_label_tree_loss_prefers_the_specific_name():
+def test_words_of_captions():
+    drawn = WordTexts([RED, SQUARE], CaptionWords(path="", other_languages=0.5))
+    captions = [["A RED square, red", "squares", "a dog"], ["red"], [], ["a redder dog"]] * 500
+    texts, words = drawn.of(NUMBERS, captions)
+    assert texts == drawn.of(NUMBERS, captions)[0]
+    assert words.shape == (2000, 1 + LONGEST)
+    # Two captions have "square" or "squares", one has "red"; a single caption counts twice.
+    assert words[0, 1:5].tolist() == [0, 1, 1, -1]
+    assert words[1, 1:4].tolist() == [0, 0, -1]
+    assert (words[2::4] == -1).all()
+    assert (words[3::4] == -1).all()
+    assert texts[2] == texts[3] == ""
+    first = words[::4, 0]
+    # By their weights: 1 for red, and twice 0.2 for square.
+    assert np.mean(first == 0) == pytest.approx(1 / 1.4, abs=0.07)
+    for text, number in zip(texts[::4], first.tolist(), strict=True):
+        names = [("red", "crimson", "roj"), ("square",)][number]
+        assert any(name in text for name in names), text
+    assert any("roj" in text for text in texts)
+
+
+def test_more_words_than_a_visit_carries():
+    many = [Synset({"en": (name,)}, forms=(name,)) for name in (f"word{chr(97 + n)}" for n in range(26))]
+    caption = " ".join(synset.forms[0] for synset in many)
+    _, words = WordTexts(many, CaptionWords(path="")).of(NUMBERS[:3], [[caption]] * 3)
+    assert (words >= 0).all()
+    with pytest.raises(DataError, match="no synset with forms"):
+        WordTexts([CAR], CaptionWords(path=""))
+
+
+def test_words_loss_counts_captions_of_every_picture():
+    objective = CompanionObjective(word_information=torch.ones(3))
+    image = torch.nn.functional.normalize(torch.randn(4, 5, generator=torch.manual_seed(0)), dim=1)
+    draws = torch.full((4, 1 + LONGEST), -1)
+    draws[:, 0] = torch.tensor([2, -1, 0, 2])
+    draws[0, 1:3], draws[2, 1:4], draws[3, 1] = torch.tensor([2, 2]), torch.tensor([0, 0, 2]), 2
+    texts = torch.nn.functional.normalize(torch.randn(4, 5), dim=1)
+    loss = objective._words_loss(image, texts, draws)
+    # Pictures 0, 2, 3; words 2 (text of picture 0) and 0 (of picture 2).
+    probabilities = torch.tensor([[1.0, 0.0], [0.5, 1.0], [0.5, 0.0]])
+    expected = multi_label_loss(
+        image[[0, 2, 3]], texts[[0, 2]], probabilities, torch.ones(2), objective.words_scale.exp()
+    )
+    assert torch.equal(loss, expected)
+    assert objective._words_loss(image, texts, torch.full((4, 1 + LONGEST), -1)) == 0
+
+
+def test_multi_label_loss_prefers_the_specific_name():
     # A picture of a corgi: both names are right, the specific one is told apart by its information.
     image = torch.eye(2)[:1]
     probabilities, information = torch.tensor([[1.0, 1.0]]), torch.tensor([7.0, 0.5])
     specific = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     losses = [
-        label_tree_loss(image, text, probabilities, information, torch.tensor(10.0)).item()
+        multi_label_loss(image, text, probabilities, information, torch.tensor(10.0)).item()
         for text in (specific, specific.flip(0))
     ]
     assert losses[0] < losses[1]
 
 
-def test_label_tree_loss_is_zero_for_the_targets():
+def test_multi_label_loss_is_zero_for_the_targets():
     # Similarities log q: their softmax is q over the nodes, and over the pictures, as rows and columns of q
     # sum to one.
     q = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.3, 0.2, 0.5]])
-    loss = label_tree_loss(q.log(), torch.eye(3), q, torch.ones(3), torch.tensor(1.0))
+    loss = multi_label_loss(q.log(), torch.eye(3), q, torch.ones(3), torch.tensor(1.0))
     assert loss.item() == pytest.approx(0, abs=1e-5)
-    assert label_tree_loss(q.log().flip(0), torch.eye(3), q, torch.ones(3), torch.tensor(1.0)) > 0.1
+    assert multi_label_loss(q.log().flip(0), torch.eye(3), q, torch.ones(3), torch.tensor(1.0)) > 0.1
 
 
 def test_pictures_without_any_node_count_nothing():
     image = torch.nn.functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
     text = torch.nn.functional.normalize(torch.randn(2, 4), dim=1)
-    loss = label_tree_loss(image, text, torch.zeros(3, 2), torch.ones(2), torch.tensor(10.0))
+    loss = multi_label_loss(image, text, torch.zeros(3, 2), torch.ones(2), torch.tensor(10.0))
     loss.backward()
     assert loss == 0
     assert image.grad.abs().sum() == 0
@@ -231,30 +283,42 @@ def test_the_probability_of_a_node_is_that_of_its_classes():
 
 @pytest.mark.parametrize("hard", [None, 1.0])
 @pytest.mark.parametrize("pairs_weight", [None, 0.5])
-@pytest.mark.parametrize("with_tree", [False, True])
+@pytest.mark.parametrize(
+    ("with_tree", "with_words"), [(False, False), (False, True), (True, False), (True, True)]
+)
 @pytest.mark.parametrize("pictures", [False, True])
-def test_gradients_do_not_depend_on_the_chunks(hard, pairs_weight, with_tree, pictures):
-    if pairs_weight is None and not with_tree:
+def test_gradients_do_not_depend_on_the_chunks(hard, pairs_weight, with_tree, with_words, pictures):
+    if pairs_weight is None and not with_tree and not with_words:
         pytest.skip("no companions")
     torch.manual_seed(3)
     tree = teacher_of() if with_tree else None
-    count = 2 * (pairs_weight is not None) + with_tree
+    after = with_tree + with_words
+    count = 2 * (pairs_weight is not None) + after
     images = torch.randn(8, 3, 32, 32) if pictures else torch.rand(8, FEATURES)
     tokens = torch.randint(1, 900, (8, 1 + (hard is not None) + count, 6))
     tokens[:, :, -1] = 1023  # the end token
     if pairs_weight is not None:
-        tokens[::3, -1 - with_tree] = tokens[::3, -2 - with_tree]  # visits without a text pair
+        tokens[::3, -1 - after] = tokens[::3, -2 - after]  # visits without a text pair
     nodes = torch.stack([torch.arange(8) % 3, torch.arange(8) % 4 - 1, torch.arange(8) * 1000], 1)
+    words = torch.full((8, 1 + LONGEST), -1)
+    words[:, 0] = torch.tensor([0, 1, -1, 1, 2, 0, 2, 1])
+    words[:, 1:3] = words[:, :1]
+    words[3, 3] = 0
+    draws = torch.cat([nodes if with_tree else nodes[:, :0], words if with_words else words[:, :0]], 1)
     gradients, losses = [], []
     for size in (8, 3):
         model = build(LITE0, seed=0)
         for parameter in model.visual.parameters():
             parameter.requires_grad_(False)
         model.visual.head.requires_grad_(True)
-        companions = CompanionObjective(pairs_weight=pairs_weight, tree=tree)
+        companions = CompanionObjective(
+            pairs_weight=pairs_weight,
+            tree=tree,
+            word_information=torch.tensor([1.0, 2.0, 0.5]) if with_words else None,
+        )
         objective = Contrastive(model.eval(), negatives=hard, companions=companions)
         chunks = [
-            lambda n=n, size=size: (images[n : n + size], tokens[n : n + size], nodes[n : n + size])
+            lambda n=n, size=size: (images[n : n + size], tokens[n : n + size], draws[n : n + size])
             for n in range(0, 8, size)
         ]
         losses.append(cached_gradients(objective, chunks, seeds=range(8)).item())
@@ -321,7 +385,7 @@ def train_here(folder, files, pairs, epochs_alone):
 
 
 def test_options_are_checked(files, tmp_path):
-    for kind in (TextPairs(path=""), LabelTree(path="", classifier="")):
+    for kind in (TextPairs(path=""), LabelTree(path="", classifier=""), CaptionWords(path="")):
         for field in dataclasses.fields(kind):
             if field.type == "float":
                 with pytest.raises(DataError, match=field.name):

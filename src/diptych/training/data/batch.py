@@ -127,8 +127,8 @@ class Batch:
         How long the caller waited for this batch.
     work_seconds : float
         Time that workers spent to read, decode and crop it, summed over them.
-    nodes : (B, 3) int64, or None
-        Nodes of a label tree, see `texts.companions.NodeTexts.of`.
+    draws : (B, D) int64, or None
+        What the companions drew, see `texts.companions.CompanionTexts.of`.
     """
 
     crops: Tensor
@@ -142,7 +142,7 @@ class Batch:
     positions: dict[int, Position]
     wait_seconds: float
     work_seconds: float
-    nodes: Tensor | None = None
+    draws: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -153,10 +153,10 @@ class Batch:
         return self.part(slice(None), torch.device("cpu"))[0]
 
     def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Some pairs: images (b, 3, S, S) or features (b, W), float32; tokens, on the CPU; nodes."""
+        """Some pairs: images (b, 3, S, S) or features (b, W), float32; tokens, on the CPU; draws."""
         crops = self.crops[pairs].to(device, non_blocking=True)
-        nodes = None if self.nodes is None else self.nodes[pairs].to(device, non_blocking=True)
-        return self.transform(crops, self.numbers[pairs]), self.tokens[pairs], nodes
+        draws = None if self.draws is None else self.draws[pairs].to(device, non_blocking=True)
+        return self.transform(crops, self.numbers[pairs]), self.tokens[pairs], draws
 
 
 @dataclass
@@ -165,6 +165,7 @@ class PairChunk:
 
     crops: Tensor  # (n, 3, S, S) uint8, or features (n, W) float16
     captions: list[str]
+    record_captions: Sequence[Sequence[str]]  # all captions of each record; none for a labelled one
     groups: list[str]
     keys: list[str]
     numbers: UInts
@@ -179,6 +180,7 @@ class PairChunk:
         return PairChunk(
             self.crops[start:stop],
             self.captions[start:stop],
+            self.record_captions[start:stop],
             self.groups[start:stop],
             self.keys[start:stop],
             self.numbers[start:stop],
@@ -239,14 +241,15 @@ class Batcher:
         chunks = [part for lane, some in taken.items() for part in _pairs_between(some, *self.lanes[lane])]
         captions = [caption for chunk in chunks for caption in chunk.captions]
         numbers = np.concatenate([chunk.numbers for chunk in chunks])
-        tokens, nodes = self._texts(captions, numbers, epoch)
+        records = [texts for chunk in chunks for texts in chunk.record_captions]
+        tokens, draws = self._texts(captions, records, numbers, epoch)
         groups = hash_keys(group for chunk in chunks for group in chunk.groups).view(np.int64)
         return Batch(
             crops=torch.cat([chunk.crops for chunk in chunks]),
             numbers=numbers,
             transform=self.transform,
             tokens=tokens,
-            nodes=nodes,
+            draws=draws,
             groups=torch.from_numpy(groups.copy()),
             captions=captions,
             keys=[key for chunk in chunks for key in chunk.keys],
@@ -256,15 +259,18 @@ class Batcher:
             work_seconds=sum(len(chunk) * chunk.seconds for chunk in chunks),
         )
 
-    def _texts(self, captions: list[str], numbers: UInts, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Tokens of the captions and of what goes with them, and the nodes of a label tree."""
-        rows, nodes = [[caption] for caption in captions], None
+    def _texts(
+        self, captions: list[str], records: list[Sequence[str]], numbers: UInts, epoch: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens of the captions and of what goes with them, and what the companions drew."""
+        rows, draws = [[caption] for caption in captions], None
         if self.negatives is not None:
             rows = [
                 [*row, *hard] for row, hard in zip(rows, self.negatives.of(captions, numbers), strict=True)
             ]
         if self.companions is not None:
-            texts, nodes = self.companions.of(numbers, epoch)
+            texts, drawn = self.companions.of(numbers, epoch, records)
+            draws = torch.from_numpy(drawn)
             rows = [[*row, *others] for row, others in zip(rows, texts, strict=True)]
         with counted_long_texts() as long:
             # Rows of 1 + K + C texts one after the other.
@@ -274,7 +280,7 @@ class Batcher:
             long.warn(stacklevel=2)
         if self.negatives is not None or self.companions is not None:
             tokens = tokens.view(len(captions), -1, tokens.shape[1])
-        return tokens, None if nodes is None else torch.from_numpy(nodes)
+        return tokens, draws
 
 
 class _Queue:

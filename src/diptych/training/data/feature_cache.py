@@ -191,6 +191,9 @@ class FeatureLoader(PairLoader):
         return PairChunk(
             crops=torch.from_numpy(features),
             captions=captions,
+            record_captions=[
+                () if source.label(n) else known for (source, n), known in zip(records, texts, strict=True)
+            ],
             groups=[
                 source.label(n) or text for (source, n), text in zip(records, full_captions, strict=True)
             ],

@@ -294,6 +294,10 @@ class PairLoader(Loader):
         return PairChunk(
             crops=crops,
             captions=captions,
+            record_captions=[
+                () if source.label(n) else texts
+                for (source, n), (_, texts) in zip(records, usable, strict=True)
+            ],
             groups=[
                 source.label(n) or text for (source, n), text in zip(records, full_captions, strict=True)
             ],

@@ -222,6 +222,7 @@ class _ChunkTask:
         return PairChunk(
             crops=torch.from_numpy(decoded.crops),
             captions=decoded.captions,
+            record_captions=[block.records[n].captions for n in good],
             groups=decoded.full_captions,
             keys=[block.records[n].key for n in good],
             numbers=block.numbers[good],

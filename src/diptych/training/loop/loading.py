@@ -59,7 +59,7 @@ def open_loader(config: TrainConfig, world: World, lanes: int, locked: LockedEnc
         "std": spec.preprocess.std,
         "workers": config.workers,
         "negatives": Negatives(config.negatives, config.negatives_each) if config.negatives else None,
-        "companions": CompanionTexts.open(config.text_pairs, config.label_tree),
+        "companions": CompanionTexts.open(config.text_pairs, config.label_tree, config.caption_words),
         "rank_shard": RankShard(world.rank, world.size, lanes),
     }
     if locked is not None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from diptych.errors import TrainingError
 from diptych.model.clip import CLIP
@@ -14,6 +15,7 @@ from diptych.model.initialise import build, initialise
 from diptych.model.timm_trunk import fill_buffers
 from diptych.training.config import TrainConfig
 from diptych.training.data.order import hash_keys
+from diptych.training.data.texts.synsets import read_synsets
 from diptych.training.objectives.companions import CompanionObjective
 from diptych.training.objectives.label_tree import LabelTreeTeacher
 from diptych.training.objectives.objective import Contrastive, Objective
@@ -98,16 +100,23 @@ def _objective_on(
 
 def _companions(config: TrainConfig, device: torch.device) -> CompanionObjective | None:
     """The losses on the companions of the pairs, if there are any."""
-    if config.text_pairs is None and config.label_tree is None:
+    pairs, tree, words = config.text_pairs, config.label_tree, config.caption_words
+    if pairs is None and tree is None and words is None:
         return None
-    tree = config.label_tree
     return CompanionObjective(
-        pairs_weight=None if config.text_pairs is None else config.text_pairs.weight,
-        epochs_alone=0 if config.text_pairs is None else config.text_pairs.epochs_alone,
+        pairs_weight=None if pairs is None else pairs.weight,
+        epochs_alone=0 if pairs is None else pairs.epochs_alone,
         # With FSDP2 the objective is built on the meta device; the teacher is not sharded.
         tree=None if tree is None else LabelTreeTeacher.open(tree, device),
         tree_weight=1.0 if tree is None else tree.weight,
+        word_information=None if words is None else _information(words.path),
+        words_weight=1.0 if words is None else words.weight,
     )
+
+
+def _information(path: str) -> Tensor:
+    """Weights of the synsets of a file, on the CPU."""
+    return torch.tensor([synset.weight for synset in read_synsets(path)], device="cpu")
 
 
 def load_teacher(config: TrainConfig, name: str, device: torch.device) -> CLIP:

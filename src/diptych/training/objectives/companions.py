@@ -1,7 +1,7 @@
-"""Losses on the texts that go with the pairs of a batch: text pairs, and nodes of a label tree.
+"""Losses on the texts that go with the pairs of a batch: text pairs, nodes of a label tree, caption words.
 
-Both compare only the texts and pictures of one process: a text pair has enough negatives there, and the
-targets of a tree are known for each picture.
+All compare only the texts and pictures of one process: a text pair has enough negatives there, and the
+targets of nodes and words are known for each picture.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from diptych.training.losses.contrastive import info_nce
 from diptych.training.losses.feature_exchange import Exchange, NoExchange, global_mean
-from diptych.training.losses.label_tree import label_tree_loss
+from diptych.training.losses.multi_label import multi_label_loss
 from diptych.training.objectives.label_tree import LabelTreeTeacher
 
 _START_SCALE = math.log(1 / 0.07)  # as in the paper
+NODE_COLUMNS = 3  # of `Batch.draws`, before those of the words
 
 
 class CompanionObjective(nn.Module):
@@ -32,16 +33,20 @@ class CompanionObjective(nn.Module):
     tree : LabelTreeTeacher, optional
     tree_weight : float
         Weight of the loss on the tree.
+    word_information : Tensor, shape (V,), optional
+        Information content of the words of captions; None: there are none.
+    words_weight : float
+        Weight of the loss on them.
 
     Attributes
     ----------
     count : int
-        Companions of each pair, C: two texts of a text pair, then the text of a node.
+        Companions of each pair, C: two texts of a text pair, then the text of a node, then that of a word.
     pairs_alone : bool
         Whether the text pairs are trained alone, as in the first epochs of a run.
     learned, fixed : int
         Number of tensors that `loss` gets with a gradient (companions, made-up features), and without (mask
-        of the text pairs; class probabilities of the pictures, of the made-up features, and the nodes).
+        of the text pairs; class probabilities of the pictures and of the made-up features; draws).
     """
 
     def __init__(
@@ -51,16 +56,27 @@ class CompanionObjective(nn.Module):
         epochs_alone: int = 0,
         tree: LabelTreeTeacher | None = None,
         tree_weight: float = 1.0,
+        word_information: Tensor | None = None,
+        words_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.pairs_weight, self.tree, self.tree_weight = pairs_weight, tree, tree_weight
-        has_pairs, has_tree = pairs_weight is not None, tree is not None
+        # In a tuple: it is read from the config's file, so it is no part of the state.
+        self._word_information: tuple[Tensor, ...] = () if word_information is None else (word_information,)
+        self.words_weight = words_weight
         self.epochs_alone, self.pairs_alone = epochs_alone, False
-        self.count = 2 * has_pairs + has_tree
-        self.learned, self.fixed = 1 + has_tree, has_pairs + 3 * has_tree
+        has_pairs, has_tree, has_words = (
+            pairs_weight is not None,
+            tree is not None,
+            word_information is not None,
+        )
+        self.count = 2 * has_pairs + has_tree + has_words
+        self.learned, self.fixed = 1 + has_tree, has_pairs + 2 * has_tree + (has_tree or has_words)
         # Factors on cosines of their own: the scale of the model fits captions.
-        self.pairs_scale = nn.Parameter(torch.tensor(_START_SCALE)) if has_pairs else None
-        self.tree_scale = nn.Parameter(torch.tensor(_START_SCALE)) if has_tree else None
+        self.pairs_scale, self.tree_scale, self.words_scale = (
+            nn.Parameter(torch.tensor(_START_SCALE)) if used else None
+            for used in (has_pairs, has_tree, has_words)
+        )
 
     def initialise(self) -> None:
         """Set the scales."""
@@ -68,7 +84,7 @@ class CompanionObjective(nn.Module):
             for scale in self.parameters():
                 scale.fill_(_START_SCALE)
 
-    def targets(self, images: Tensor, tokens: Tensor, nodes: Tensor | None) -> list[Tensor]:
+    def targets(self, images: Tensor, tokens: Tensor, draws: Tensor | None) -> list[Tensor]:
         """What needs no gradient, of `fixed` tensors.
 
         Parameters
@@ -76,15 +92,18 @@ class CompanionObjective(nn.Module):
         images : Tensor
             (B, 3, S, S), or features (B, W).
         tokens : Tensor, shape (B, 1 + K + C, L)
-        nodes : Tensor, shape (B, 3), or None
+        draws : Tensor, shape (B, D), or None
+            See `Batch.draws`.
         """
         fixed = [] if self.pairs_weight is None else [self.is_pair(tokens).to(images.device)]
         if self.tree is not None:
-            assert nodes is not None
+            assert draws is not None
             features = self.tree.features(images)
-            synthetic = self.tree.synthetic_features(features, nodes)
-            probabilities = map(self.tree.class_probabilities, (features, synthetic))
-            fixed += [*probabilities, nodes]
+            synthetic = self.tree.synthetic_features(features, draws)
+            fixed += map(self.tree.class_probabilities, (features, synthetic))
+        if self.tree is not None or self._word_information:
+            assert draws is not None
+            fixed.append(draws)
         return fixed
 
     def text_pairs(self, tokens: Tensor) -> Tensor:
@@ -115,18 +134,14 @@ class CompanionObjective(nn.Module):
         loss = companions.new_zeros(())
         if self.pairs_weight is not None:
             loss = loss + self.weighted_pairs_loss(companions, fixed.pop(0), exchange)
-        if self.tree is not None and self.tree_scale is not None:
-            of_images, of_synthetic, nodes = fixed
-            is_synthetic = nodes[:, 1] >= 0
-            members = self.tree.members[:, nodes[:, 0]]  # (C, B)
-            part = label_tree_loss(
-                torch.cat([image, learned[1][is_synthetic]]),
-                companions[:, -1],
-                torch.cat([of_images, of_synthetic[is_synthetic]]) @ members,
-                self.tree.information[nodes[:, 0]],
-                self.tree_scale.exp(),
-            )
+        if self.tree is not None:
+            texts = companions[:, -2 if self._word_information else -1]
+            part = self._tree_loss(self.tree, image, learned[1], texts, *fixed)
             loss = loss + self.tree_weight * global_mean(part[None], exchange)
+        if self._word_information:
+            draws = fixed[-1][:, NODE_COLUMNS:] if self.tree is not None else fixed[-1]
+            part = self._words_loss(image, companions[:, -1], draws)
+            loss = loss + self.words_weight * global_mean(part[None], exchange)
         return loss
 
     def weighted_pairs_loss(self, companions: Tensor, is_pair: Tensor, exchange: Exchange) -> Tensor:
@@ -138,3 +153,52 @@ class CompanionObjective(nn.Module):
         if len(first) > 1:
             part = info_nce(first, second, self.pairs_scale.exp(), exchange=NoExchange())
         return self.pairs_weight * global_mean(part[None], exchange)
+
+    def _tree_loss(
+        self,
+        tree: LabelTreeTeacher,
+        image: Tensor,
+        synthetic: Tensor,
+        texts: Tensor,
+        of_images: Tensor,
+        of_synthetic: Tensor,
+        draws: Tensor,
+    ) -> Tensor:
+        """Multi-label loss of pictures and made-up features with the drawn nodes."""
+        assert self.tree_scale is not None
+        nodes, is_synthetic = draws[:, 0], draws[:, 1] >= 0
+        probabilities = torch.cat([of_images, of_synthetic[is_synthetic]]) @ tree.members[:, nodes]
+        return multi_label_loss(
+            torch.cat([image, synthetic[is_synthetic]]),
+            texts,
+            probabilities,
+            tree.information[nodes],
+            self.tree_scale.exp(),
+        )
+
+    def _words_loss(self, image: Tensor, texts: Tensor, draws: Tensor) -> Tensor:
+        """Multi-label loss of captioned pictures with the words that their captions brought.
+
+        Parameters
+        ----------
+        texts : Tensor, shape (B, E)
+        draws : Tensor, shape (B, 1 + M)
+            Of `WordTexts.of`.
+        """
+        assert self.words_scale is not None
+        drawn, listed = draws[:, 0], draws[:, 1:]
+        is_captioned = drawn >= 0
+        if not is_captioned.any():
+            return 0 * self.words_scale
+        # Each word once, with the text of the first visit that drew it.
+        # e.g. drawn [4, -1, 9, 4]: rows 0 and 2, words 4 and 9.
+        order = torch.arange(len(drawn), device=drawn.device)
+        earlier = (drawn[:, None] == drawn[None, :]) & (order[:, None] > order[None, :])
+        rows = torch.nonzero(is_captioned & ~earlier.any(1))[:, 0]
+        words = drawn[rows]
+        # A word that is listed twice stands in two captions or more.
+        counts = (listed[is_captioned][:, :, None] == words).sum(1)  # (captioned, words)
+        information = self._word_information[0].to(image.device)[words]
+        return multi_label_loss(
+            image[is_captioned], texts[rows], counts.float() / 2, information, self.words_scale.exp()
+        )

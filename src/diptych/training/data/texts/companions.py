@@ -1,11 +1,12 @@
-"""Texts that go with every pair of a batch, from files of synsets: pairs of texts, and nodes of a label tree.
+"""Texts that go with every pair of a batch: pairs of texts, nodes of a label tree, words of captions.
 
 A *text pair* is two texts of one meaning: a name and its definition, two synonyms, or two languages. The text
 tower learns from them that "perro" is a dog and what a beaver is, without pictures. A *tree node* is a name
 ("dog", "vehicle") whose probability for a picture a classifier knows: the sum over its classes. Its text is
-trained towards these probabilities (`losses/label_tree.py`).
+trained towards these probabilities (`losses/multi_label.py`). A *caption word* is a thing that the picture's
+captions name (`caption_words.py`).
 
-Both are drawn for each visit from its number, as crops and captions are, so batches stay independent of
+All are drawn for each visit from its number, as crops and captions are, so batches stay independent of
 processes and resuming. Tokens of a batch are (B, 1 + K + C, L): caption, K hard negatives, C companions.
 """
 
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import DataError
 from diptych.training.data.order import UInts, mix, unit
-from diptych.training.data.sources.captions import Templates
+from diptych.training.data.texts.caption_words import CaptionWords, WordTexts
+from diptych.training.data.texts.prompts import Prompts, usual_name
 from diptych.training.data.texts.synsets import Synset, read_synsets
 
 # Salts of a visit's number, beside those that `order.uniforms` lists.
@@ -28,11 +30,6 @@ _PAIR, _NODE = 5, 6
 _TAKE, _SYNSET, _KIND, _FIRST, _SECOND, _TEMPLATE, _TEMPLATE_2, _CLASS, _STRENGTH = range(9)
 _COLUMNS = 9
 STRENGTHS = 2**20  # steps of a random number that travels as an integer
-
-TEMPLATES = {
-    "en": ("{}", "{}", "{a}", "the {}", "{s}", "a photo of {a}.", "a photo of {s}.", "a picture of {a}."),
-    "es": ("{}", "{}", "una foto de {}", "una imagen de {}"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +127,7 @@ class PairTexts:
         shares = shares if shares.any() else available
         self._shares = np.cumsum(shares / shares.sum())
         self._kinds = [_Drawn(kind) for kind in kinds]
-        self._prompts = _Prompts()
+        self._prompts = Prompts()
 
     def of(self, numbers: UInts, *, alone: bool) -> list[tuple[str, str]]:
         """The pair of each visit; two empty texts where a visit brings none.
@@ -171,7 +168,7 @@ class PairTexts:
         )
 
     def _name(self, synset: Synset, language: str, name: float, template: float) -> str:
-        return self._prompts.fill(language, _usual(synset.names[language], name), template)
+        return self._prompts.fill(language, usual_name(synset.names[language], name), template)
 
 
 class NodeTexts:
@@ -183,7 +180,7 @@ class NodeTexts:
         if not self.synsets:
             raise DataError(f"{config.path} has no synset with classes")
         self._drawn = _Drawn(self.synsets)
-        self._prompts = _Prompts()
+        self._prompts = Prompts()
 
     def of(self, numbers: UInts) -> tuple[list[str], NDArray[np.int64]]:
         """Text and numbers of each visit's node.
@@ -204,7 +201,7 @@ class NodeTexts:
             language = "en" if "en" in synset.names else others[0]
             if others and row[_KIND] < self.config.other_languages:
                 language = others[int(row[_SECOND] * len(others))]
-            name = _usual(synset.names[language], row[_FIRST])
+            name = usual_name(synset.names[language], row[_FIRST])
             texts.append(self._prompts.fill(language, name, row[_TEMPLATE]))
             is_synthetic = row[_TAKE] < self.config.synthetic
             below = synset.classes[int(row[_CLASS] * len(synset.classes))] if is_synthetic else -1
@@ -218,29 +215,55 @@ class CompanionTexts:
 
     pairs: PairTexts | None = None
     nodes: NodeTexts | None = None
+    words: WordTexts | None = None
     epochs_alone: int = 0
 
     @classmethod
-    def open(cls, pairs: TextPairs | None, tree: LabelTree | None) -> CompanionTexts | None:
+    def open(
+        cls, pairs: TextPairs | None, tree: LabelTree | None, words: CaptionWords | None = None
+    ) -> CompanionTexts | None:
         """Read the files of a config; None if it has no companions."""
-        if pairs is None and tree is None:
+        if pairs is None and tree is None and words is None:
             return None
         return cls(
             None if pairs is None else PairTexts(read_synsets(pairs.path), pairs),
             None if tree is None else NodeTexts(read_synsets(tree.path), tree),
+            None if words is None else WordTexts(read_synsets(words.path), words),
             0 if pairs is None else pairs.epochs_alone,
         )
 
-    def of(self, numbers: UInts, epoch: int) -> tuple[list[list[str]], NDArray[np.int64] | None]:
-        """The companions of each visit, C texts each, and its node (see `NodeTexts.of`)."""
-        columns, nodes = [], None
+    def of(
+        self, numbers: UInts, epoch: int, captions: Sequence[Sequence[str]]
+    ) -> tuple[list[list[str]], NDArray[np.int64]]:
+        """The companions of each visit.
+
+        Parameters
+        ----------
+        numbers : (B,) uint64
+            Visit numbers.
+        captions : sequence of B sequences of str
+            All captions of each record; none for a labelled one.
+
+        Returns
+        -------
+        texts : list of B lists of C str
+        draws : (B, D) int64
+            Numbers of the node (`NodeTexts.of`) and of the words (`WordTexts.of`), as far as there are such.
+        """
+        columns: list[list[str]] = []
+        draws = [np.empty((len(numbers), 0), np.int64)]
         if self.pairs is not None:
             drawn = self.pairs.of(numbers, alone=epoch < self.epochs_alone)
             columns += [[first for first, _ in drawn], [second for _, second in drawn]]
         if self.nodes is not None:
             texts, nodes = self.nodes.of(numbers)
             columns.append(texts)
-        return [list(row) for row in zip(*columns, strict=True)], nodes
+            draws.append(nodes)
+        if self.words is not None:
+            texts, words = self.words.of(numbers, captions)
+            columns.append(texts)
+            draws.append(words)
+        return [list(row) for row in zip(*columns, strict=True)], np.concatenate(draws, axis=1)
 
 
 class _Drawn:
@@ -258,20 +281,3 @@ class _Drawn:
 
     def draw(self, random: float) -> Synset:
         return self._synsets[self.number(random)]
-
-
-class _Prompts:
-    """Fills templates with names."""
-
-    def __init__(self) -> None:
-        self._templates = {language: Templates(texts) for language, texts in TEMPLATES.items()}
-        self._bare = Templates(("{}",))
-
-    def fill(self, language: str, name: str, random: float) -> str:
-        filled = self._templates.get(language, self._bare).fill(name, {})
-        return filled[int(random * len(filled))]
-
-
-def _usual(names: Sequence[str], random: float) -> str:
-    """The first name in half of the draws, otherwise any of them."""
-    return names[0] if random < 0.5 else names[int((2 * random - 1) * len(names))]

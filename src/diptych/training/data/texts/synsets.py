@@ -2,8 +2,8 @@
 
 The file is JSON lines, plain or gzipped, one synset a line; all keys but "names" may be left out:
 ``{"names": {"en": ["dog", "domestic dog"], "es": ["perro"]}, "definition": "a domestic animal that barks",
-"classes": [151, 152], "weight": 2.0}``. WordNet's synsets (Miller 1995) and the nodes of a tree of classes
-have this form: a node's classes are the leaves below it.
+"classes": [151, 152], "weight": 2.0, "forms": ["dog", "dogs"]}``. WordNet's synsets (Miller 1995) and
+the nodes of a tree of classes have this form: a node's classes are the leaves below it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ class Synset:
         Numbers of the classes that belong to it.
     weight : float
         How often it is drawn, relative to the others.
+    forms : tuple of str
+        Spellings in captions, lower case: "dog", "dogs".
     """
 
     names: Mapping[str, tuple[str, ...]]
     definition: str = ""
     classes: tuple[int, ...] = ()
     weight: float = 1.0
+    forms: tuple[str, ...] = ()
 
 
 def read_synsets(path: str | Path) -> list[Synset]:
@@ -96,7 +99,7 @@ def _parse(line: str, source: str) -> Synset:
             and 0 <= weight < float("inf")
         )
         if is_valid:
-            return Synset(names, definition.strip(), classes, weight)
+            return Synset(names, definition.strip(), classes, weight, tuple(_texts(value.get("forms", []))))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise DataError(f"{source} is {line[:60]!r}: expected {_EXPECTED}")

@@ -1,8 +1,9 @@
-"""Distillation from a classifier whose classes are leaves of a tree of names.
+"""Losses on pictures that show several named things, each with a probability.
 
-A classifier gives each picture x a probability of each class c. A node n of a tree above the classes ("dog",
-"animal", "vehicle") has the probability q(x, n), the sum over the classes below it. The similarities of
-pictures and texts of nodes are trained towards q in both directions:
+The probabilities come from a classifier whose classes are leaves of a tree of names, or from captions that
+name things. A classifier gives each picture x a probability of each class c. A node n of a tree above the
+classes ("dog", "animal", "vehicle") has the probability q(x, n), the sum over the classes below it. The
+similarities of pictures and texts of nodes are trained towards q in both directions:
 
 * picture to node: a softmax over the nodes, towards q(x, n) i(n) divided by its sum over the nodes. The
   information content i(n) = -log(share of all classes below n) (Resnik 1995, arXiv cmp-lg/9511007) prefers
@@ -23,8 +24,8 @@ _SMALL = 1e-6  # added to the targets, so that a picture without mass has finite
 # Shapes: B pictures, N nodes, D width.
 
 
-def label_tree_loss(
-    image_features: Tensor, node_features: Tensor, probabilities: Tensor, information: Tensor, scale: Tensor
+def multi_label_loss(
+    image_features: Tensor, text_features: Tensor, probabilities: Tensor, information: Tensor, scale: Tensor
 ) -> Tensor:
     """Divergence of the student's softmaxes from the probabilities of the nodes, mean of both directions.
 
@@ -32,7 +33,7 @@ def label_tree_loss(
     ----------
     image_features : Tensor, shape (B, D)
         Unit length.
-    node_features : Tensor, shape (N, D)
+    text_features : Tensor, shape (N, D)
         Unit-length features of the nodes' texts.
     probabilities : Tensor, shape (B, N)
         q: each node's probability for each picture, from 0 to 1.
@@ -48,12 +49,12 @@ def label_tree_loss(
     Examples
     --------
     >>> x = torch.eye(2)
-    >>> agreeing = label_tree_loss(x, x, torch.eye(2), torch.ones(2), torch.tensor(50.0))
-    >>> contrary = label_tree_loss(x, x.flip(0), torch.eye(2), torch.ones(2), torch.tensor(50.0))
+    >>> agreeing = multi_label_loss(x, x, torch.eye(2), torch.ones(2), torch.tensor(50.0))
+    >>> contrary = multi_label_loss(x, x.flip(0), torch.eye(2), torch.ones(2), torch.tensor(50.0))
     >>> round(agreeing.item(), 3), round(contrary.item(), 3)
     (0.0, 50.0)
     """
-    logits = scale * image_features @ node_features.T  # (B, N)
+    logits = scale * image_features @ text_features.T  # (B, N)
     informative = probabilities * information
     to_nodes = _divergence(logits, informative, informative.sum(1))
     return (to_nodes + _divergence(logits.T, probabilities.T, probabilities.sum(0))) / 2
