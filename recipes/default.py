@@ -90,6 +90,7 @@ def config() -> TrainConfig:
         text_pairs=TextPairs(path=str(text_pairs()), fraction=0.3, weight=0.5, epochs_alone=2),
         label_tree=LabelTree(path=tree, classifier=start),
         caption_words=CaptionWords(path=str(caption_words())),
+        negatives_from="same_kind",
         data=data(),
         epochs=20,
         batch_size=448,

@@ -96,6 +96,8 @@ def loss_gradients(exchange: Exchange, which: str, scale: float) -> dict[str, to
     leaves = [a[mine], b[mine], torch.tensor(scale, dtype=a.dtype), torch.tensor(-3.0, dtype=a.dtype)]
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
     options: dict[str, Any] = {"groups": groups[mine] if "groups" in which else None, "tile": (3, 5)}
+    if "kinds" in which:
+        options["groups"] = torch.stack([groups, groups % 2], 1)[mine]
     options["exchange"] = exchange
     if which == "distillation":
         teacher = [9.0 * rows[mine].roll(3, 1) for rows in (a, b + 0.1 * a)]
@@ -126,7 +128,7 @@ def added(which: str, leaves: list[torch.Tensor], groups: torch.Tensor, exchange
 
 WHICH = (
     *("infonce", "infonce groups", "infonce positive", "sigmoid", "sigmoid groups", "sigmoid positive"),
-    *("distillation", "hard negatives"),
+    *("distillation", "hard negatives", "infonce kinds"),
 )
 CASES = [(which, scale) for which in WHICH for scale in (7.0, 100.0)]
 

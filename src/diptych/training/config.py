@@ -98,6 +98,9 @@ class TrainConfig:
     loss: ContrastiveLoss = "infonce"
     # Pairs with the same caption or label: masked as negatives, additional positives, or negatives
     same_caption: Literal["ignore", "positive", "negative"] = "ignore"
+    # same_kind: captions are no negatives of labelled pictures, nor labels of captioned ones. "A dog runs" is
+    # not wrong for a picture with the label dog.
+    negatives_from: Literal["all", "same_kind"] = "all"
     negatives: str = ""  # file of hard negatives, see data/texts/hard_negatives.py; contrastive only
     negatives_each: int = 1  # hard negatives per pair and step
     negatives_weight: float = 1.0  # of their loss
@@ -224,6 +227,12 @@ class TrainConfig:
             )
         if (self.text_pairs or self.label_tree or self.caption_words) and self.objective != "contrastive":
             raise InputError("text_pairs, label_tree and caption_words need objective=contrastive")
+        if self.negatives_from == "same_kind" and (
+            self.objective != "contrastive" or self.same_caption != "ignore"
+        ):
+            raise InputError(
+                "negatives_from=same_kind needs objective=contrastive and same_caption=ignore: leave one out"
+            )
         if self.label_tree and self.parallel == "fsdp":
             raise InputError("label_tree needs parallel=ddp: its teacher is not sharded")
         if self.negatives and (self.objective != "contrastive" or self.augment.drop_words):

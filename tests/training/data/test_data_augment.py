@@ -202,7 +202,7 @@ def test_words_left_out_hang_on_the_visit_alone():
     together = crop_pairs(result, NUMBERS[:8], config, 16)[1]
     alone = [crop_pairs(result[n : n + 1], NUMBERS[n : n + 1], config, 16)[1][0] for n in range(8)]
     assert together == alone
-    whole = crop_pairs(result, NUMBERS[:8], AugmentConfig(), 16)[1]  # the other random draws are unchanged
+    whole = crop_pairs(result, NUMBERS[:8], AugmentConfig(), 16)[1]  # the other random samples are unchanged
     assert all(set(some.split()) < set(full.split()) for some, full in zip(together, whole, strict=True))
 
 

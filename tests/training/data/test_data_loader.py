@@ -44,6 +44,17 @@ def same(a, b):
     assert torch.equal(a.groups, b.groups)
 
 
+def test_labelled_and_captioned_pairs_are_distinguished(mixture):
+    batch = next(iter(make(mixture, cache=False).batches(0)))
+    is_labelled = [not text.startswith("caption") for text in batch.captions]
+    assert {True, False} <= set(is_labelled)
+    assert batch.is_labelled.tolist() == is_labelled
+    assert torch.equal(batch.negative_groups(by_kind=False), batch.groups)
+    assert batch.negative_groups(by_kind=True).tolist() == [
+        [group, int(kind)] for group, kind in zip(batch.groups.tolist(), is_labelled, strict=True)
+    ]
+
+
 def test_an_epoch(mixture):
     loader = make(mixture, cache=False)
     batches = list(loader.batches(0))

@@ -65,11 +65,11 @@ def test_two_sources_with_the_same_keys_are_not_in_step():
 
 def test_uniforms_are_uniform_and_hang_on_the_visit_alone():
     numbers = Order([hash_keys(KEYS * 20)], [1.0], 0).epoch(0).number
-    draws = uniforms(np.unique(hash_keys(map(str, range(6000)))), 10)
-    assert draws.min() >= 0
-    assert draws.max() < 1
-    assert np.abs(draws.mean(0) - 0.5).max() < 0.02
-    assert np.abs(np.corrcoef(draws.T) - np.eye(10)).max() < 0.06
+    samples = uniforms(np.unique(hash_keys(map(str, range(6000)))), 10)
+    assert samples.min() >= 0
+    assert samples.max() < 1
+    assert np.abs(samples.mean(0) - 0.5).max() < 0.02
+    assert np.abs(np.corrcoef(samples.T) - np.eye(10)).max() < 0.06
     assert np.array_equal(uniforms(numbers[7:8], 10)[0], uniforms(numbers, 10)[7])
 
 

@@ -32,6 +32,9 @@ def absent(groups: Tensor | None, count: int) -> Tensor:
     """(N, N): combinations that are excluded as negatives."""
     if groups is None:
         return torch.zeros(count, count, dtype=torch.bool)
+    if groups.ndim == 2:  # group and kind
+        same, kind = groups[:, None] == groups, groups[:, None, 1] == groups[:, 1]
+        return (same[..., 0] | ~kind).logical_and(~torch.eye(count, dtype=torch.bool))
     return (groups[:, None] == groups).logical_and(~torch.eye(count, dtype=torch.bool))
 
 
@@ -100,10 +103,16 @@ shapes = st.tuples(st.integers(1, 70), st.integers(1, 9), cuts, cuts)
     seed=st.integers(0, 999),
     scale=st.floats(0, 100),
     captions=st.none() | st.integers(1, 70),
+    kinds=st.sampled_from([None, 1, 2, 3]),
     aligned=st.sampled_from([-1, 0, 1]),
 )
 def test_equals_dense(
-    shape: tuple[int, int, int, int], seed: int, scale: float, captions: int | None, aligned: int
+    shape: tuple[int, int, int, int],
+    seed: int,
+    scale: float,
+    captions: int | None,
+    kinds: int | None,
+    aligned: int,
 ) -> None:
     count, width, *pieces = shape
     a, b = unit(count, width, seed), unit(count, width, seed + 1000)
@@ -111,6 +120,8 @@ def test_equals_dense(
         b = F.normalize(0.1 * b + aligned * a, dim=1)
     generator = torch.Generator().manual_seed(seed)
     groups = None if captions is None else torch.randint(captions, (count,), generator=generator)
+    if groups is not None and kinds is not None:
+        groups = torch.stack([groups, torch.randint(kinds, (count,), generator=generator)], dim=1)
     inputs = (a, b, torch.tensor(scale, dtype=torch.float64))
     expected = with_gradients(dense_info_nce, *inputs, groups=groups)
     height, breadth = (count // piece + 1 if piece else 99 for piece in pieces)
@@ -124,7 +135,14 @@ def test_equals_dense(
     assert_same(with_gradients(sigmoid_loss, *inputs, groups=groups, tile=tile), expected, 1e-10)
 
 
-@pytest.mark.parametrize("groups", [None, torch.tensor([0, 1, 0, 2, 3, 1, 1])])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        None,
+        torch.tensor([0, 1, 0, 2, 3, 1, 1]),
+        torch.tensor([[0, 0], [1, 0], [0, 0], [2, 1], [3, 1], [1, 0], [1, 1]]),
+    ],
+)
 def test_gradcheck(groups: Tensor | None) -> None:
     a, b = unit(7, 3, 0).requires_grad_(), unit(7, 3, 1).requires_grad_()
     scale, bias = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (9.0, -3.0))
@@ -288,6 +306,7 @@ def test_a_confident_pair_is_not_lost_to_rounding() -> None:
         ({"scale": torch.ones(2)}, "one number"),
         ({"groups": torch.zeros(3, dtype=torch.long)}, "expected 4 integers"),
         ({"groups": torch.zeros(4)}, "expected 4 integers"),
+        ({"groups": torch.zeros(4, 3, dtype=torch.long)}, "expected 4 integers"),
         ({"tile": (0, 5)}, "two positive numbers"),
     ],
 )

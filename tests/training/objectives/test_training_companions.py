@@ -212,11 +212,11 @@ def test_more_words_than_a_visit_carries():
 def test_words_loss_counts_captions_of_every_picture():
     objective = CompanionObjective(word_information=torch.ones(3))
     image = torch.nn.functional.normalize(torch.randn(4, 5, generator=torch.manual_seed(0)), dim=1)
-    draws = torch.full((4, 1 + LONGEST), -1)
-    draws[:, 0] = torch.tensor([2, -1, 0, 2])
-    draws[0, 1:3], draws[2, 1:4], draws[3, 1] = torch.tensor([2, 2]), torch.tensor([0, 0, 2]), 2
+    samples = torch.full((4, 1 + LONGEST), -1)
+    samples[:, 0] = torch.tensor([2, -1, 0, 2])
+    samples[0, 1:3], samples[2, 1:4], samples[3, 1] = torch.tensor([2, 2]), torch.tensor([0, 0, 2]), 2
     texts = torch.nn.functional.normalize(torch.randn(4, 5), dim=1)
-    loss = objective._words_loss(image, texts, draws)
+    loss = objective._words_loss(image, texts, samples)
     # Pictures 0, 2, 3; words 2 (text of picture 0) and 0 (of picture 2).
     probabilities = torch.tensor([[1.0, 0.0], [0.5, 1.0], [0.5, 0.0]])
     expected = multi_label_loss(
@@ -304,7 +304,7 @@ def test_gradients_do_not_depend_on_the_chunks(hard, pairs_weight, with_tree, wi
     words[:, 0] = torch.tensor([0, 1, -1, 1, 2, 0, 2, 1])
     words[:, 1:3] = words[:, :1]
     words[3, 3] = 0
-    draws = torch.cat([nodes if with_tree else nodes[:, :0], words if with_words else words[:, :0]], 1)
+    samples = torch.cat([nodes if with_tree else nodes[:, :0], words if with_words else words[:, :0]], 1)
     gradients, losses = [], []
     for size in (8, 3):
         model = build(LITE0, seed=0)
@@ -318,7 +318,7 @@ def test_gradients_do_not_depend_on_the_chunks(hard, pairs_weight, with_tree, wi
         )
         objective = Contrastive(model.eval(), negatives=hard, companions=companions)
         chunks = [
-            lambda n=n, size=size: (images[n : n + size], tokens[n : n + size], draws[n : n + size])
+            lambda n=n, size=size: (images[n : n + size], tokens[n : n + size], samples[n : n + size])
             for n in range(0, 8, size)
         ]
         losses.append(cached_gradients(objective, chunks, seeds=range(8)).item())

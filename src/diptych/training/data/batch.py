@@ -121,13 +121,15 @@ class Batch:
         Padded to the context length; K hard negatives and C companions (`texts/`) follow the caption.
     groups : (B,) int64
         Pairs with the same number have the same caption or label, so they are not each other's negatives.
+    is_labelled : (B,) bool
+        Whether a pair has a label in place of captions.
     positions : mapping of lane to position
         Of the lanes read here: `batches(epoch, positions)` begins with the batch after this one.
     wait_seconds : float
         How long the caller waited for this batch.
     work_seconds : float
         Time that workers spent to read, decode and crop it, summed over them.
-    draws : (B, D) int64, or None
+    samples : (B, D) int64, or None
         What the companions drew, see `texts.companions.CompanionTexts.of`.
     """
 
@@ -142,10 +144,17 @@ class Batch:
     positions: dict[int, Position]
     wait_seconds: float
     work_seconds: float
-    draws: Tensor | None = None
+    is_labelled: Tensor | None = None
+    samples: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def negative_groups(self, *, by_kind: bool) -> Tensor:
+        """Groups for the loss, (B,), or (B, 2) with the kind: whether a pair has a label."""
+        if not by_kind or self.is_labelled is None:
+            return self.groups
+        return torch.stack([self.groups, self.is_labelled.long()], dim=1)
 
     @property
     def images(self) -> Tensor:
@@ -153,10 +162,10 @@ class Batch:
         return self.part(slice(None), torch.device("cpu"))[0]
 
     def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Some pairs: images (b, 3, S, S) or features (b, W), float32; tokens, on the CPU; draws."""
+        """Some pairs: images (b, 3, S, S) or features (b, W), float32; tokens, on the CPU; samples."""
         crops = self.crops[pairs].to(device, non_blocking=True)
-        draws = None if self.draws is None else self.draws[pairs].to(device, non_blocking=True)
-        return self.transform(crops, self.numbers[pairs]), self.tokens[pairs], draws
+        samples = None if self.samples is None else self.samples[pairs].to(device, non_blocking=True)
+        return self.transform(crops, self.numbers[pairs]), self.tokens[pairs], samples
 
 
 @dataclass
@@ -242,14 +251,15 @@ class Batcher:
         captions = [caption for chunk in chunks for caption in chunk.captions]
         numbers = np.concatenate([chunk.numbers for chunk in chunks])
         records = [texts for chunk in chunks for texts in chunk.record_captions]
-        tokens, draws = self._texts(captions, records, numbers, epoch)
+        tokens, samples = self._texts(captions, records, numbers, epoch)
         groups = hash_keys(group for chunk in chunks for group in chunk.groups).view(np.int64)
         return Batch(
             crops=torch.cat([chunk.crops for chunk in chunks]),
             numbers=numbers,
             transform=self.transform,
             tokens=tokens,
-            draws=draws,
+            is_labelled=torch.tensor([not texts for texts in records]),
+            samples=samples,
             groups=torch.from_numpy(groups.copy()),
             captions=captions,
             keys=[key for chunk in chunks for key in chunk.keys],
@@ -263,14 +273,14 @@ class Batcher:
         self, captions: list[str], records: list[Sequence[str]], numbers: UInts, epoch: int
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens of the captions and of what goes with them, and what the companions drew."""
-        rows, draws = [[caption] for caption in captions], None
+        rows, samples = [[caption] for caption in captions], None
         if self.negatives is not None:
             rows = [
                 [*row, *hard] for row, hard in zip(rows, self.negatives.of(captions, numbers), strict=True)
             ]
         if self.companions is not None:
             texts, drawn = self.companions.of(numbers, epoch, records)
-            draws = torch.from_numpy(drawn)
+            samples = torch.from_numpy(drawn)
             rows = [[*row, *others] for row, others in zip(rows, texts, strict=True)]
         with counted_long_texts() as long:
             # Rows of 1 + K + C texts one after the other.
@@ -280,7 +290,7 @@ class Batcher:
             long.warn(stacklevel=2)
         if self.negatives is not None or self.companions is not None:
             tokens = tokens.view(len(captions), -1, tokens.shape[1])
-        return tokens, draws
+        return tokens, samples
 
 
 class _Queue:

@@ -41,7 +41,7 @@ def keep_tokens_on_host(objective: nn.Module) -> None:
     Parameters
     ----------
     objective : Objective
-        Called with images and tokens, either of which may be None, and possibly draws.
+        Called with images and tokens, either of which may be None, and possibly samples.
     """
 
     def to_array(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

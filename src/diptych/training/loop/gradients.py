@@ -39,7 +39,7 @@ from diptych.model.batch_norm import frozen_statistics
 from diptych.training.losses.feature_exchange import Exchange, NoExchange
 from diptych.training.objectives.objective import Objective, PairFeatures
 
-# Images (B, 3, S, S), tokens (B, L) and possibly draws (B, 3): the arguments of `Objective.forward`.
+# Images (B, 3, S, S), tokens (B, L) and possibly samples (B, 3): the arguments of `Objective.forward`.
 Chunk = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None]
 
 
@@ -62,7 +62,7 @@ def cached_gradients(
     objective : Objective
         What is trained.
     chunks : sequence of callables
-        Each returns its images, tokens and draws; with more than one chunk, each is called several times.
+        Each returns its images, tokens and samples; with more than one chunk, each is called several times.
     groups : LongTensor, optional
         Of all pairs of this process, for the loss.
     seeds : sequence of int
@@ -102,11 +102,11 @@ def cached_gradients(
     def encode(number: int, towers: tuple[bool, bool]) -> PairFeatures:
         """Features of a chunk from the image tower, the text tower or both; with a graph if grad is on."""
         torch.manual_seed(seeds[number])
-        images, tokens, *draws = chunks[number]()
+        images, tokens, *samples = chunks[number]()
         # A new autocast for each pass: it caches the cast weights together with their graph, so one that
         # spanned steps 1 and 3 would give step 3 weights without a graph.
         with precision():
-            return forward(images if towers[0] else None, tokens if towers[1] else None, *draws)
+            return forward(images if towers[0] else None, tokens if towers[1] else None, *samples)
 
     def frozen_features(number: int) -> list[Tensor]:
         with torch.no_grad(), precision():

@@ -171,12 +171,13 @@ class TrainableModel:
         # Chunks are numbered over all processes. e.g. 2 processes with 3 chunks each: rank 1 has 3..5.
         first = world.rank * len(starts)
         grouped = config.same_caption != "negative" or self.objective.needs_groups
+        groups = batch.negative_groups(by_kind=config.negatives_from == "same_kind")
         # DDP expects a gradient for every parameter, which text pairs alone do not give: it is left out then.
         alone = self.objective.set_epoch(batch.epoch)
         loss = cached_gradients(
             self.objective,
             self._chunks(batch, size),
-            self.accelerator.send(batch.groups) if grouped else None,
+            self.accelerator.send(groups) if grouped else None,
             seeds=[chunk_seed(config.seed, number, first + n) for n in range(len(starts))],
             exchange=world.exchange,
             forward=self.objective if alone else self.forward,

@@ -83,9 +83,9 @@ def info_nce(
         summed in float32.
     scale : Tensor, shape ()
         Factor on the cosines: the exponential of the model's `logit_scale`.
-    groups : LongTensor, shape (N,), optional
+    groups : LongTensor, shape (N,) or (N, 2), optional
         Pairs of one group (e.g. the same caption) are not each other's negatives: their off-diagonal
-        entries are masked.
+        entries are masked. With a second column, the kind of a pair, neither are pairs of different kinds.
     tile : (int, int), optional
         Rows and columns of a tile. It changes time and memory, and the result by rounding only.
     exchange : Exchange, optional
@@ -170,7 +170,8 @@ def _check(a: Tensor, b: Tensor, scale: Tensor, groups: Tensor | None, tile: tup
         )
     if scale.numel() != 1:
         raise InputError(f"scale has shape {tuple(scale.shape)}: expected one number, logit_scale.exp()")
-    if groups is not None and (groups.shape != a.shape[:1] or groups.is_floating_point()):
+    is_shaped = groups is None or groups.shape in (a.shape[:1], (a.shape[0], 2))
+    if groups is not None and (not is_shaped or groups.is_floating_point()):
         raise InputError(
             f"groups is {groups.dtype} of shape {tuple(groups.shape)}: expected {a.shape[0]} integers"
         )

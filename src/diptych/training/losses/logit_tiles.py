@@ -27,7 +27,8 @@ class LogitTiles:
     scale : Tensor
         One number.
     groups : (LongTensor (R,), LongTensor (C,)), optional
-        Off-diagonal entries whose row and column have the same group are masked (-inf).
+        Off-diagonal entries whose row and column have the same group are masked (-inf). With a second column,
+        (R, 2) and (C, 2), so are those whose kinds in it differ.
     tile : (int, int), optional
         Rows and columns of a tile.
     offset : int
@@ -66,9 +67,16 @@ class LogitTiles:
         a = self.a[rows].to(self.dtype) * self.scale if scaled_rows is None else scaled_rows
         torch.mm(a, self.b[columns].to(self.dtype).t(), out=s)
         if self.groups is not None:
-            same = self.groups[0][rows, None] == self.groups[1][None, columns]
-            self.diagonal(same, rows, columns).fill_(False)  # a pair's own text is never masked
-            s.masked_fill_(same, -torch.inf)
+            row_groups, column_groups = (
+                part[where] for part, where in zip(self.groups, (rows, columns), strict=True)
+            )
+            if row_groups.ndim == 1:
+                masked = row_groups[:, None] == column_groups[None, :]
+            else:
+                equal = row_groups[:, None, :] == column_groups[None, :, :]  # (m, n, 2): group, kind
+                masked = equal[..., 0] | ~equal[..., 1]
+            self.diagonal(masked, rows, columns).fill_(False)  # a pair's own text is never masked
+            s.masked_fill_(masked, -torch.inf)
         return s
 
     def view(self, buffer: int, rows: slice, columns: slice) -> Tensor:

@@ -18,7 +18,7 @@ from diptych.training.losses.multi_label import multi_label_loss
 from diptych.training.objectives.label_tree import LabelTreeTeacher
 
 _START_SCALE = math.log(1 / 0.07)  # as in the paper
-NODE_COLUMNS = 3  # of `Batch.draws`, before those of the words
+NODE_COLUMNS = 3  # of `Batch.samples`, before those of the words
 
 
 class CompanionObjective(nn.Module):
@@ -46,7 +46,7 @@ class CompanionObjective(nn.Module):
         Whether the text pairs are trained alone, as in the first epochs of a run.
     learned, fixed : int
         Number of tensors that `loss` gets with a gradient (companions, made-up features), and without (mask
-        of the text pairs; class probabilities of the pictures and of the made-up features; draws).
+        of the text pairs; class probabilities of the pictures and of the made-up features; samples).
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CompanionObjective(nn.Module):
             for scale in self.parameters():
                 scale.fill_(_START_SCALE)
 
-    def targets(self, images: Tensor, tokens: Tensor, draws: Tensor | None) -> list[Tensor]:
+    def targets(self, images: Tensor, tokens: Tensor, samples: Tensor | None) -> list[Tensor]:
         """What needs no gradient, of `fixed` tensors.
 
         Parameters
@@ -92,18 +92,18 @@ class CompanionObjective(nn.Module):
         images : Tensor
             (B, 3, S, S), or features (B, W).
         tokens : Tensor, shape (B, 1 + K + C, L)
-        draws : Tensor, shape (B, D), or None
-            See `Batch.draws`.
+        samples : Tensor, shape (B, D), or None
+            See `Batch.samples`.
         """
         fixed = [] if self.pairs_weight is None else [self.is_pair(tokens).to(images.device)]
         if self.tree is not None:
-            assert draws is not None
+            assert samples is not None
             features = self.tree.features(images)
-            synthetic = self.tree.synthetic_features(features, draws)
+            synthetic = self.tree.synthetic_features(features, samples)
             fixed += map(self.tree.class_probabilities, (features, synthetic))
         if self.tree is not None or self._word_information:
-            assert draws is not None
-            fixed.append(draws)
+            assert samples is not None
+            fixed.append(samples)
         return fixed
 
     def text_pairs(self, tokens: Tensor) -> Tensor:
@@ -139,8 +139,8 @@ class CompanionObjective(nn.Module):
             part = self._tree_loss(self.tree, image, learned[1], texts, *fixed)
             loss = loss + self.tree_weight * global_mean(part[None], exchange)
         if self._word_information:
-            draws = fixed[-1][:, NODE_COLUMNS:] if self.tree is not None else fixed[-1]
-            part = self._words_loss(image, companions[:, -1], draws)
+            samples = fixed[-1][:, NODE_COLUMNS:] if self.tree is not None else fixed[-1]
+            part = self._words_loss(image, companions[:, -1], samples)
             loss = loss + self.words_weight * global_mean(part[None], exchange)
         return loss
 
@@ -162,11 +162,11 @@ class CompanionObjective(nn.Module):
         texts: Tensor,
         of_images: Tensor,
         of_synthetic: Tensor,
-        draws: Tensor,
+        samples: Tensor,
     ) -> Tensor:
         """Multi-label loss of pictures and made-up features with the drawn nodes."""
         assert self.tree_scale is not None
-        nodes, is_synthetic = draws[:, 0], draws[:, 1] >= 0
+        nodes, is_synthetic = samples[:, 0], samples[:, 1] >= 0
         probabilities = torch.cat([of_images, of_synthetic[is_synthetic]]) @ tree.members[:, nodes]
         return multi_label_loss(
             torch.cat([image, synthetic[is_synthetic]]),
@@ -176,17 +176,17 @@ class CompanionObjective(nn.Module):
             self.tree_scale.exp(),
         )
 
-    def _words_loss(self, image: Tensor, texts: Tensor, draws: Tensor) -> Tensor:
+    def _words_loss(self, image: Tensor, texts: Tensor, samples: Tensor) -> Tensor:
         """Multi-label loss of captioned pictures with the words that their captions brought.
 
         Parameters
         ----------
         texts : Tensor, shape (B, E)
-        draws : Tensor, shape (B, 1 + M)
+        samples : Tensor, shape (B, 1 + M)
             Of `WordTexts.of`.
         """
         assert self.words_scale is not None
-        drawn, listed = draws[:, 0], draws[:, 1:]
+        drawn, listed = samples[:, 0], samples[:, 1:]
         is_captioned = drawn >= 0
         if not is_captioned.any():
             return 0 * self.words_scale

@@ -68,7 +68,7 @@ class LabelTreeTeacher:
         """Probability of each class, (B, W) -> (B, C)."""
         return self._logits(features).softmax(1)
 
-    def synthetic_features(self, features: Tensor, draws: Tensor) -> Tensor:
+    def synthetic_features(self, features: Tensor, samples: Tensor) -> Tensor:
         """Features moved along the weights of a class until the classifier sees it.
 
         Along w_c the logit of class c grows fastest. For a margin m over the largest logit,
@@ -78,7 +78,7 @@ class LabelTreeTeacher:
         Parameters
         ----------
         features : Tensor, shape (B, W)
-        draws : Tensor, shape (B, 3 or more)
+        samples : Tensor, shape (B, 3 or more)
             Begins with `NodeTexts.of`: the second column is the class, the third decides the margin.
 
         Returns
@@ -86,14 +86,14 @@ class LabelTreeTeacher:
         Tensor, shape (B, W)
             Rows without a class are those of `features`.
         """
-        classes = draws[:, 1].clamp(min=0)
+        classes = samples[:, 1].clamp(min=0)
         direction = self.weight[classes]  # (B, W)
         logits = self._logits(features)
         missing = logits.amax(1) - logits.gather(1, classes[:, None])[:, 0]  # (B,)
-        margin = LARGEST_MARGIN * draws[:, 2].float() / STRENGTHS
+        margin = LARGEST_MARGIN * samples[:, 2].float() / STRENGTHS
         step = (missing + margin) / direction.square().sum(1)
         moved = (features + step[:, None] * direction).clamp(min=0)
-        return torch.where((draws[:, 1] >= 0)[:, None], moved, features)
+        return torch.where((samples[:, 1] >= 0)[:, None], moved, features)
 
     def _logits(self, features: Tensor) -> Tensor:
         # In float32: the distance of two logits decides how far features are moved.

@@ -46,7 +46,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, images: Tensor | None, tokens: Tensor | None, draws: Tensor | None = None
+        self, images: Tensor | None, tokens: Tensor | None, samples: Tensor | None = None
     ) -> PairFeatures:
         """Features of a chunk of pairs; those of a pair must not depend on the other pairs.
 
@@ -58,12 +58,12 @@ class Objective(nn.Module, ABC):
         tokens : Tensor or None
             (B, L), on the CPU, or (B, 1 + K + C, L) with K hard negatives and C companions; None where
             nothing that reads texts is trained.
-        draws : Tensor or None
-            (B, D), see `Batch.draws`.
+        samples : Tensor or None
+            (B, D), see `Batch.samples`.
         """
 
     def frozen_features(
-        self, images: Tensor, tokens: Tensor, draws: Tensor | None = None
+        self, images: Tensor, tokens: Tensor, samples: Tensor | None = None
     ) -> Sequence[Tensor]:
         """Further features of a chunk that get no gradient, so they are computed once."""
         return ()
@@ -180,7 +180,7 @@ class Contrastive(Objective):
             )
 
     def forward(
-        self, images: Tensor | None, tokens: Tensor | None, draws: Tensor | None = None
+        self, images: Tensor | None, tokens: Tensor | None, samples: Tensor | None = None
     ) -> PairFeatures:
         """Unit-length features of a chunk of pairs.
 
@@ -198,12 +198,12 @@ class Contrastive(Objective):
         if tokens is None or tokens.ndim == 2:
             text = None if tokens is None else self._encode_text(self.model, tokens)
             missing = (self.negatives is not None) + (self.companions is not None)
-            return image, text, *[None] * missing, *self._synthetic_embeddings(images, draws)
+            return image, text, *[None] * missing, *self._synthetic_embeddings(images, samples)
         texts = self._text_embeddings(tokens)  # (B, 1 + K + C, E)
         start = texts.shape[1] - self._companion_count
         hard = [] if self.negatives is None else [texts[:, 1:start]]
         companions = [] if self.companions is None else [texts[:, start:]]
-        return image, texts[:, 0], *hard, *companions, *self._synthetic_embeddings(images, draws)
+        return image, texts[:, 0], *hard, *companions, *self._synthetic_embeddings(images, samples)
 
     def _text_embeddings(self, tokens: Tensor) -> Tensor:
         """Embeddings of several texts of each pair, (B, T, L) -> (B, T, E), encoded as one batch."""
@@ -213,26 +213,26 @@ class Contrastive(Objective):
     def _companion_count(self) -> int:
         return 0 if self.companions is None else self.companions.count
 
-    def _synthetic_embeddings(self, images: Tensor | None, draws: Tensor | None) -> PairFeatures:
+    def _synthetic_embeddings(self, images: Tensor | None, samples: Tensor | None) -> PairFeatures:
         """Embeddings of made-up features, if there is a label tree: () or one entry."""
         if self.companions is None or self.companions.tree is None:
             return ()
-        if images is None or draws is None:
+        if images is None or samples is None:
             return (None,)
         with torch.no_grad():
             tree = self.companions.tree
-            features = tree.synthetic_features(tree.features(images), draws)
+            features = tree.synthetic_features(tree.features(images), samples)
         return (self._image_embeddings(features),)
 
     def frozen_features(
-        self, images: Tensor, tokens: Tensor, draws: Tensor | None = None
+        self, images: Tensor, tokens: Tensor, samples: Tensor | None = None
     ) -> Sequence[Tensor]:
         """Mask of the hard negatives, (B, K); targets of the companions; the teachers' features."""
         fixed: list[Tensor] = []
         if self.companions is not None and self.companions.pairs_alone:
             return [self.companions.is_pair(tokens).to(images.device)]
         if self.companions is not None:
-            fixed += self.companions.targets(images, tokens, draws)
+            fixed += self.companions.targets(images, tokens, samples)
         if self.negatives is not None:
             # A pair with fewer than K hard negatives is filled up with copies of its own caption.
             hard = tokens[:, 1 : tokens.shape[1] - self._companion_count]

@@ -32,7 +32,7 @@ class Predicting(Objective):
     """Base of the objectives whose loss is the negative log-likelihood of a pair's text given its image."""
 
     def forward(
-        self, images: Tensor | None, tokens: Tensor | None, draws: Tensor | None = None
+        self, images: Tensor | None, tokens: Tensor | None, samples: Tensor | None = None
     ) -> PairFeatures:
         """The loss of each pair, (B,)."""
         assert images is not None
@@ -175,7 +175,7 @@ class Classification(Objective):
         _initialise_head(self.head, seed)
 
     def forward(
-        self, images: Tensor | None, tokens: Tensor | None, draws: Tensor | None = None
+        self, images: Tensor | None, tokens: Tensor | None, samples: Tensor | None = None
     ) -> PairFeatures:
         """Image features before the projection, (B, W)."""
         assert images is not None

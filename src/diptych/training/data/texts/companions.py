@@ -247,23 +247,23 @@ class CompanionTexts:
         Returns
         -------
         texts : list of B lists of C str
-        draws : (B, D) int64
+        samples : (B, D) int64
             Numbers of the node (`NodeTexts.of`) and of the words (`WordTexts.of`), as far as there are such.
         """
         columns: list[list[str]] = []
-        draws = [np.empty((len(numbers), 0), np.int64)]
+        samples = [np.empty((len(numbers), 0), np.int64)]
         if self.pairs is not None:
             drawn = self.pairs.of(numbers, alone=epoch < self.epochs_alone)
             columns += [[first for first, _ in drawn], [second for _, second in drawn]]
         if self.nodes is not None:
             texts, nodes = self.nodes.of(numbers)
             columns.append(texts)
-            draws.append(nodes)
+            samples.append(nodes)
         if self.words is not None:
             texts, words = self.words.of(numbers, captions)
             columns.append(texts)
-            draws.append(words)
-        return [list(row) for row in zip(*columns, strict=True)], np.concatenate(draws, axis=1)
+            samples.append(words)
+        return [list(row) for row in zip(*columns, strict=True)], np.concatenate(samples, axis=1)
 
 
 class _Drawn:

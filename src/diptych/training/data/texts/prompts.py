@@ -26,5 +26,5 @@ class Prompts:
 
 
 def usual_name(names: Sequence[str], random: float) -> str:
-    """The first name in half of the draws, otherwise any of them."""
+    """The first name in half of the samples, otherwise any of them."""
     return names[0] if random < 0.5 else names[int((2 * random - 1) * len(names))]
