@@ -183,6 +183,37 @@ class EfficientNet(nn.Module):
         """Mean over the last feature map, (B, 3, S, S) -> (B, C); input of a probe or classifier."""
         return self._feature_map(images).mean((2, 3))
 
+    def locked_features(self, images: Tensor, unlocked: int) -> Tensor:
+        """Output of all layers but the last groups, for training that computes it once.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, S, S)
+        unlocked : int
+            Groups that follow: 1 for the projection, 2 for the last convolution too, 3 for the last stage
+            too, and so on.
+
+        Returns
+        -------
+        Tensor
+            (B, C) of `features` for 0 or 1; else a feature map (B, C, G, G).
+        """
+        if unlocked <= 1:
+            return self.features(images)
+        return self._stages(self._stem(images), slice(None, self._first_unlocked(unlocked)))
+
+    def features_after(self, x: Tensor, unlocked: int) -> Tensor:
+        """The other half of `features`: from the output of `locked_features` to (B, C)."""
+        if unlocked <= 1:
+            return x
+        x = self._stages(x, slice(self._first_unlocked(unlocked), None))
+        return self._last_convolution(x).mean((2, 3))
+
+    def _first_unlocked(self, unlocked: int) -> int:
+        """Number of the first stage that is not locked."""
+        # e.g. 7 stages, 3 groups unlocked (projection, last convolution, last stage): stage 6.
+        return len(self.blocks) - (unlocked - 2)
+
     def patch_embeddings(self, images: Tensor) -> Tensor:
         """Embedding of every position in the shared space, (B, 3, S, S) -> (B, G, G, E); for heat maps."""
         return self.project(self._feature_map(images).permute(0, 2, 3, 1))
@@ -202,9 +233,17 @@ class EfficientNet(nn.Module):
 
     def _feature_map(self, images: Tensor) -> Tensor:
         """Output of the last convolution, (B, 3, S, S) -> (B, C, G, G)."""
-        x = F.relu6(self.bn1(self.conv_stem(images)))  # (B, 32, S/2, S/2)
-        for stage in self.blocks:
+        return self._last_convolution(self._stages(self._stem(images), slice(None)))
+
+    def _stem(self, images: Tensor) -> Tensor:
+        return F.relu6(self.bn1(self.conv_stem(images)))  # (B, 32, S/2, S/2)
+
+    def _stages(self, x: Tensor, numbers: slice) -> Tensor:
+        for stage in list(self.blocks)[numbers]:
             x = checkpointed(stage, x) if self.grad_checkpointing and torch.is_grad_enabled() else stage(x)
+        return x
+
+    def _last_convolution(self, x: Tensor) -> Tensor:
         return F.relu6(self.bn2(self.conv_head(x)))
 
 

@@ -138,8 +138,8 @@ class TrainConfig:
     use_bn_sync: bool = False  # batch norms normalise over the images of all processes; GPUs only
     lanes: int = 0  # of the data, see data/batch.py; 0: the number of processes at the start
     threads: int = 0  # of torch; 0: its default
-    # Views of each picture whose features a locked image tower computes once, before the first step: 1 is the
-    # centre crop, more are augmented ones. 0: the tower runs in every step. See data/feature_cache.py.
+    # Views of each picture for which the locked part of the image tower runs once, before the first step: 1
+    # is the centre crop, more are augmented ones. 0: it runs in every step. See data/feature_cache.py.
     cache_features: int = 0
     features_folder: str = ""  # of the files with these features; "": in the user's cache
     workers: int = 2  # threads that decode
@@ -259,11 +259,8 @@ class TrainConfig:
     def _check_features(self) -> None:
         if not self.cache_features:
             return
-        if self.lock not in ("image", "both") or self.lock_image_unlocked_groups > 1:
-            raise InputError(
-                "cache_features needs an image tower that is locked up to its projection: set lock=image and "
-                "lock_image_unlocked_groups=1"
-            )
+        if self.lock not in ("image", "both"):
+            raise InputError("cache_features needs a locked image tower: set lock=image")
         refused = {
             "objective": self.objective != "contrastive",
             "image_sizes": bool(self.image_sizes),

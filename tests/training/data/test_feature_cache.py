@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.errors import DataError, InputError
+from diptych.errors import DataError, InputError, TrainingError
 from diptych.model.config import EfficientNetConfig
 from diptych.training import train
 from diptych.training.data.augment import AugmentConfig
@@ -20,7 +20,7 @@ from diptych.training.data.loader import Mixture, PairLoader
 from diptych.training.data.sources.sources import TarPairs
 from tests.training import processes
 from tests.training.data.make_pairs import toy_tokenizer
-from tests.training.make_runs import TINY, TINY_VIT, config_of, logged, weights, write_pairs
+from tests.training.make_runs import TINY, TINY_VIT, config_of, logged, moved, weights, write_pairs
 
 AUGMENT = AugmentConfig(scale=(0.3, 1.0), flip=0.5)
 WHOLE = AugmentConfig(scale=(1.0, 1.0), ratio=(1.0, 1.0))
@@ -37,7 +37,7 @@ def loader_of(pairs, folder, *, encode, views=3, **options):
     options = {"batch_size": 8, "image_size": 16, "augment": AUGMENT, **options}
     data = Mixture(((TarPairs(str(pairs)), 1.0),))
     return FeatureLoader(
-        data, toy_tokenizer, encode=encode, width=4, views=views, folder=folder, weights="w", **options
+        data, toy_tokenizer, encode=encode, shape=(4,), views=views, folder=folder, weights="w", **options
     )
 
 
@@ -61,6 +61,26 @@ def test_training_equals_that_on_pictures(tmp_path, shape):
     for one, other in zip(pictures, features, strict=True):  # features are rounded to float16
         assert other[:2] == pytest.approx(one[:2], rel=1e-2)
     assert pictures[0][1] != pytest.approx(pictures[-1][1], rel=2e-2)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 5, 8])
+def test_feature_maps_of_a_partly_locked_tower(tmp_path, groups):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    options = {"model": LITE, "augment": WHOLE, "epochs": 2, "lr": 1e-4, "lock_image_unlocked_groups": groups}
+    train(locked(pairs, tmp_path / "pictures", **options))
+    train(locked(pairs, tmp_path / "features", **options, cache_features=1))
+    pictures, features = logged(tmp_path / "pictures"), logged(tmp_path / "features")
+    for one, other in zip(pictures, features, strict=True):  # feature maps are rounded to float16
+        assert other[:2] == pytest.approx(one[:2], rel=2e-2)
+    trained = moved(tmp_path / "pictures", tmp_path / "features")
+    assert "visual.conv_head.weight" in trained
+    assert "visual.conv_stem.weight" not in trained
+
+
+def test_groups_of_other_towers_cannot_be_cached(tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    with pytest.raises(TrainingError, match="needs an EfficientNet"):
+        train(locked(pairs, tmp_path / "r", cache_features=1, lock_image_unlocked_groups=2))
 
 
 def test_features_are_computed_once(tmp_path, monkeypatch):
@@ -183,9 +203,8 @@ def test_features_that_float16_cannot_hold(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lock": "", "lock_image_unlocked_groups": 0}, "locked up to its projection"),
-        ({"lock": "text", "lock_image_unlocked_groups": 0}, "locked up to its projection"),
-        ({"lock_image_unlocked_groups": 2}, "locked up to its projection"),
+        ({"lock": "", "lock_image_unlocked_groups": 0}, "needs a locked image tower"),
+        ({"lock": "text", "lock_image_unlocked_groups": 0}, "needs a locked image tower"),
         ({"image_sizes": ((1.0, 32),)}, "image_sizes"),
         ({"teachers": ("default",)}, "teachers"),
         ({"chunk": -1}, "chunk"),

@@ -275,7 +275,7 @@ def test_the_probability_of_a_node_is_that_of_its_classes():
     assert teacher.information.tolist() == pytest.approx([np.log(2), np.log(4), np.log(2)])
     images = torch.randn(2, 3, 32, 32)
     features = teacher.features(images)
-    assert teacher.features(features) is features
+    assert teacher.features(features, 1) is features
     assert teacher.class_probabilities(features).sum(1).tolist() == pytest.approx([1, 1])
     with pytest.raises(TrainingError, match="class 9"):
         teacher_of([dataclasses.replace(CAR, classes=(9,))])
@@ -316,7 +316,8 @@ def test_gradients_do_not_depend_on_the_chunks(hard, pairs_weight, with_tree, wi
             tree=tree,
             word_information=torch.tensor([1.0, 2.0, 0.5]) if with_words else None,
         )
-        objective = Contrastive(model.eval(), negatives=hard, companions=companions)
+        unlocked = None if pictures else 1
+        objective = Contrastive(model.eval(), negatives=hard, companions=companions, unlocked=unlocked)
         chunks = [
             lambda n=n, size=size: (images[n : n + size], tokens[n : n + size], samples[n : n + size])
             for n in range(0, 8, size)

@@ -92,8 +92,8 @@ class ConfigOptions:
         int | None,
         _lock_option(
             "K",
-            "Encode K views of each picture once, before the first step: the centre crop and K - 1 "
-            "augmented ones (default 0: none). Needs --lock image --lock-image-unlocked-groups 1.",
+            "Run the locked part of the image encoder once, before the first step, on K views of each "
+            "picture: the centre crop and K - 1 augmented ones (default 0: in every step).",
         ),
     ] = None
     use_bn_sync: Annotated[

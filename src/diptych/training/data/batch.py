@@ -97,8 +97,8 @@ class DeferredTransform:
     std: tuple[float, ...] = CLIP_STD
 
     def __call__(self, crops: Tensor, numbers: UInts) -> Tensor:
-        """(B, 3, S, S) uint8 -> float32, channels last in memory; features (B, W) -> float32."""
-        if crops.ndim == 2:
+        """(B, 3, S, S) uint8 -> float32, channels last in memory; features float16 -> float32."""
+        if crops.dtype == torch.float16:
             return crops.float()
         images = adjust_colours(crops, numbers, self.augment, self.mean, self.std)
         return images.contiguous(memory_format=torch.channels_last)
@@ -110,9 +110,9 @@ class Batch:
 
     Attributes
     ----------
-    crops : (B, 3, S, S) uint8, or (B, W) float16
-        Cropped images; as uint8 they take a quarter of the memory of `images`. Or the features of a locked
-        tower (`feature_cache.py`).
+    crops : (B, 3, S, S) uint8, or (B, W) or (B, C, G, G) float16
+        Cropped images; as uint8 they take a quarter of the memory of `images`. Or the output of the locked
+        part of a tower (`feature_cache.py`).
     numbers : (B,) uint64
         Visit numbers.
     transform : DeferredTransform
@@ -162,7 +162,7 @@ class Batch:
         return self.part(slice(None), torch.device("cpu"))[0]
 
     def part(self, pairs: slice, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Some pairs: images (b, 3, S, S) or features (b, W), float32; tokens, on the CPU; samples."""
+        """Some pairs: images (b, 3, S, S) or features, float32; tokens, on the CPU; samples."""
         crops = self.crops[pairs].to(device, non_blocking=True)
         samples = None if self.samples is None else self.samples[pairs].to(device, non_blocking=True)
         return self.transform(crops, self.numbers[pairs]), self.tokens[pairs], samples
@@ -172,7 +172,7 @@ class Batch:
 class PairChunk:
     """Consecutive usable pairs of one lane, before they are batched."""
 
-    crops: Tensor  # (n, 3, S, S) uint8, or features (n, W) float16
+    crops: Tensor  # (n, 3, S, S) uint8, or features float16
     captions: list[str]
     record_captions: Sequence[Sequence[str]]  # all captions of each record; none for a labelled one
     groups: list[str]

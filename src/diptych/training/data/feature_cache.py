@@ -1,9 +1,10 @@
-"""Features of a locked image tower, computed once and read in place of pictures (LiT, arXiv 2111.07991).
+"""Output of the locked part of an image tower, computed once and read in place of pictures.
 
-A locked tower gives the same features of the same crop in every epoch. So K views of every record are encoded
-once, before the first step: view 0 is the centre crop, the others are augmented. A step then reads a row of a
-memory-mapped file, and costs the text tower and the projection only. e.g. 45,000 records, 4 views and 1,280
-float16 numbers each: 460 MB.
+What is locked (LiT, arXiv 2111.07991) gives the same output for the same crop in every epoch. So K views of
+every record are encoded once, before the first step: view 0 is the centre crop, the others are augmented. A
+step then reads a row of a memory-mapped file, and costs the text tower and what follows the locked part. e.g.
+45,000 records, 4 views and 1,280 float16 numbers each: 460 MB; with the last stage of an EfficientNet-Lite2
+unlocked, 208 x 7 x 7 numbers each: 3.7 GB.
 
 The file's name contains a hash of everything that its numbers depend on (weights of the tower, records,
 preprocessing, augmentation, seed), so runs share it, and a run with other weights makes another file.
@@ -33,7 +34,7 @@ from diptych.training.data.order import UInts, Visits, mix, unit
 from diptych.training.data.sources.records import Source
 
 Features = NDArray[np.float16]
-EncodeImages = Callable[[Tensor], Tensor]  # preprocessed images (B, 3, S, S) on the CPU -> (B, W)
+EncodeImages = Callable[[Tensor], Tensor]  # preprocessed images (B, 3, S, S) on the CPU -> (B, *shape)
 
 FORMAT = 1  # of the file; another one is computed again
 SAVE_EVERY = 64  # chunks between two notes of how far the file is
@@ -50,8 +51,8 @@ class FeatureLoader(PairLoader):
         As for `PairLoader`.
     encode : callable
         Images to features, the same in every call.
-    width : int
-        Of the features, W.
+    shape : tuple of int
+        Of the features of a picture: (W,), or (C, G, G).
     views : int
         Stored views of each record, K: the centre crop, then K - 1 augmented ones.
     folder : Path
@@ -71,7 +72,7 @@ class FeatureLoader(PairLoader):
         tokenizer: Tokenize,
         *,
         encode: EncodeImages,
-        width: int,
+        shape: tuple[int, ...],
         views: int,
         folder: Path,
         weights: str,
@@ -83,7 +84,7 @@ class FeatureLoader(PairLoader):
         # e.g. sources of 3 and 5 records: rows 0..2 are the first one's, rows 3..7 the second one's.
         self._first_row = np.cumsum([0, *map(len, self.sources)])
         self.path = folder / f"features-{self._identity(weights)}.f16"
-        self._shape = (int(self._first_row[-1]), views, width)
+        self._shape = (int(self._first_row[-1]), views, *shape)
         self._rows: Features | None = None
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
@@ -96,7 +97,8 @@ class FeatureLoader(PairLoader):
             self._fill(rows, done, scanning(total))
         self._rows = np.memmap(self.path, np.float16, "r", shape=self._shape)
         # A record without an image or caption has no features: it is read again, to be counted and named.
-        for row in np.flatnonzero(np.isnan(self._rows[:, 0, 0])).tolist():
+        first_numbers = self._rows.reshape(len(self._rows), -1)[:, 0]
+        for row in np.flatnonzero(np.isnan(first_numbers)).tolist():
             part = int(np.searchsorted(self._first_row, row, side="right")) - 1
             self.reader.pair(part, row - int(self._first_row[part]))
             self.reader.bad[part][row - int(self._first_row[part])] = True
@@ -141,7 +143,7 @@ class FeatureLoader(PairLoader):
                 count = len(good)
                 block = np.full((count, *self._shape[1:]), np.nan, np.float16)
                 if good.any():
-                    features = self._encode(images).float().numpy()  # (good views, W)
+                    features = self._encode(images).float().numpy()  # (good views, *shape)
                     if not np.isfinite(features).all() or np.abs(features).max() > np.finfo(np.float16).max:
                         raise DataError(
                             "the image tower gives features that float16 cannot hold: set cache_features=0"
@@ -187,7 +189,7 @@ class FeatureLoader(PairLoader):
         texts = [source.captions(n) for source, n in records]
         captions, full_captions = choose_captions(texts, number[good], self.augment)
         view = np.floor(unit(mix(number[good], _VIEW_OF_VISIT)) * self.views).astype(np.int64)
-        features = self._rows[self._first_row[part[good]] + index[good], view]  # (n, W)
+        features = self._rows[self._first_row[part[good]] + index[good], view]  # (n, *shape)
         return PairChunk(
             crops=torch.from_numpy(features),
             captions=captions,

@@ -29,20 +29,20 @@ def no_batch_error(config: TrainConfig, loader: Loader) -> TrainingError:
 
 @dataclass(frozen=True)
 class LockedEncoder:
-    """A locked image tower up to its projection.
+    """The locked part of an image tower.
 
     Attributes
     ----------
     encode : callable
-        Preprocessed images (B, 3, S, S) on the CPU to features (B, W) there.
-    width : int
-        W.
+        Preprocessed images (B, 3, S, S) on the CPU to its output (B, *shape) there.
+    shape : tuple of int
+        (W,) before a projection, or that of a feature map.
     identity : str
         Of the tower's weights.
     """
 
     encode: EncodeImages
-    width: int
+    shape: tuple[int, ...]
     identity: str
 
 
@@ -67,7 +67,7 @@ def open_loader(config: TrainConfig, world: World, lanes: int, locked: LockedEnc
             config.data,
             config.load_tokenizer(),
             encode=locked.encode,
-            width=locked.width,
+            shape=locked.shape,
             weights=locked.identity,
             views=config.cache_features,
             folder=Path(config.features_folder).expanduser() if config.features_folder else feature_folder(),

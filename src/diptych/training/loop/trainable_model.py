@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from diptych.errors import TrainingError
 from diptych.model.batch_norm import batch_norms, frozen_statistics, running_statistics
 from diptych.model.devices import pick_dtype
+from diptych.model.efficientnet import EfficientNet
 from diptych.model.sharding import full_tensor, shard_like
 from diptych.model.timm_trunk import TimmTrunk
 from diptych.training.config import TrainConfig
@@ -209,27 +210,37 @@ class TrainableModel:
         return batch.part(slice(start, start + size), self.device)
 
     def locked_encoder(self) -> LockedEncoder:
-        """The image tower up to its projection, for features that are computed once.
+        """The locked part of the image tower, whose output is computed once.
 
         Raises
         ------
         TrainingError
-            The tower is one of timm, whose projection cannot be separated.
+            The tower is one of timm, whose projection cannot be separated; or another than an EfficientNet,
+            and more than its projection is unlocked.
         """
-        visual = self.model.visual
+        visual, unlocked = self.model.visual, self.config.lock_image_unlocked_groups
         if isinstance(visual, TimmTrunk):
             raise TrainingError("cache_features needs a tower whose projection is separate; timm's are not")
+        if unlocked > 1 and not isinstance(visual, EfficientNet):
+            raise TrainingError(
+                "cache_features with more than the projection unlocked needs an EfficientNet: set "
+                "lock_image_unlocked_groups=1"
+            )
 
         def encode(images: Tensor) -> Tensor:
             visual.eval()
             with torch.inference_mode(), self._precision():
-                features: Tensor = visual.features(self.accelerator.send(images))
+                images = self.accelerator.send(images)
+                if isinstance(visual, EfficientNet):
+                    return visual.locked_features(images, unlocked).float().cpu()
+                features: Tensor = visual.features(images)
             return features.float().cpu()
 
-        unused = {id(parameter) for parameter in visual.unused_parameters(for_patch_tokens=False)}
-        names = {name for name, parameter in visual.named_parameters() if id(parameter) in unused}
-        tensors = {name: tensor for name, tensor in visual.state_dict().items() if name not in names}
-        return LockedEncoder(encode, visual.feature_width, f"{hash_state(tensors)}/{self.dtype}")
+        side = self.config.architecture.vision.image_size
+        shape = tuple(encode(torch.zeros(1, 3, side, side)).shape[1:])
+        free = {name for name, parameter in visual.named_parameters() if parameter.requires_grad}
+        tensors = {name: tensor for name, tensor in visual.state_dict().items() if name not in free}
+        return LockedEncoder(encode, shape, f"{hash_state(tensors)}/{self.dtype}")
 
     def dry_run(self, batch: Batch, number: int) -> None:
         """Forward and backward pass of a batch that changes neither weights nor statistics."""

@@ -40,6 +40,10 @@ def build_model(config: TrainConfig, device: torch.device, *, plain: bool = Fals
     )
     if config.lora:
         add_low_rank(model, config.lora, config.lora_alpha, seed=config.seed, locked=locked)
+    if config.cache_features and config.lock_image_unlocked_groups <= 1:
+        # The features that are computed once come after the norm before the projection.
+        unused = {id(parameter) for parameter in model.visual.unused_parameters(for_patch_tokens=False)}
+        locked += [parameter for parameter in model.visual.parameters() if id(parameter) not in unused]
     # After `add_low_rank`, which sets requires_grad of all parameters.
     for parameter in locked:
         parameter.requires_grad_(False)
@@ -88,6 +92,7 @@ def _objective_on(
             positive=config.same_caption == "positive",
             negatives=config.negatives_weight if config.negatives else None,
             companions=_companions(config, device),
+            unlocked=config.lock_image_unlocked_groups if config.cache_features else None,
         )
     if config.objective == "classes":
         # The same hashes as in `Batch.groups`.

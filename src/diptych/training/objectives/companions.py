@@ -84,21 +84,25 @@ class CompanionObjective(nn.Module):
             for scale in self.parameters():
                 scale.fill_(_START_SCALE)
 
-    def targets(self, images: Tensor, tokens: Tensor, samples: Tensor | None) -> list[Tensor]:
+    def targets(
+        self, images: Tensor, tokens: Tensor, samples: Tensor | None, unlocked: int | None = None
+    ) -> list[Tensor]:
         """What needs no gradient, of `fixed` tensors.
 
         Parameters
         ----------
         images : Tensor
-            (B, 3, S, S), or features (B, W).
+            (B, 3, S, S), or the output of the locked part of the tower.
         tokens : Tensor, shape (B, 1 + K + C, L)
         samples : Tensor, shape (B, D), or None
             See `Batch.samples`.
+        unlocked : int or None
+            Groups after the locked part, see `Contrastive`.
         """
         fixed = [] if self.pairs_weight is None else [self.is_pair(tokens).to(images.device)]
         if self.tree is not None:
             assert samples is not None
-            features = self.tree.features(images)
+            features = self.tree.features(images, unlocked)
             synthetic = self.tree.synthetic_features(features, samples)
             fixed += map(self.tree.class_probabilities, (features, synthetic))
         if self.tree is not None or self._word_information:

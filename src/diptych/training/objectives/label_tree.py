@@ -60,9 +60,17 @@ class LabelTreeTeacher:
         classifier = read_image_classifier(Path(config.classifier).expanduser())
         return cls(classifier, read_synsets(config.path), device)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features of images (B, 3, S, S); features (B, W) that were computed before are returned."""
-        return images if images.ndim == 2 else self._tower.features(images).float()
+    def features(self, images: Tensor, unlocked: int | None = None) -> Tensor:
+        """Features of images (B, 3, S, S), or from the output of the tower's locked part; (B, W).
+
+        Parameters
+        ----------
+        unlocked : int or None
+            Groups after the locked part, see `EfficientNet.locked_features`; None for images.
+        """
+        if unlocked is None:
+            return self._tower.features(images).float()
+        return self._tower.features_after(images, unlocked).float()
 
     def class_probabilities(self, features: Tensor) -> Tensor:
         """Probability of each class, (B, W) -> (B, C)."""

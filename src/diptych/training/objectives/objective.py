@@ -53,8 +53,8 @@ class Objective(nn.Module, ABC):
         Parameters
         ----------
         images : Tensor or None
-            (B, 3, S, S), on the device; None where nothing that reads images is trained. Or (B, W), the
-            features of a locked tower, of which the projection alone is left to compute.
+            (B, 3, S, S), on the device; None where nothing that reads images is trained. Or the output of
+            the locked part of the image tower, from which the rest is computed.
         tokens : Tensor or None
             (B, L), on the CPU, or (B, 1 + K + C, L) with K hard negatives and C companions; None where
             nothing that reads texts is trained.
@@ -137,6 +137,9 @@ class Contrastive(Objective):
         the mean over images and texts.
     companions : CompanionObjective, optional
         Losses on the texts that go with the pairs.
+    unlocked : int or None
+        Groups of the image tower that follow the output which `forward` gets in place of images; None: it
+        gets images.
 
     Raises
     ------
@@ -157,10 +160,11 @@ class Contrastive(Objective):
         positive: bool = False,
         negatives: float | None = None,
         companions: CompanionObjective | None = None,
+        unlocked: int | None = None,
     ) -> None:
         super().__init__()
         self.model, self.loss_name, self.positive, self.negatives = model, loss, positive, negatives
-        self.companions = companions
+        self.companions, self.unlocked = companions, unlocked
         self.share_text = share_text and supports_prefix_trees(model.text_config)
         self._encode_image: Callable[..., Tensor] = (
             torch.compile(model.encode_image) if compiled else model.encode_image
@@ -221,8 +225,8 @@ class Contrastive(Objective):
             return (None,)
         with torch.no_grad():
             tree = self.companions.tree
-            features = tree.synthetic_features(tree.features(images), samples)
-        return (self._image_embeddings(features),)
+            features = tree.synthetic_features(tree.features(images, self.unlocked), samples)
+        return (self._project(features),)
 
     def frozen_features(
         self, images: Tensor, tokens: Tensor, samples: Tensor | None = None
@@ -232,7 +236,7 @@ class Contrastive(Objective):
         if self.companions is not None and self.companions.pairs_alone:
             return [self.companions.is_pair(tokens).to(images.device)]
         if self.companions is not None:
-            fixed += self.companions.targets(images, tokens, samples)
+            fixed += self.companions.targets(images, tokens, samples, self.unlocked)
         if self.negatives is not None:
             # A pair with fewer than K hard negatives is filled up with copies of its own caption.
             hard = tokens[:, 1 : tokens.shape[1] - self._companion_count]
@@ -260,9 +264,14 @@ class Contrastive(Objective):
         return torch.cat(image_features, 1), torch.cat(text_features, 1)
 
     def _image_embeddings(self, images: Tensor) -> Tensor:
-        if images.ndim == 2:
-            return l2_normalize(self.model.visual.project(images))  # type: ignore[operator]
-        return self._encode_image(images, normalize=True)
+        if self.unlocked is None:
+            return self._encode_image(images, normalize=True)
+        visual = self.model.visual
+        features = visual.features_after(images, self.unlocked) if self.unlocked > 1 else images  # type: ignore[operator]
+        return self._project(features)
+
+    def _project(self, features: Tensor) -> Tensor:
+        return l2_normalize(self.model.visual.project(features))  # type: ignore[operator]
 
     def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
         if self.share_text and supports_prefix_trees(model.text_config):
