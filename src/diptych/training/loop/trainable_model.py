@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import TrainingError
-from diptych.model.batch_norm import batch_norms, frozen_statistics, running_statistics
+from diptych.model.batch_norm import batch_norms, frozen_statistics, fuse_batch_norms, running_statistics
 from diptych.model.devices import pick_dtype
 from diptych.model.efficientnet import EfficientNet
 from diptych.model.sharding import full_tensor, shard_like
@@ -227,13 +227,15 @@ class TrainableModel:
                 "lock_image_unlocked_groups=1"
             )
 
+        fused = fuse_batch_norms(visual)
+        fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
         def encode(images: Tensor) -> Tensor:
-            visual.eval()
             with torch.inference_mode(), self._precision():
                 images = self.accelerator.send(images)
-                if isinstance(visual, EfficientNet):
-                    return visual.locked_features(images, unlocked).float().cpu()
-                features: Tensor = visual.features(images)
+                if isinstance(fused, EfficientNet):
+                    return fused.locked_features(images, unlocked).float().cpu()
+                features: Tensor = fused.features(images)
             return features.float().cpu()
 
         side = self.config.architecture.vision.image_size
