@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from diptych.model.batch_norm import batch_norms, fuse_batch_norms
-from diptych.model.config import EfficientNetConfig, ResNetConfig
-from diptych.model.efficientnet import EfficientNet
-from diptych.model.resnet import ModifiedResNet
+from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig
+from diptych.model.initialise import build
 
 RESNET = ResNetConfig(image_size=64, layers=(1, 2, 1, 1), width=16)
 TOWERS = {
-    "efficientnet": lambda: EfficientNet(EfficientNetConfig(image_size=64, width=0.5, depth=0.5), 8),
-    "resnet": lambda: ModifiedResNet(RESNET, 8),
-    "average": lambda: ModifiedResNet(dataclasses.replace(RESNET, pool="average"), 8),
+    "efficientnet": EfficientNetConfig(image_size=64, width=0.5, depth=0.5),
+    "resnet": RESNET,
+    "average": dataclasses.replace(RESNET, pool="average"),
 }
 
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_fused_towers_compute_the_same(name):
     torch.manual_seed(0)
-    tower = TOWERS[name]().eval()
+    text = TextConfig(context_length=8, vocab_size=64, width=32, heads=2, layers=1)
+    tower = build(CLIPConfig(embed_dim=8, vision=TOWERS[name], text=text), seed=0).visual.eval()
     for norm in batch_norms(tower):
         for tensor, low in (
             (norm.weight, 0.5),
