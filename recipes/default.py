@@ -70,7 +70,7 @@ def config() -> TrainConfig:
     """Configuration of the first leg."""
     architecture = CLIPConfig(
         embed_dim=256,
-        vision=EfficientNetConfig(image_size=224, width=1.1, depth=1.2, hidden=1024),
+        vision=EfficientNetConfig(image_size=224, width=1.1, depth=1.2, hidden=512),
         text=TextConfig(context_length=32, vocab_size=8192, width=256, heads=4, layers=4),
         activation="quick_gelu",
     )
@@ -87,6 +87,7 @@ def config() -> TrainConfig:
         lock="image",
         lock_image_unlocked_groups=1,
         cache_features=2,
+        feature_dropout=0.3,
         text_pairs=TextPairs(path=str(text_pairs()), fraction=0.3, weight=0.5, epochs_alone=2),
         label_tree=LabelTree(path=tree, classifier=start),
         caption_words=CaptionWords(path=str(caption_words())),

@@ -141,6 +141,9 @@ class TrainConfig:
     # Views of each picture for which the locked part of the image tower runs once, before the first step: 1
     # is the centre crop, more are augmented ones. 0: it runs in every step. See data/feature_cache.py.
     cache_features: int = 0
+    # Fraction of the numbers before the image tower's projection that are set to 0 in training. Needs
+    # cache_features, where the projection alone would soon know every picture by heart.
+    feature_dropout: float = 0.0
     features_folder: str = ""  # of the files with these features; "": in the user's cache
     workers: int = 2  # threads that decode
     cache: Literal["auto", "yes", "no"] = "auto"  # keep decoded images in memory
@@ -257,7 +260,11 @@ class TrainConfig:
             raise InputError(f"the shares of image_sizes must sum to 1, got {self.image_sizes}")
 
     def _check_features(self) -> None:
+        if not 0 <= self.feature_dropout < 1:
+            raise InputError(f"feature_dropout is {self.feature_dropout}: expected a fraction below 1")
         if not self.cache_features:
+            if self.feature_dropout:
+                raise InputError("feature_dropout needs cache_features: set both, or neither")
             return
         if self.lock not in ("image", "both"):
             raise InputError("cache_features needs a locked image tower: set lock=image")

@@ -83,6 +83,19 @@ def test_groups_of_other_towers_cannot_be_cached(tmp_path):
         train(locked(pairs, tmp_path / "r", cache_features=1, lock_image_unlocked_groups=2))
 
 
+def test_dropped_features(tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    for name, rate in (("none", 0.0), ("half", 0.5), ("again", 0.5)):
+        train(locked(pairs, tmp_path / name, cache_features=1, feature_dropout=rate, epochs=1))
+    assert moved(tmp_path / "none", tmp_path / "half")
+    assert not moved(tmp_path / "half", tmp_path / "again")
+    for rate in (-0.1, 1.0):
+        with pytest.raises(InputError, match="a fraction below 1"):
+            locked(pairs, tmp_path / "r", cache_features=1, feature_dropout=rate)
+    with pytest.raises(InputError, match="needs cache_features"):
+        locked(pairs, tmp_path / "r", feature_dropout=0.5)
+
+
 def test_features_are_computed_once(tmp_path, monkeypatch):
     pairs = write_pairs(tmp_path / "p.tar", 32)
     train(locked(pairs, tmp_path / "a", cache_features=3, epochs=2))

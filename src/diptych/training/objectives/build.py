@@ -93,6 +93,7 @@ def _objective_on(
             negatives=config.negatives_weight if config.negatives else None,
             companions=_companions(config, device),
             unlocked=config.lock_image_unlocked_groups if config.cache_features else None,
+            feature_dropout=config.feature_dropout,
         )
     if config.objective == "classes":
         # The same hashes as in `Batch.groups`.

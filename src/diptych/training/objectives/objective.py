@@ -12,7 +12,7 @@ from typing import assert_never
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, interpolate
+from torch.nn.functional import cosine_similarity, dropout, interpolate
 
 from diptych.errors import TrainingError
 from diptych.model.blocks import l2_normalize
@@ -140,6 +140,8 @@ class Contrastive(Objective):
     unlocked : int or None
         Groups of the image tower that follow the output which `forward` gets in place of images; None: it
         gets images.
+    feature_dropout : float
+        Fraction of the features before the projection that are dropped, where `forward` gets no images.
 
     Raises
     ------
@@ -161,10 +163,11 @@ class Contrastive(Objective):
         negatives: float | None = None,
         companions: CompanionObjective | None = None,
         unlocked: int | None = None,
+        feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.model, self.loss_name, self.positive, self.negatives = model, loss, positive, negatives
-        self.companions, self.unlocked = companions, unlocked
+        self.companions, self.unlocked, self.feature_dropout = companions, unlocked, feature_dropout
         self.share_text = share_text and supports_prefix_trees(model.text_config)
         self._encode_image: Callable[..., Tensor] = (
             torch.compile(model.encode_image) if compiled else model.encode_image
@@ -271,6 +274,7 @@ class Contrastive(Objective):
         return self._project(features)
 
     def _project(self, features: Tensor) -> Tensor:
+        features = dropout(features, self.feature_dropout, self.training)
         return l2_normalize(self.model.visual.project(features))  # type: ignore[operator]
 
     def _encode_text(self, model: CLIP, tokens: Tensor) -> Tensor:
