@@ -25,7 +25,6 @@ from default_sources import DATA, HERE, backbone, caption_words, label_tree, tex
 from diptych.backends import TorchEncoder
 from diptych.datasets import load_captioned
 from diptych.evaluation import evaluate_retrieval
-from diptych.inputs import PreprocessConfig
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, EfficientNetConfig, TextConfig
 from diptych.training import Evaluator, Run, TrainConfig
@@ -54,8 +53,6 @@ TEMPLATES = (
     "there is {a} in the picture.",
     "a photo of {a}, a type of {kind}.",
 )
-# EfficientNet-Lite was trained on (pixel - 127) / 128.
-PREPROCESS = PreprocessConfig(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 FLOWERS = {"roses": "rose", "sunflowers": "sunflower", "tulips": "tulip"}
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS = {str(digit): f"the digit {word}" for digit, word in enumerate(WORDS)}
@@ -82,7 +79,6 @@ def config() -> TrainConfig:
         source="EfficientNet-Lite2 and the packs of pictures on the card, by recipes/default.py",
         languages=("en", "es"),
         model=architecture,
-        preprocess=PREPROCESS,
         start_image=start,
         lock="image",
         lock_image_unlocked_groups=1,

@@ -30,6 +30,7 @@ def config() -> TrainConfig:
         out="runs/default-unlocked",
         start="runs/default",
         start_image="",
+        preprocess=first.spec.preprocess,
         cache_features=3,
         lock_image_unlocked_groups=4,
         layer_decay=0.7,

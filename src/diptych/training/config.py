@@ -21,6 +21,7 @@ from diptych.training.data.texts.companions import LabelTree, TextPairs
 from diptych.training.losses.contrastive import ContrastiveLoss
 from diptych.training.overriding import override
 from diptych.weights import ModelSpec
+from diptych.weights.backbones.efficientnet_lite import PREPROCESS as BACKBONE_PREPROCESS
 from diptych.weights.names import resolve_architecture
 from diptych.weights.registry import tokenizer_for
 
@@ -230,6 +231,8 @@ class TrainConfig:
             )
         if (self.text_pairs or self.label_tree or self.caption_words) and self.objective != "contrastive":
             raise InputError("text_pairs, label_tree and caption_words need objective=contrastive")
+        if self.text_pairs and self.lock in ("text", "both") and not self.lock_text_unlocked_layers:
+            raise InputError("text_pairs train the text tower, which is locked: set lock=image")
         if self.negatives_from == "same_kind" and (
             self.objective != "contrastive" or self.same_caption != "ignore"
         ):
@@ -262,6 +265,8 @@ class TrainConfig:
     def _check_features(self) -> None:
         if not 0 <= self.feature_dropout < 1:
             raise InputError(f"feature_dropout is {self.feature_dropout}: expected a fraction below 1")
+        if self.start and self.start_image:
+            raise InputError("start and start_image are two starts: leave one out")
         if not self.cache_features:
             if self.feature_dropout:
                 raise InputError("feature_dropout needs cache_features: set both, or neither")
@@ -275,6 +280,8 @@ class TrainConfig:
             "chunk=-1": self.chunk < 0,
             "pairs_per_epoch": bool(self.pairs_per_epoch),
             "parallel=fsdp": self.parallel == "fsdp",
+            "lora": bool(self.lora),
+            "streams (TarStream)": any("TarStream(" in repr(part) for part, _ in self.data.parts),
         }
         if names := [name for name, is_set in refused.items() if is_set]:
             raise InputError(f"cache_features cannot be combined with {', '.join(names)}: leave one out")
@@ -293,10 +300,11 @@ class TrainConfig:
         if tokenizer is None and text.vocab_size <= CLIP_VOCAB_SIZE:
             tokenizer = TokenizerConfig(vocab_size=text.vocab_size, pad_id=text.pad_id)
         tokenizer = tokenizer or tokenizer_for(shape)
+        preprocess = self.preprocess or (BACKBONE_PREPROCESS if self.start_image else PreprocessConfig())
         return ModelSpec(
             name=self.name,
             architecture=shape,
-            preprocess=replace(self.preprocess or PreprocessConfig(), size=shape.vision.image_size),
+            preprocess=replace(preprocess, size=shape.vision.image_size),
             tokenizer=replace(tokenizer, context_length=text.context_length),
             licence=self.licence,
             source=self.source,

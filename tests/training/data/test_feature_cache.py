@@ -18,8 +18,9 @@ from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.feature_cache import FeatureLoader
 from diptych.training.data.loader import Mixture, PairLoader
 from diptych.training.data.sources.sources import TarPairs
+from diptych.training.data.streaming import TarStream
 from tests.training import processes
-from tests.training.data.make_pairs import toy_tokenizer
+from tests.training.data.make_pairs import caption_members, toy_tokenizer, write_tar
 from tests.training.make_runs import TINY, TINY_VIT, config_of, logged, moved, weights, write_pairs
 
 AUGMENT = AugmentConfig(scale=(0.3, 1.0), flip=0.5)
@@ -136,6 +137,18 @@ def test_an_interrupted_file_is_continued(tmp_path, monkeypatch):
     assert again.path.read_bytes() == whole.path.read_bytes()
 
 
+def test_other_pictures_with_the_same_keys_get_another_file(tmp_path):
+    for folder, count in (("a", 16), ("b", 16)):
+        (tmp_path / folder).mkdir()
+        write_pairs(tmp_path / folder / "p.tar", count)
+    data = (tmp_path / "b" / "p.tar").read_bytes()
+    again = loader_of(tmp_path / "b" / "p.tar", tmp_path, encode=mean_colours)
+    assert again.path == loader_of(tmp_path / "a" / "p.tar", tmp_path, encode=mean_colours).path
+    other = write_tar(tmp_path / "b" / "p.tar", caption_members(range(16)))
+    assert other.read_bytes() != data
+    assert loader_of(other, tmp_path, encode=mean_colours).path != again.path
+
+
 def test_views_and_captions(tmp_path):
     pairs = write_pairs(tmp_path / "p.tar", 64)
     loader = loader_of(pairs, tmp_path, encode=mean_colours)
@@ -222,6 +235,8 @@ def test_features_that_float16_cannot_hold(tmp_path):
         ({"teachers": ("default",)}, "teachers"),
         ({"chunk": -1}, "chunk"),
         ({"parallel": "fsdp"}, "fsdp"),
+        ({"lora": 4, "start": "default"}, "lora"),
+        ({"data": Mixture(((TarStream("a.tar"), 1.0),))}, "TarStream"),
         ({"objective": "words"}, "objective"),
     ],
 )

@@ -17,8 +17,8 @@ from diptych.errors import DataError, InputError, TrainingError
 from diptych.model.config import EfficientNetConfig
 from diptych.model.efficientnet import FEATURES, EfficientNet
 from diptych.model.initialise import build
-from diptych.training import train
-from diptych.training.data.texts.caption_words import LONGEST, CaptionWords, WordTexts
+from diptych.training import Run, train
+from diptych.training.data.texts.caption_words import MAX_WORDS, CaptionWords, WordTexts
 from diptych.training.data.texts.companions import (
     STRENGTHS,
     CompanionTexts,
@@ -29,6 +29,7 @@ from diptych.training.data.texts.companions import (
 )
 from diptych.training.data.texts.synsets import Synset, read_synsets
 from diptych.training.loop.gradients import cached_gradients
+from diptych.training.loop.plan import plan
 from diptych.training.losses.multi_label import multi_label_loss
 from diptych.training.objectives.companions import CompanionObjective
 from diptych.training.objectives.label_tree import LabelTreeTeacher
@@ -184,7 +185,7 @@ def test_words_of_captions():
     captions = [["A RED square, red", "squares", "a dog"], ["red"], [], ["a redder dog"]] * 500
     texts, words = drawn.of(NUMBERS, captions)
     assert texts == drawn.of(NUMBERS, captions)[0]
-    assert words.shape == (2000, 1 + LONGEST)
+    assert words.shape == (2000, 1 + MAX_WORDS)
     # Two captions have "square" or "squares", one has "red"; a single caption counts twice.
     assert words[0, 1:5].tolist() == [0, 1, 1, -1]
     assert words[1, 1:4].tolist() == [0, 0, -1]
@@ -200,11 +201,61 @@ def test_words_of_captions():
     assert any("roj" in text for text in texts)
 
 
+def test_forms_are_single_words():
+    for form in ("hot dog", "t-shirt", "", "4x4"):
+        with pytest.raises(DataError, match="single words of letters"):
+            WordTexts([Synset({"en": ("x",)}, forms=(form,))], CaptionWords(path=""))
+    _, words = WordTexts([Synset({"en": ("TV",)}, forms=("TV",))], CaptionWords(path="")).of(
+        NUMBERS[:1], [["a tv"]]
+    )
+    assert words[0, 0] == 0
+
+
+@pytest.mark.parametrize("kind", ["text_pairs", "caption_words"])
+def test_a_batch_in_which_nothing_is_to_be_learned(files, tmp_path, kind):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    nothing = {"text_pairs": TextPairs(path=str(files / "synsets.jsonl"), fraction=0.0)}
+    car = tmp_path / "car.jsonl"
+    car.write_text('{"names": {"en": ["car"]}, "forms": ["car"]}', "utf-8")
+    nothing["caption_words"] = CaptionWords(path=str(car))
+    options = {"label_tree": None, "text_pairs": None, "caption_words": None, kind: nothing[kind]}
+    for chunk in (0, 8):
+        train(run_of(files, pairs, tmp_path / f"{chunk}", **options, epochs=1, chunk=chunk))
+    plain = {"label_tree": None, "text_pairs": None, "caption_words": None}
+    train(run_of(files, pairs, tmp_path / "plain", **plain, epochs=1))
+    assert [step[1] for step in logged(tmp_path / "0")] == pytest.approx(
+        [step[1] for step in logged(tmp_path / "plain")], rel=1e-4
+    )
+
+
+def test_a_plan_measures_what_will_be_trained(files, tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 64)
+    alone = TextPairs(path=str(files / "synsets.jsonl"), epochs_alone=1)
+    for groups in (1, 3):
+        run = run_of(
+            files, pairs, tmp_path / "r", text_pairs=alone, lock_image_unlocked_groups=groups, epochs=2
+        )
+        estimate = plan(Run(run))
+        assert estimate.steps == 8
+        assert estimate.hours["this machine"] > 0
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_teacher_must_be_the_towers_classifier(files, tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 32)
+    other = dataclasses.replace(LITE0, vision=EfficientNetConfig(image_size=32, width=1.1, hidden=8))
+    for model in (other, TINY):
+        with pytest.raises(TrainingError, match="has another image tower than the model"):
+            train(run_of(files, pairs, tmp_path / "r", model=model, start_image="", cache_features=0))
+
+
 def test_more_words_than_a_visit_carries():
     many = [Synset({"en": (name,)}, forms=(name,)) for name in (f"word{chr(97 + n)}" for n in range(26))]
     caption = " ".join(synset.forms[0] for synset in many)
     _, words = WordTexts(many, CaptionWords(path="")).of(NUMBERS[:3], [[caption]] * 3)
     assert (words >= 0).all()
+    assert all(row[0] in row[1:] for row in words)
     with pytest.raises(DataError, match="no synset with forms"):
         WordTexts([CAR], CaptionWords(path=""))
 
@@ -212,7 +263,7 @@ def test_more_words_than_a_visit_carries():
 def test_words_loss_counts_captions_of_every_picture():
     objective = CompanionObjective(word_information=torch.ones(3))
     image = torch.nn.functional.normalize(torch.randn(4, 5, generator=torch.manual_seed(0)), dim=1)
-    samples = torch.full((4, 1 + LONGEST), -1)
+    samples = torch.full((4, 1 + MAX_WORDS), -1)
     samples[:, 0] = torch.tensor([2, -1, 0, 2])
     samples[0, 1:3], samples[2, 1:4], samples[3, 1] = torch.tensor([2, 2]), torch.tensor([0, 0, 2]), 2
     texts = torch.nn.functional.normalize(torch.randn(4, 5), dim=1)
@@ -222,8 +273,8 @@ def test_words_loss_counts_captions_of_every_picture():
     expected = multi_label_loss(
         image[[0, 2, 3]], texts[[0, 2]], probabilities, torch.ones(2), objective.words_scale.exp()
     )
-    assert torch.equal(loss, expected)
-    assert objective._words_loss(image, texts, torch.full((4, 1 + LONGEST), -1)) == 0
+    assert torch.allclose(loss, expected)
+    assert objective._words_loss(image, texts, torch.full((4, 1 + MAX_WORDS), -1)) == 0
 
 
 def test_multi_label_loss_prefers_the_specific_name():
@@ -300,7 +351,7 @@ def test_gradients_do_not_depend_on_the_chunks(hard, pairs_weight, with_tree, wi
     if pairs_weight is not None:
         tokens[::3, -1 - after] = tokens[::3, -2 - after]  # visits without a text pair
     nodes = torch.stack([torch.arange(8) % 3, torch.arange(8) % 4 - 1, torch.arange(8) * 1000], 1)
-    words = torch.full((8, 1 + LONGEST), -1)
+    words = torch.full((8, 1 + MAX_WORDS), -1)
     words[:, 0] = torch.tensor([0, 1, -1, 1, 2, 0, 2, 1])
     words[:, 1:3] = words[:, :1]
     words[3, 3] = 0
@@ -395,4 +446,9 @@ def test_options_are_checked(files, tmp_path):
         run_of(files, tmp_path / "p.tar", tmp_path / "r", objective="words", cache_features=0)
     with pytest.raises(InputError, match="label_tree needs parallel=ddp"):
         run_of(files, tmp_path / "p.tar", tmp_path / "r", parallel="fsdp", cache_features=0)
+    with pytest.raises(InputError, match="two starts"):
+        run_of(files, tmp_path / "p.tar", tmp_path / "r", start="default")
+    with pytest.raises(InputError, match="which is locked"):
+        run_of(files, tmp_path / "p.tar", tmp_path / "r", lock="both")
+    assert run_of(files, tmp_path / "p.tar", tmp_path / "r").spec.preprocess.mean[0] == 127 / 255
     assert CompanionTexts.open(None, None) is None

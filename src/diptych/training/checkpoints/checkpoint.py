@@ -42,6 +42,7 @@ FREE = frozenset(
     {"out", "workers", "cache", "max_minutes", "evaluate_every", "checkpoint_every", "log_every"}
     | {"device", "threads", "patience", "chunk", "parallel", "exchange"}
     | {"save_frequency", "keep_checkpoints"}
+    | {"features_folder"}
     | {"tokenizer_file", "languages"}  # the path of the tokenizer; its content is in its config
 )
 

@@ -6,14 +6,16 @@ step then reads a row of a memory-mapped file, and costs the text tower and what
 45,000 records, 4 views and 1,280 float16 numbers each: 460 MB; with the last stage of an EfficientNet-Lite2
 unlocked, 208 x 7 x 7 numbers each: 3.7 GB.
 
-The file's name contains a hash of everything that its numbers depend on (weights of the tower, records,
-preprocessing, augmentation, seed), so runs share it, and a run with other weights makes another file.
+The file's name contains a hash of what its numbers depend on (weights of the tower, keys of the records and
+some of their pictures, preprocessing, augmentation, seed), so runs share it, and a run with other weights
+makes another file. Two runs must not fill the same file at the same time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.errors import DataError
-from diptych.files.disk import write_bytes
+from diptych.errors import DataError, DiptychError
+from diptych.files.disk import saving, write_bytes
 from diptych.prefetch import map_ahead, worker_threads
 from diptych.training.data.augment import AugmentConfig, choose_captions, crop_pairs
 from diptych.training.data.batch import DeferredTransform, PairChunk, Tokenize
@@ -37,6 +39,7 @@ Features = NDArray[np.float16]
 EncodeImages = Callable[[Tensor], Tensor]  # preprocessed images (B, 3, S, S) on the CPU -> (B, *shape)
 
 FORMAT = 1  # of the file; another one is computed again
+SAMPLED = 64  # pictures of each source whose bytes are part of the name
 SAVE_EVERY = 64  # chunks between two notes of how far the file is
 # Salts of a record's hash, or of a visit's number, beside those that `order.uniforms` lists.
 _VIEW_NUMBER, _VIEW_OF_VISIT = 11, 4
@@ -91,7 +94,14 @@ class FeatureLoader(PairLoader):
         """Compute what the file does not hold yet; continues where an earlier run was stopped."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         done = self._completed()
-        rows = np.memmap(self.path, np.float16, "r+" if done else "w+", shape=self._shape)
+        if not done:
+            # Reserved first: a full disk would end the process when a mapped page is written.
+            with saving(self.path), self.path.open("wb") as file:
+                size = 2 * int(np.prod(self._shape))
+                file.truncate(size)
+                if hasattr(os, "posix_fallocate"):  # not on Windows and macOS
+                    os.posix_fallocate(file.fileno(), 0, size)
+        rows = np.memmap(self.path, np.float16, "r+", shape=self._shape)
         total = self._shape[0]
         if done < total:
             self._fill(rows, done, scanning(total))
@@ -112,8 +122,14 @@ class FeatureLoader(PairLoader):
             *(transform.mean, transform.std, repr(images_only) if self.views > 1 else "", self.seed),
         ]
         digest = hashlib.sha256(json.dumps(parts, default=str).encode())
-        for hashes in self._hashes:
+        for source, hashes in zip(self.sources, self._hashes, strict=True):
             digest.update(hashes.tobytes())
+            # Keys such as 000123 are the same in many data sets, so some pictures count, too.
+            for index in np.linspace(0, len(source) - 1, min(SAMPLED, len(source))).astype(int).tolist():
+                try:
+                    digest.update(hashlib.sha256(source.image(index)).digest())
+                except DiptychError:  # counted when it is read
+                    continue
         return digest.hexdigest()[:16]
 
     @property

@@ -114,8 +114,9 @@ class MemoryPlanner:
     def footprint(self, batch: Batch) -> Footprint:
         """Activations of a pass, measured with a few pairs at the largest image side of the run."""
         side = self.config.largest_side
-        few = batch.crops[: max(SIZES)].float()
-        batch = replace(batch, crops=interpolate(few, (side, side)).to(torch.uint8))
+        if not self.config.cache_features:
+            few = batch.crops[: max(SIZES)].float()
+            batch = replace(batch, crops=interpolate(few, (side, side)).to(torch.uint8))
 
         def encode(count: int) -> object:
             with self.accelerator.autocast(self.dtype), frozen_statistics(self.objective):

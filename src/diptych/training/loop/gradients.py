@@ -134,7 +134,9 @@ def cached_gradients(
         stop = start + len(chunk_features[0])
         with backward(number + 1 == len(features)):
             with_graph = graph[0] if single else encode(number, trainable)
-            _backpropagate(with_graph, [leaf.grad[start:stop] for leaf in leaves if leaf.grad is not None])
+            _backpropagate(
+                with_graph, [None if leaf.grad is None else leaf.grad[start:stop] for leaf in leaves]
+            )
         start = stop
     return loss.detach()
 
@@ -143,12 +145,12 @@ def _not_none(features: PairFeatures) -> list[Tensor]:
     return [tensor for tensor in features if tensor is not None]
 
 
-def _backpropagate(features: PairFeatures, gradients: Sequence[Tensor]) -> None:
+def _backpropagate(features: PairFeatures, gradients: Sequence[Tensor | None]) -> None:
     """Backpropagate gradients of features through those that have a graph: a locked tower's have none."""
     roots = [
         (tensor, gradient.to(tensor.dtype))
         for tensor, gradient in zip(features, gradients, strict=True)
-        if tensor is not None and tensor.requires_grad
+        if tensor is not None and gradient is not None and tensor.requires_grad
     ]
     if roots:
         # In one call: towers that share parameters are passed once.

@@ -106,6 +106,11 @@ def plan(
     if isinstance(loader, StreamLoader):
         loader.prepare(counting)
     batch = next(loader.batches(0))
+    batch = replace(batch, epoch=config.epochs - 1)  # after the epochs that train text pairs alone
+    trainable.objective.set_epoch(batch.epoch)
+    once = 0.0  # seconds per picture before the first step
+    if config.cache_features:
+        batch, once = _with_features(trainable, batch)
     # Counted with the small batch, then divided by the real batch size below.
     visits = [loader.steps(epoch) * few for epoch in range(config.epochs)]
     loader.close()
@@ -116,6 +121,8 @@ def plan(
         chunk = trainable.memory().largest_chunk(batch, config.batch_size)
     # At the side of the last epoch, the largest if image_sizes grow.
     cost = cost_of(config, round(tokens), config.side(config.epochs - 1))
+    if config.cache_features:
+        cost = replace(cost, picture=0.0)
     operations = cost.training(1, texts)
     cached = 0 < chunk < config.batch_size
     seconds = _seconds(trainable, batch)
@@ -130,6 +137,8 @@ def plan(
     # On a processor, decoding and encoding share the cores, so their times add up; with a GPU they run at the
     # same time, and the slower one decides.
     here = 1 / rate + 1 / decoded if accelerator.device.type == "cpu" else max(1 / rate, 1 / decoded)
+    if config.cache_features:  # pictures are decoded and encoded once
+        once, here = (once + 1 / decoded) * visits[0] * config.cache_features, 1 / rate
     work = operations * (4 / 3 if cached else 1) * pairs
     return RunPlan(
         parameters=_parameters(trainable),
@@ -146,10 +155,20 @@ def plan(
         pairs_per_second=rate,
         decoded_per_second=decoded,
         hours={
-            "this machine": pairs * here / 3600,
+            "this machine": (once + pairs * here) / 3600,
             **{name: work / (ASSUMED_UTILISATION * rates[0]) / 3600 for name, rates in GPUS.items()},
         },
     )
+
+
+def _with_features(trainable: TrainableModel, batch: Batch) -> tuple[Batch, float]:
+    """The batch with the output of the locked part in place of crops, and its seconds per picture."""
+    locked = trainable.locked_encoder()
+    images = batch.images
+    started = time.perf_counter()
+    features = locked.encode(images)
+    seconds = (time.perf_counter() - started) / len(batch)
+    return replace(batch, crops=features.half()), seconds
 
 
 def _measured_pairs(batch_size: int) -> int:

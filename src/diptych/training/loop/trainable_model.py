@@ -240,8 +240,17 @@ class TrainableModel:
 
         side = self.config.architecture.vision.image_size
         shape = tuple(encode(torch.zeros(1, 3, side, side)).shape[1:])
-        free = {name for name, parameter in visual.named_parameters() if parameter.requires_grad}
-        tensors = {name: tensor for name, tensor in visual.state_dict().items() if name not in free}
+        # Without the modules that are trained: also the statistics of their norms change.
+        trained = {
+            name.rpartition(".")[0]
+            for name, parameter in visual.named_parameters()
+            if parameter.requires_grad
+        }
+        tensors = {
+            name: tensor
+            for name, tensor in visual.state_dict().items()
+            if name.rpartition(".")[0] not in trained
+        }
         return LockedEncoder(encode, shape, f"{hash_state(tensors)}/{self.dtype}")
 
     def dry_run(self, batch: Batch, number: int) -> None:

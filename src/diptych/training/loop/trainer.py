@@ -381,8 +381,9 @@ class Trainer:
     def _is_plain_info_nce(self) -> bool:
         """Whether the loss is InfoNCE alone, of which the level of chance is known."""
         config = self.config
-        plain = (config.objective, config.loss, config.teachers, config.negatives)
-        return plain == ("contrastive", "infonce", (), "")
+        plain = (config.objective, config.loss, config.teachers, config.negatives, config.negatives_from)
+        companions = (config.text_pairs, config.label_tree, config.caption_words)
+        return plain == ("contrastive", "infonce", (), "", "all") and companions == (None, None, None)
 
 
 def _write(log: TextIO, values: Mapping[str, Any]) -> None:

@@ -109,11 +109,16 @@ def _companions(config: TrainConfig, device: torch.device) -> CompanionObjective
     pairs, tree, words = config.text_pairs, config.label_tree, config.caption_words
     if pairs is None and tree is None and words is None:
         return None
+    teacher = None if tree is None else LabelTreeTeacher.open(tree, device)
+    if tree is not None and teacher is not None and not teacher.has_tower_of(config.architecture):
+        raise TrainingError(
+            f"{tree.classifier} has another image tower than the model: the teacher of a label tree must be "
+            "the classifier that the model starts from (start_image)"
+        )
     return CompanionObjective(
         pairs_weight=None if pairs is None else pairs.weight,
         epochs_alone=0 if pairs is None else pairs.epochs_alone,
-        # With FSDP2 the objective is built on the meta device; the teacher is not sharded.
-        tree=None if tree is None else LabelTreeTeacher.open(tree, device),
+        tree=teacher,
         tree_weight=1.0 if tree is None else tree.weight,
         word_information=None if words is None else _information(words.path),
         words_weight=1.0 if words is None else words.weight,

@@ -45,7 +45,7 @@ class CompanionObjective(nn.Module):
     pairs_alone : bool
         Whether the text pairs are trained alone, as in the first epochs of a run.
     learned, fixed : int
-        Number of tensors that `loss` gets with a gradient (companions, made-up features), and without (mask
+        Number of tensors that `loss` gets with a gradient (companions, made-up features), and without (groups
         of the text pairs; class probabilities of the pictures and of the made-up features; samples).
     """
 
@@ -99,7 +99,7 @@ class CompanionObjective(nn.Module):
         unlocked : int or None
             Groups after the locked part, see `Contrastive`.
         """
-        fixed = [] if self.pairs_weight is None else [self.is_pair(tokens).to(images.device)]
+        fixed = [] if self.pairs_weight is None else [self.pair_groups(tokens).to(images.device)]
         if self.tree is not None:
             assert samples is not None
             features = self.tree.features(images, unlocked)
@@ -115,10 +115,17 @@ class CompanionObjective(nn.Module):
         start = tokens.shape[1] - self.count
         return tokens[:, start : start + 2]
 
-    def is_pair(self, tokens: Tensor) -> Tensor:
-        """Which visits bring a text pair, (B,): the others have two empty texts."""
+    def pair_groups(self, tokens: Tensor) -> Tensor:
+        """Group of each text pair, (B,): equal for equal second texts, which are no negatives; 0 for none.
+
+        A visit without a text pair has two empty texts.
+        """
         first, second = self.text_pairs(tokens).unbind(1)
-        return (first != second).any(-1)
+        # A polynomial hash modulo 2**64, the same in every chunk.
+        powers = torch.cumprod(torch.full((second.shape[-1],), 6364136223846793005), 0)
+        hashes = (second * powers).sum(-1)
+        hashes[hashes == 0] = 1
+        return torch.where((first != second).any(-1), hashes, 0)
 
     def loss(
         self, image: Tensor, learned: Sequence[Tensor], fixed: Sequence[Tensor], exchange: Exchange
@@ -148,14 +155,17 @@ class CompanionObjective(nn.Module):
             loss = loss + self.words_weight * global_mean(part[None], exchange)
         return loss
 
-    def weighted_pairs_loss(self, companions: Tensor, is_pair: Tensor, exchange: Exchange) -> Tensor:
+    def weighted_pairs_loss(self, companions: Tensor, groups: Tensor, exchange: Exchange) -> Tensor:
         """InfoNCE between the first and the second texts of the pairs, times its weight."""
         assert self.pairs_scale is not None
         assert self.pairs_weight is not None
+        is_pair = groups != 0
         first, second = companions[is_pair, 0], companions[is_pair, 1]
-        part = 0 * self.pairs_scale  # without two pairs there is no negative
         if len(first) > 1:
-            part = info_nce(first, second, self.pairs_scale.exp(), exchange=NoExchange())
+            scale = self.pairs_scale.exp()
+            part = info_nce(first, second, scale, groups=groups[is_pair], exchange=NoExchange())
+        else:  # there is no negative; every process must have the same gradients, if only of 0
+            part = 0 * (self.pairs_scale + companions.sum())
         return self.pairs_weight * global_mean(part[None], exchange)
 
     def _tree_loss(
@@ -193,16 +203,21 @@ class CompanionObjective(nn.Module):
         drawn, listed = samples[:, 0], samples[:, 1:]
         is_captioned = drawn >= 0
         if not is_captioned.any():
-            return 0 * self.words_scale
+            return 0 * (self.words_scale + texts.sum())
         # Each word once, with the text of the first visit that drew it.
         # e.g. drawn [4, -1, 9, 4]: rows 0 and 2, words 4 and 9.
         order = torch.arange(len(drawn), device=drawn.device)
         earlier = (drawn[:, None] == drawn[None, :]) & (order[:, None] > order[None, :])
         rows = torch.nonzero(is_captioned & ~earlier.any(1))[:, 0]
-        words = drawn[rows]
-        # A word that is listed twice stands in two captions or more.
-        counts = (listed[is_captioned][:, :, None] == words).sum(1)  # (captioned, words)
+        words, by_number = drawn[rows].sort()
+        rows = rows[by_number]
+        # A word that is listed twice stands in two captions or more. Column of each listed number, if it is
+        # among the words: e.g. words [4, 9], listed [9, 9, 5]: positions [1, 1, 1], of which two are right.
+        own = listed[is_captioned]
+        position = torch.searchsorted(words, own).clamp(max=len(words) - 1)
+        counts = image.new_zeros(len(own), len(words))  # (captioned, words)
+        counts.scatter_add_(1, position, (words[position] == own).to(counts.dtype))
         information = self._word_information[0].to(image.device)[words]
         return multi_label_loss(
-            image[is_captioned], texts[rows], counts.float() / 2, information, self.words_scale.exp()
+            image[is_captioned], texts[rows], counts / 2, information, self.words_scale.exp()
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import TrainingError
+from diptych.model.config import CLIPConfig, EfficientNetConfig
 from diptych.model.efficientnet import EfficientNet
 from diptych.training.data.texts.companions import STRENGTHS, LabelTree
 from diptych.training.data.texts.synsets import Synset, read_synsets
@@ -52,13 +53,20 @@ class LabelTreeTeacher:
             tower = EfficientNet(classifier.config, 1)
         tower.load_state_dict(dict(classifier.tower), strict=False, assign=True)
         tower.head = torch.nn.Identity()  # type: ignore[assignment]  # the projection is not used
-        self._tower = tower.to(device).eval().requires_grad_(False)
+        self._config = classifier.config
+        self._tower = tower.to(device).float().eval().requires_grad_(False)
 
     @classmethod
     def open(cls, config: LabelTree, device: torch.device) -> LabelTreeTeacher:
         """Read the files of a config."""
         classifier = read_image_classifier(Path(config.classifier).expanduser())
         return cls(classifier, read_synsets(config.path), device)
+
+    def has_tower_of(self, shape: CLIPConfig) -> bool:
+        """Whether a model has the tower of the classifier, whatever the size of its pictures."""
+        vision = shape.vision
+        own = (self._config.width, self._config.depth)
+        return isinstance(vision, EfficientNetConfig) and (vision.width, vision.depth) == own
 
     def features(self, images: Tensor, unlocked: int | None = None) -> Tensor:
         """Features of images (B, 3, S, S), or from the output of the tower's locked part; (B, W).

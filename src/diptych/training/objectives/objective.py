@@ -237,7 +237,7 @@ class Contrastive(Objective):
         """Mask of the hard negatives, (B, K); targets of the companions; the teachers' features."""
         fixed: list[Tensor] = []
         if self.companions is not None and self.companions.pairs_alone:
-            return [self.companions.is_pair(tokens).to(images.device)]
+            return [self.companions.pair_groups(tokens).to(images.device)]
         if self.companions is not None:
             fixed += self.companions.targets(images, tokens, samples, self.unlocked)
         if self.negatives is not None:
@@ -285,8 +285,8 @@ class Contrastive(Objective):
     def loss(self, features: Sequence[Tensor], groups: Tensor | None, exchange: Exchange) -> Tensor:
         """InfoNCE or the sigmoid loss; added are those of hard negatives, companions and distillation."""
         if self.companions is not None and self.companions.pairs_alone:
-            companions, is_pair = features
-            return self.companions.weighted_pairs_loss(companions, is_pair, exchange)
+            companions, pair_groups = features
+            return self.companions.weighted_pairs_loss(companions, pair_groups, exchange)
         image, text, *more = features
         # The scale is learned as its logarithm, so that it stays positive.
         scale = self.model.logit_scale.exp()

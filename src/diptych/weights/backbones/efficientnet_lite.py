@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from diptych.errors import WeightsError
+from diptych.inputs import PreprocessConfig
 from diptych.model.config import EfficientNetConfig
 from diptych.model.efficientnet import FEATURES, DepthwiseBlock, EfficientNet
 from diptych.weights.openai.pickled import read_state
 from diptych.weights.spec import State
 
+# The inputs are (pixel - 127) / 128.
+PREPROCESS = PreprocessConfig(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 VARIANTS = {
     "lite0": EfficientNetConfig(),
     "lite1": EfficientNetConfig(image_size=240, depth=1.1),

@@ -21,7 +21,7 @@ from diptych.training.data.order import UInts, mix, unit
 from diptych.training.data.texts.prompts import Prompts, usual_name
 from diptych.training.data.texts.synsets import Synset
 
-LONGEST = 32  # word numbers that a visit carries
+MAX_WORDS = 32  # word numbers that a visit carries
 _WORD = 7  # salt of a visit's number, beside those that `order.uniforms` lists
 _CHOICE, _LANGUAGE, _NAME, _TEMPLATE, _OTHER = range(5)
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -68,7 +68,12 @@ class WordTexts:
 
     def __init__(self, synsets: Sequence[Synset], config: CaptionWords) -> None:
         self.config, self.synsets = config, synsets
-        self._numbers = {form: number for number, synset in enumerate(synsets) for form in synset.forms}
+        self._numbers: dict[str, int] = {}
+        for number, synset in enumerate(synsets):
+            for form in synset.forms:
+                if not _LETTERS.fullmatch(form):
+                    raise DataError(f"{config.path} has the form {form!r}: expected single words of letters")
+                self._numbers[form.lower()] = number
         if not self._numbers:
             raise DataError(f"{config.path} has no synset with forms, the spellings in captions")
         self._weights = np.array([synset.weight for synset in synsets])
@@ -88,16 +93,16 @@ class WordTexts:
         -------
         texts : list of str
             "" for a record without a known word.
-        words : (B, 1 + LONGEST) int64
+        words : (B, 1 + MAX_WORDS) int64
             Number of the drawn word; then all words of the record, each once for every caption that contains
             it, twice at most (twice, too, for a record with a single caption). Filled up with -1.
         """
         random = unit(mix(mix(numbers, _WORD)[:, None], np.arange(5)[None, :]))  # (B, 5)
-        texts, words = [], np.full((len(numbers), 1 + LONGEST), -1, np.int64)
+        texts, words = [], np.full((len(numbers), 1 + MAX_WORDS), -1, np.int64)
         for row, (draw, texts_of_record) in enumerate(zip(random.tolist(), captions, strict=True)):
             counts = self._count(texts_of_record)
-            listed = [number for number, count in counts.items() for _ in range(count)]
-            words[row, 1 : 1 + len(listed)] = listed[:LONGEST]
+            listed = [number for number, count in counts.items() for _ in range(count)][:MAX_WORDS]
+            words[row, 1 : 1 + len(listed)] = listed
             if not listed:
                 texts.append("")
                 continue
