@@ -14,7 +14,7 @@ import torch
 
 from diptych.model.cost import GPUS
 from diptych.training.config import Run
-from diptych.training.data import Batch, StreamLoader
+from diptych.training.data import Batch, Loader, StreamLoader
 from diptych.training.distributed.accelerator import pick_accelerator
 from diptych.training.distributed.footprint import SIZES
 from diptych.training.distributed.world import World
@@ -105,25 +105,17 @@ def plan(
     loader = open_loader(replace(config, batch_size=few), World(), lanes=1)
     if isinstance(loader, StreamLoader):
         loader.prepare(counting)
-    batch = next(loader.batches(0))
-    batch = replace(batch, epoch=config.epochs - 1)  # after the epochs that train text pairs alone
-    trainable.objective.set_epoch(batch.epoch)
-    once = 0.0  # seconds per picture before the first step
-    if config.cache_features:
-        batch, once = _with_features(trainable, batch)
+    batch, once = _first_batch(trainable, loader)
     # Counted with the small batch, then divided by the real batch size below.
     visits = [loader.steps(epoch) * few for epoch in range(config.epochs)]
     loader.close()
     tokens = mean_text_length(batch.tokens, config.architecture)
     texts = batch.tokens.flatten(0, -2).shape[0] / few  # per pair: more than 1 with hard negatives
-    chunk = config.chunk
-    if chunk < 0:
-        chunk = trainable.memory().largest_chunk(batch, config.batch_size)
+    fits = config.chunk < 0
+    chunk = trainable.memory().largest_chunk(batch, config.batch_size) if fits else config.chunk
     # At the side of the last epoch, the largest if image_sizes grow.
     cost = cost_of(config, round(tokens), config.side(config.epochs - 1))
-    if config.cache_features:
-        cost = replace(cost, picture=0.0)
-    operations = cost.training(1, texts)
+    operations = (replace(cost, picture=0.0) if config.cache_features else cost).training(1, texts)
     cached = 0 < chunk < config.batch_size
     seconds = _seconds(trainable, batch)
     # With several chunks each is encoded twice (`gradients.py`): 4 units of work instead of 3.
@@ -161,8 +153,14 @@ def plan(
     )
 
 
-def _with_features(trainable: TrainableModel, batch: Batch) -> tuple[Batch, float]:
-    """The batch with the output of the locked part in place of crops, and its seconds per picture."""
+def _first_batch(trainable: TrainableModel, loader: Loader) -> tuple[Batch, float]:
+    """A batch as in the last epoch, and the seconds per picture that were spent before the first step."""
+    batch = next(loader.batches(0))
+    # The first epochs may train text pairs alone.
+    batch = replace(batch, epoch=trainable.config.epochs - 1)
+    trainable.objective.set_epoch(batch.epoch)
+    if not trainable.config.cache_features:
+        return batch, 0.0
     locked = trainable.locked_encoder()
     images = batch.images
     started = time.perf_counter()
