@@ -149,13 +149,13 @@ class Diagnosis:
                     yield text
 
 
-def first_bad_layer(module: nn.Module, images: Tensor, tokens: Tensor, samples: Tensor | None = None) -> str:
+def first_bad_layer(module: nn.Module, *inputs: Tensor | None) -> str:
     """The first layer, in the order of computation, with a NaN or an infinity in its output; "" for none.
 
     Parameters
     ----------
     module : nn.Module
-        Called with images, tokens and samples.
+        Called with the inputs: images, tokens and possibly samples.
     """
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -174,7 +174,7 @@ def first_bad_layer(module: nn.Module, images: Tensor, tokens: Tensor, samples: 
     ]
     try:
         with torch.no_grad():
-            module(images, tokens, samples)
+            module(*inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -48,6 +48,7 @@ def multi_label_loss(
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.eye(2)
     >>> agreeing = multi_label_loss(x, x, torch.eye(2), torch.ones(2), torch.tensor(50.0))
     >>> contrary = multi_label_loss(x, x.flip(0), torch.eye(2), torch.ones(2), torch.tensor(50.0))

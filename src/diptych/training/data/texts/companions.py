@@ -108,7 +108,7 @@ class PairTexts:
     >>> dog = Synset({"en": ("dog",), "es": ("perro",)}, "a domestic animal that barks")
     >>> texts = PairTexts([dog], TextPairs(path="", fraction=1.0, translations=0.0))
     >>> texts.of(np.array([3], np.uint64), alone=False)
-    [('a dog', 'a domestic animal that barks')]
+    [('dog', 'a domestic animal that barks')]
     """
 
     def __init__(self, synsets: Sequence[Synset], config: TextPairs) -> None:
