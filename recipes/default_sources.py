@@ -67,12 +67,7 @@ def backbone() -> Path:
 
 def text_pairs() -> Path:
     """WordNet's nouns as a file of synsets; those that captions name are drawn more often."""
-    counts = Counter(
-        token
-        for captions in read_captions()
-        for caption in captions
-        for token in re.findall("[a-z]+", caption.lower())
-    )
+    counts = Counter(token for captions in read_captions() for token in tokens_of(captions))
 
     def weight(names: list[str]) -> float:
         first = names[0].lower()
@@ -97,8 +92,7 @@ def caption_words() -> Path:
     spellings: dict[str, set[str]] = defaultdict(set)
     for captions in read_captions():
         total += 1
-        seen = {token for caption in captions for token in re.findall("[a-z]+", caption.lower())}
-        names = {token: nouns.singular(token) for token in seen}
+        names = {token: nouns.singular(token) for token in tokens_of(captions)}
         pictures.update({name for name in names.values() if name})
         for token, name in names.items():
             spellings[name].add(token)
@@ -188,6 +182,12 @@ def read_captions() -> Iterator[tuple[str, ...]]:
         source = TarPairs(DATA / pattern).open()
         for index in range(len(source)):
             yield source.captions(index)
+
+
+def tokens_of(captions: Iterable[str]) -> Iterator[str]:
+    """The words of captions, in lower case."""
+    for caption in captions:
+        yield from re.findall("[a-z]+", caption.lower())
 
 
 def _write(path: Path, lines: Iterable[dict[str, Any]]) -> Path:

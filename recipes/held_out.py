@@ -23,9 +23,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-from default_sources import DATA, HERE
+from default_sources import DATA, HERE, read_captions, synset_rows
 
-from diptych.training.data import TarPairs
 from diptych.zeroshot import folder_names
 
 COUNTS = {"caltech101": 20, "open-train": 60}
@@ -37,7 +36,7 @@ UNCLEAR = ("body of", "head of", "face of", "side of", "face", "off center face"
 def main() -> None:
     """Write the lists, and print them."""
     words = WordNet()
-    captions = read_captions()
+    captions = caption_terms()
     folders = {
         folder: name for folder, name in folder_names("caltech101").items() if eligible(name, words, captions)
     }
@@ -78,14 +77,13 @@ class WordNet:
         self._names: dict[str, list[str]] = {}
         self._below: dict[str, list[str]] = defaultdict(list)
         self._above: dict[str, list[str]] = {}
-        rows = gzip.decompress((DATA / "wordnet-nouns.tsv.gz").read_bytes()).decode().splitlines()[1:]
-        for synset, names, _, above, _ in (row.split("\t") for row in rows):
-            self._names[synset] = [normalise(name) for name in names.split("|")]
-            for name in self._names[synset]:
-                self._synsets[name].append(synset)
-            self._above[synset] = above.split("|")
-            for hypernym in self._above[synset]:
-                self._below[hypernym].append(synset)
+        for row in synset_rows():
+            self._names[row.wnid] = [normalise(name) for name in row.english]
+            for name in self._names[row.wnid]:
+                self._synsets[name].append(row.wnid)
+            self._above[row.wnid] = row.hypernyms
+            for hypernym in row.hypernyms:
+                self._below[hypernym].append(row.wnid)
 
     def related(self, name: str) -> set[str]:
         """The name, its synonyms, and the names of everything below it, in all its senses."""
@@ -114,16 +112,14 @@ def reach(start: Iterable[str], following: Mapping[str, list[str]]) -> set[str]:
     return seen
 
 
-def read_captions() -> set[str]:
+def caption_terms() -> set[str]:
     """All words and pairs of words of the training captions, normalised."""
     terms: set[str] = set()
-    for pattern in ("flickr8k-train-{000000..000002}.tar", "openstax-pairs-{000000..000001}.tar"):
-        source = TarPairs(DATA / pattern).open()
-        for index in range(len(source)):
-            for caption in source.captions(index):
-                tokens = [normalise(token) for token in caption.split()]
-                terms.update(tokens)
-                terms.update(map(" ".join, pairwise(tokens)))
+    for captions in read_captions():
+        for caption in captions:
+            tokens = [normalise(token) for token in caption.split()]
+            terms.update(tokens)
+            terms.update(map(" ".join, pairwise(tokens)))
     return terms
 
 

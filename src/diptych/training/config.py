@@ -16,6 +16,7 @@ from diptych.inputs.config import CLIP_VOCAB_SIZE
 from diptych.model.config import CLIPConfig, EfficientNetConfig, ResNetConfig, check_choices
 from diptych.training.data.augment import AugmentConfig
 from diptych.training.data.loader import Mixture
+from diptych.training.data.streaming import TarStream
 from diptych.training.data.texts.caption_words import CaptionWords
 from diptych.training.data.texts.companions import LabelTree, TextPairs
 from diptych.training.losses.contrastive import ContrastiveLoss
@@ -281,7 +282,7 @@ class TrainConfig:
             "pairs_per_epoch": bool(self.pairs_per_epoch),
             "parallel=fsdp": self.parallel == "fsdp",
             "lora": bool(self.lora),
-            "streams (TarStream)": any("TarStream(" in repr(part) for part, _ in self.data.parts),
+            "streams (TarStream)": any(isinstance(part, TarStream) for part, _ in self.data.parts),
         }
         if names := [name for name, is_set in refused.items() if is_set]:
             raise InputError(f"cache_features cannot be combined with {', '.join(names)}: leave one out")

@@ -316,7 +316,7 @@ def choose_captions(
     captions, full_captions : list of str
         As of `crop_pairs`.
     """
-    random = uniforms(numbers, COLUMNS)[:, CAPTION].tolist()
+    random = uniforms(numbers, CAPTION + 1)[:, CAPTION].tolist()
     chosen = [
         texts[0 if augment is None else int(value * len(texts))]
         for texts, value in zip(captions, random, strict=True)

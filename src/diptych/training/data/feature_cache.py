@@ -33,9 +33,8 @@ from diptych.training.data.augment import AugmentConfig, choose_captions, crop_p
 from diptych.training.data.batch import DeferredTransform, PairChunk, Tokenize
 from diptych.training.data.loader import CHUNK, PairLoader
 from diptych.training.data.order import UInts, Visits, mix, unit
-from diptych.training.data.sources.records import Source
 
-Features = NDArray[np.float16]
+MappedRows = np.memmap[Any, np.dtype[np.float16]]
 EncodeImages = Callable[[Tensor], Tensor]  # preprocessed images (B, 3, S, S) on the CPU -> (B, *shape)
 
 FORMAT = 1  # of the file; another one is computed again
@@ -88,7 +87,7 @@ class FeatureLoader(PairLoader):
         self._first_row = np.cumsum([0, *map(len, self.sources)])
         self.path = folder / f"features-{self._identity(weights)}.f16"
         self._shape = (int(self._first_row[-1]), views, *shape)
-        self._rows: Features | None = None
+        self._rows: MappedRows | None = None
 
     def prepare(self, scanning: Callable[[int], Callable[[int], None]]) -> None:
         """Compute what the file does not hold yet; continues where an earlier run was stopped."""
@@ -114,7 +113,7 @@ class FeatureLoader(PairLoader):
             self.reader.bad[part][row - int(self._first_row[part])] = True
 
     def _identity(self, weights: str) -> str:
-        """Hash of everything that the features depend on."""
+        """Hash of what the features depend on."""
         transform = self.batcher.transform
         images_only = None if self.augment is None else replace(self.augment, drop_words=0.0)
         parts = [
@@ -145,7 +144,7 @@ class FeatureLoader(PairLoader):
             return 0
         return done if size == 2 * int(np.prod(self._shape)) else 0
 
-    def _fill(self, rows: Features, done: int, progress: Callable[[int], None]) -> None:
+    def _fill(self, rows: MappedRows, done: int, progress: Callable[[int], None]) -> None:
         progress(done)
         spans = [
             (part, range(start, min(start + CHUNK, len(source))))
@@ -170,10 +169,9 @@ class FeatureLoader(PairLoader):
                 if number % SAVE_EVERY == 0 or first + count == self._shape[0]:
                     self._note_progress(rows, first + count)
 
-    def _note_progress(self, rows: Features, done: int) -> None:
+    def _note_progress(self, rows: MappedRows, done: int) -> None:
         """Write how many rows the file holds, after these rows."""
-        if isinstance(rows, np.memmap):
-            rows.flush()
+        rows.flush()
         write_bytes(self._progress_file, json.dumps({"rows": done}).encode())
 
     def _view_chunk(self, part: int, span: range) -> tuple[int, NDArray[np.bool_], Tensor]:
@@ -201,22 +199,17 @@ class FeatureLoader(PairLoader):
         part, index, number = visits.part[here], visits.index[here], visits.number[here]
         bad = [self.reader.bad[p][n] for p, n in zip(part.tolist(), index.tolist(), strict=True)]
         good = np.flatnonzero(~np.array(bad, np.bool_))
-        records: list[tuple[Source, int]] = [(self.sources[part[n]], int(index[n])) for n in good]
-        texts = [source.captions(n) for source, n in records]
+        texts = [self.sources[part[n]].captions(int(index[n])) for n in good]
         captions, full_captions = choose_captions(texts, number[good], self.augment)
         view = np.floor(unit(mix(number[good], _VIEW_OF_VISIT)) * self.views).astype(np.int64)
         features = self._rows[self._first_row[part[good]] + index[good], view]  # (n, *shape)
-        return PairChunk(
+        return self._chunk(
+            visits[here],
+            good,
             crops=torch.from_numpy(features),
+            record_captions=texts,
             captions=captions,
-            record_captions=[
-                () if source.label(n) else known for (source, n), known in zip(records, texts, strict=True)
-            ],
-            groups=[
-                source.label(n) or text for (source, n), text in zip(records, full_captions, strict=True)
-            ],
-            keys=[source.key(n) for source, n in records],
-            numbers=number[good],
-            ends=(span.start + good + 1).tolist(),
+            full_captions=full_captions,
+            first=span.start,
             seconds=0.0,
         )

@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from diptych.errors import DataError
 from diptych.inputs import CLIP_MEAN, CLIP_STD
@@ -290,23 +292,53 @@ class PairLoader(Loader):
         good = np.array([n for n, pair in enumerate(pairs) if pair is not None], np.int64)
         usable = [pair for pair in pairs if pair is not None]
         crops, captions, full_captions = crop_pairs(usable, number[good], self.augment, self.image_size)
-        records = [(self.sources[part[n]], int(index[n])) for n in good]
+        return self._chunk(
+            visits[here],
+            good,
+            crops=crops,
+            record_captions=[texts for _, texts in usable],
+            captions=captions,
+            full_captions=full_captions,
+            first=span.start,
+            seconds=(time.perf_counter() - started) / max(1, len(good)),
+        )
+
+    def _chunk(
+        self,
+        visits: Visits,
+        good: NDArray[np.int64],
+        *,
+        crops: Tensor,
+        record_captions: Sequence[Sequence[str]],
+        captions: list[str],
+        full_captions: Sequence[str],
+        first: int,
+        seconds: float,
+    ) -> PairChunk:
+        """Put consecutive visits of a lane together.
+
+        Parameters
+        ----------
+        visits : Visits
+            From visit number `first` of the lane on.
+        good : (n,) int64
+            Which of them are usable; all that follows is of these.
+        """
+        records = [(self.sources[visits.part[n]], int(visits.index[n])) for n in good]
+        labels = [source.label(n) for source, n in records]
         return PairChunk(
             crops=crops,
             captions=captions,
             record_captions=[
-                () if source.label(n) else texts
-                for (source, n), (_, texts) in zip(records, usable, strict=True)
+                () if label else texts for label, texts in zip(labels, record_captions, strict=True)
             ],
-            groups=[
-                source.label(n) or text for (source, n), text in zip(records, full_captions, strict=True)
-            ],
+            groups=[label or text for label, text in zip(labels, full_captions, strict=True)],
             keys=[source.key(n) for source, n in records],
-            numbers=number[good],
+            numbers=visits.number[good],
             # A bad record is passed over: the position after a pair is that of the next visit.
             # e.g. visits 32..35 with 33 bad: ends 33, 35, 36.
-            ends=(span.start + good + 1).tolist(),
-            seconds=(time.perf_counter() - started) / max(1, len(good)),
+            ends=(first + good + 1).tolist(),
+            seconds=seconds,
         )
 
     def _scan(self, part: int, span: range) -> int:

@@ -111,8 +111,7 @@ def plan(
     loader.close()
     tokens = mean_text_length(batch.tokens, config.architecture)
     texts = batch.tokens.flatten(0, -2).shape[0] / few  # per pair: more than 1 with hard negatives
-    fits = config.chunk < 0
-    chunk = trainable.memory().largest_chunk(batch, config.batch_size) if fits else config.chunk
+    chunk = config.chunk if config.chunk >= 0 else trainable.memory().largest_chunk(batch, config.batch_size)
     # At the side of the last epoch, the largest if image_sizes grow.
     cost = cost_of(config, round(tokens), config.side(config.epochs - 1))
     operations = (replace(cost, picture=0.0) if config.cache_features else cost).training(1, texts)

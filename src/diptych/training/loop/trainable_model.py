@@ -33,7 +33,7 @@ from diptych.training.loop.loading import LockedEncoder
 from diptych.training.loop.meter import first_bad_layer
 from diptych.training.loop.optim import AveragedModel, adamw_state, optimizer
 from diptych.training.loop.optimizer_step import MAX_SKIPPED, LossScaler, apply_gradients
-from diptych.training.objectives.build import build_objective, load_teacher, materialise
+from diptych.training.objectives.build import build_objective, load_label_tree, load_teacher, materialise
 from diptych.training.objectives.objective import Objective
 from diptych.training.objectives.tuning import frozen_modules, merge_low_rank, split_low_rank
 from diptych.weights.identity import hash_state
@@ -66,6 +66,7 @@ class TrainableModel:
         self.dtype = pick_dtype(config.precision, self.device)
         # Unsharded on every process: their features are needed for this process's pairs only.
         self.teachers = [load_teacher(config, name, self.device) for name in config.teachers]
+        self.tree = load_label_tree(config, self.device)
         self.objective, self.forward = self._build()
         self.model = self.objective.model
         self.model.set_grad_checkpointing(config.grad_checkpointing)
@@ -277,7 +278,7 @@ class TrainableModel:
     def _build(self, *, wrapped: bool = True) -> tuple[Objective, nn.Module]:
         """The initialised objective, and the module to call in its place (its wrapper)."""
         config, sharded = self.config, self.is_sharded
-        objective = build_objective(config, META if sharded else self.device, self.teachers)
+        objective = build_objective(config, META if sharded else self.device, self.teachers, self.tree)
         if not wrapped:
             return objective, objective
         if config.use_bn_sync and self.world.size > 1:
@@ -315,7 +316,7 @@ class TrainableModel:
         """
         objective = self._evaluated
         if self.is_sharded:
-            build = partial(build_objective, self.config, META, self.teachers, plain=True)
+            build = partial(build_objective, self.config, META, self.teachers, self.tree, plain=True)
             model = BlockwiseModel(objective, build, self.world, self.device)
             return self.world.run_on_first(lambda: work(cast(Objective, model.objective)), serve=model.gather)
         return self.world.run_on_first(lambda: work(self._merged(objective).eval()))
@@ -324,7 +325,7 @@ class TrainableModel:
         """The objective itself, or with low-rank updates a copy with these added to the weights."""
         if not self.config.lora:
             return objective
-        plain = build_objective(self.config, self.device, self.teachers, plain=True)
+        plain = build_objective(self.config, self.device, self.teachers, self.tree, plain=True)
         copy_state(plain, merge_low_rank(objective.state_dict(), objective))
         return plain
 

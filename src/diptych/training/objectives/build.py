@@ -51,7 +51,12 @@ def build_model(config: TrainConfig, device: torch.device, *, plain: bool = Fals
 
 
 def build_objective(
-    config: TrainConfig, device: torch.device, teachers: Sequence[CLIP] = (), *, plain: bool = False
+    config: TrainConfig,
+    device: torch.device,
+    teachers: Sequence[CLIP] = (),
+    tree: LabelTreeTeacher | None = None,
+    *,
+    plain: bool = False,
 ) -> Objective:
     """The objective of a config, with its initialised model.
 
@@ -59,14 +64,16 @@ def build_objective(
     ----------
     device : torch.device
         "meta" for shapes only, to be sharded; `materialise` allocates them.
+    teachers, tree
+        Of `load_teacher` and `load_label_tree`, loaded once for all objectives of a run.
     plain : bool
         Without low-rank updates and with every parameter trainable: the form that is saved.
     """
     model = build_model(config, device, plain=plain)
     if device.type != "meta":
-        return _objective_on(model, config, teachers, device).to(device)
+        return _objective_on(model, config, teachers, tree).to(device)
     with device:
-        return _objective_on(model, config, teachers, device)
+        return _objective_on(model, config, teachers, tree)
 
 
 def materialise(objective: Objective, device: torch.device, seed: int) -> None:
@@ -78,7 +85,7 @@ def materialise(objective: Objective, device: torch.device, seed: int) -> None:
 
 
 def _objective_on(
-    model: CLIP, config: TrainConfig, teachers: Sequence[CLIP], device: torch.device
+    model: CLIP, config: TrainConfig, teachers: Sequence[CLIP], tree: LabelTreeTeacher | None
 ) -> Objective:
     if config.objective == "contrastive":
         return Contrastive(
@@ -91,7 +98,7 @@ def _objective_on(
             features=config.distil_features,
             positive=config.same_caption == "positive",
             negatives=config.negatives_weight if config.negatives else None,
-            companions=_companions(config, device),
+            companions=_companions(config, tree),
             unlocked=config.lock_image_unlocked_groups if config.cache_features else None,
             feature_dropout=config.feature_dropout,
         )
@@ -104,25 +111,33 @@ def _objective_on(
     return BagPrediction(model, 1 if config.objective == "words" else 3, config.seed)
 
 
-def _companions(config: TrainConfig, device: torch.device) -> CompanionObjective | None:
+def _companions(config: TrainConfig, tree: LabelTreeTeacher | None) -> CompanionObjective | None:
     """The losses on the companions of the pairs, if there are any."""
-    pairs, tree, words = config.text_pairs, config.label_tree, config.caption_words
-    if pairs is None and tree is None and words is None:
+    pairs, words = config.text_pairs, config.caption_words
+    if pairs is None and config.label_tree is None and words is None:
         return None
-    teacher = None if tree is None else LabelTreeTeacher.open(tree, device)
-    if tree is not None and teacher is not None and not teacher.has_tower_of(config.architecture):
+    return CompanionObjective(
+        pairs_weight=None if pairs is None else pairs.weight,
+        epochs_alone=0 if pairs is None else pairs.epochs_alone,
+        tree=tree,
+        tree_weight=1.0 if config.label_tree is None else config.label_tree.weight,
+        word_information=None if words is None else _information(words.path),
+        words_weight=1.0 if words is None else words.weight,
+    )
+
+
+def load_label_tree(config: TrainConfig, device: torch.device) -> LabelTreeTeacher | None:
+    """Load the teacher of the label tree of a config, if it has one; its tower must be the model's."""
+    tree = config.label_tree
+    if tree is None:
+        return None
+    teacher = LabelTreeTeacher.open(tree, device)
+    if not teacher.has_tower_of(config.architecture):
         raise TrainingError(
             f"{tree.classifier} has another image tower than the model: the teacher of a label tree must be "
             "the classifier that the model starts from (start_image)"
         )
-    return CompanionObjective(
-        pairs_weight=None if pairs is None else pairs.weight,
-        epochs_alone=0 if pairs is None else pairs.epochs_alone,
-        tree=teacher,
-        tree_weight=1.0 if tree is None else tree.weight,
-        word_information=None if words is None else _information(words.path),
-        words_weight=1.0 if words is None else words.weight,
-    )
+    return teacher
 
 
 def _information(path: str) -> Tensor:

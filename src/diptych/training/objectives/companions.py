@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from diptych.training.data.texts.companions import NODE_COLUMNS
 from diptych.training.losses.contrastive import info_nce
 from diptych.training.losses.feature_exchange import Exchange, NoExchange, global_mean
 from diptych.training.losses.multi_label import multi_label_loss
 from diptych.training.objectives.label_tree import LabelTreeTeacher
 
 _START_SCALE = math.log(1 / 0.07)  # as in the paper
-NODE_COLUMNS = 3  # of `Batch.samples`, before those of the words
 
 
 class CompanionObjective(nn.Module):
@@ -65,11 +65,8 @@ class CompanionObjective(nn.Module):
         self._word_information: tuple[Tensor, ...] = () if word_information is None else (word_information,)
         self.words_weight = words_weight
         self.epochs_alone, self.pairs_alone = epochs_alone, False
-        has_pairs, has_tree, has_words = (
-            pairs_weight is not None,
-            tree is not None,
-            word_information is not None,
-        )
+        has_pairs, has_tree = pairs_weight is not None, tree is not None
+        has_words = word_information is not None
         self.count = 2 * has_pairs + has_tree + has_words
         self.learned, self.fixed = 1 + has_tree, has_pairs + 2 * has_tree + (has_tree or has_words)
         # Factors on cosines of their own: the scale of the model fits captions.

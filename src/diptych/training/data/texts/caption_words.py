@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import DataError
 from diptych.training.data.order import UInts, mix, unit
-from diptych.training.data.texts.prompts import Prompts, usual_name
+from diptych.training.data.texts.prompts import Prompts
 from diptych.training.data.texts.synsets import Synset
 
 MAX_WORDS = 32  # word numbers that a visit carries
@@ -110,7 +110,16 @@ class WordTexts:
             bounds = np.cumsum(self._weights[listed] + 1e-6)
             chosen = listed[int(np.searchsorted(bounds, draw[_CHOICE] * bounds[-1], side="right"))]
             words[row, 0] = chosen
-            texts.append(self._text(self.synsets[chosen], draw))
+            texts.append(
+                self._prompts.of_synset(
+                    self.synsets[chosen],
+                    self.config.other_languages,
+                    kind=draw[_LANGUAGE],
+                    language=draw[_OTHER],
+                    name=draw[_NAME],
+                    template=draw[_TEMPLATE],
+                )
+            )
         return texts, words
 
     def _count(self, captions: Sequence[str]) -> dict[int, int]:
@@ -121,11 +130,3 @@ class WordTexts:
                 counts[number] = min(2, counts.get(number, 0) + 1)
         # A set has no fixed order, and a single caption is all that is known.
         return {number: 2 if len(captions) == 1 else counts[number] for number in sorted(counts)}
-
-    def _text(self, synset: Synset, random: list[float]) -> str:
-        others = [language for language in sorted(synset.names) if language != "en"]
-        language = "en" if "en" in synset.names else others[0]
-        if others and random[_LANGUAGE] < self.config.other_languages:
-            language = others[int(random[_OTHER] * len(others))]
-        name = usual_name(synset.names[language], random[_NAME])
-        return self._prompts.fill(language, name, random[_TEMPLATE])

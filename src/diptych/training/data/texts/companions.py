@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from diptych.errors import DataError
 from diptych.training.data.order import UInts, mix, unit
 from diptych.training.data.texts.caption_words import CaptionWords, WordTexts
-from diptych.training.data.texts.prompts import Prompts, usual_name
+from diptych.training.data.texts.prompts import Prompts
 from diptych.training.data.texts.synsets import Synset, read_synsets
 
 # Salts of a visit's number, beside those that `order.uniforms` lists.
@@ -30,6 +30,7 @@ _PAIR, _NODE = 5, 6
 _TAKE, _SYNSET, _KIND, _FIRST, _SECOND, _TEMPLATE, _TEMPLATE_2, _CLASS, _STRENGTH = range(9)
 _COLUMNS = 9
 STRENGTHS = 2**20  # steps of a random number that travels as an integer
+NODE_COLUMNS = 3  # numbers of a node among the samples of a visit, see `NodeTexts.of`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +149,9 @@ class PairTexts:
         synset = self._kinds[kind].draw(random[_SYNSET])
         languages = sorted(synset.names, key=lambda language: (language != "en", language))
         if kind == 0:
-            language = languages[0]
-            first = self._name(synset, language, random[_FIRST], random[_TEMPLATE])
+            first = self._prompts.of_name(
+                synset, languages[0], name=random[_FIRST], template=random[_TEMPLATE]
+            )
             return first, synset.definition
         if kind == 1:
             language = max(languages, key=lambda language: len(synset.names[language]))
@@ -163,12 +165,9 @@ class PairTexts:
             )
         language = languages[1 + int(random[_CLASS] * (len(languages) - 1))]
         return (
-            self._name(synset, language, random[_FIRST], random[_TEMPLATE]),
-            self._name(synset, languages[0], random[_SECOND], random[_TEMPLATE_2]),
+            self._prompts.of_name(synset, language, name=random[_FIRST], template=random[_TEMPLATE]),
+            self._prompts.of_name(synset, languages[0], name=random[_SECOND], template=random[_TEMPLATE_2]),
         )
-
-    def _name(self, synset: Synset, language: str, name: float, template: float) -> str:
-        return self._prompts.fill(language, usual_name(synset.names[language], name), template)
 
 
 class NodeTexts:
@@ -193,16 +192,20 @@ class NodeTexts:
             number from 0 to `STRENGTHS` that decides how far these are moved.
         """
         random = unit(mix(mix(numbers, _NODE)[:, None], np.arange(_COLUMNS)[None, :]))
-        nodes, texts = np.empty((len(numbers), 3), np.int64), []
+        nodes, texts = np.empty((len(numbers), NODE_COLUMNS), np.int64), []
         for number, row in enumerate(random.tolist()):
             node = self._drawn.number(row[_SYNSET])
             synset = self.synsets[node]
-            others = [language for language in sorted(synset.names) if language != "en"]
-            language = "en" if "en" in synset.names else others[0]
-            if others and row[_KIND] < self.config.other_languages:
-                language = others[int(row[_SECOND] * len(others))]
-            name = usual_name(synset.names[language], row[_FIRST])
-            texts.append(self._prompts.fill(language, name, row[_TEMPLATE]))
+            texts.append(
+                self._prompts.of_synset(
+                    synset,
+                    self.config.other_languages,
+                    kind=row[_KIND],
+                    language=row[_SECOND],
+                    name=row[_FIRST],
+                    template=row[_TEMPLATE],
+                )
+            )
             is_synthetic = row[_TAKE] < self.config.synthetic
             below = synset.classes[int(row[_CLASS] * len(synset.classes))] if is_synthetic else -1
             nodes[number] = node, below, int(row[_STRENGTH] * STRENGTHS)
