@@ -137,6 +137,23 @@ def test_an_interrupted_file_is_continued(tmp_path, monkeypatch):
     assert again.path.read_bytes() == whole.path.read_bytes()
 
 
+def test_a_note_without_its_file_counts_nothing(tmp_path):
+    pairs = write_pairs(tmp_path / "p.tar", 40)
+    whole = loader_of(pairs, tmp_path, encode=mean_colours)
+    whole.prepare(silent)
+    before = whole.path.read_bytes()
+    whole.path.unlink()
+
+    def interrupted(images):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # before the first note
+        loader_of(pairs, tmp_path, encode=interrupted).prepare(silent)
+    again = loader_of(pairs, tmp_path, encode=mean_colours)
+    again.prepare(silent)
+    assert again.path.read_bytes() == before
+
+
 def test_other_pictures_with_the_same_keys_get_another_file(tmp_path):
     for folder, count in (("a", 16), ("b", 16)):
         (tmp_path / folder).mkdir()

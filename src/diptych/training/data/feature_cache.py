@@ -94,6 +94,8 @@ class FeatureLoader(PairLoader):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         done = self._completed()
         if not done:
+            # A note of an earlier file would say that the new one, still all zeros, is complete.
+            self._progress_file.unlink(missing_ok=True)
             # Reserved first: a full disk would end the process when a mapped page is written.
             with saving(self.path), self.path.open("wb") as file:
                 size = 2 * int(np.prod(self._shape))
